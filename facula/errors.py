@@ -1,0 +1,61 @@
+"""The errors facula raises on purpose.
+
+Each derives from the exception that PyTorch raises in the same place, so that a handler written
+for PyTorch still catches it.  `user_frame` finds the line of the user's program to name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["FaculaError", "ShapeError", "DTypeError", "BroadcastError", "StaleTensorError",
+           "GradientError", "CacheError", "DataError", "user_line"]
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class FaculaError(RuntimeError):
+    """Base of facula's own errors; a RuntimeError, as PyTorch's are."""
+
+
+class ShapeError(FaculaError, ValueError):
+    """Shapes that do not fit together."""
+
+
+class DTypeError(FaculaError, TypeError):
+    """Element types an operation cannot take."""
+
+
+class BroadcastError(ShapeError):
+    """Operands that would broadcast where that is nearly always a mistake (losses)."""
+
+
+class StaleTensorError(FaculaError):
+    """A tensor that backward needs was overwritten after it was saved."""
+
+
+class GradientError(FaculaError):
+    """A gradient asked for where there is none, or a graph used after it was freed."""
+
+
+class CacheError(FaculaError):
+    """The compile cache holds something that cannot be used."""
+
+
+class DataError(FaculaError, OSError):
+    """A data file that is missing, truncated or not what it claims to be."""
+
+
+def user_line(skip: int = 1) -> str | None:
+    """`file:line` of the nearest caller outside facula's own code, or None.
+
+    Walks the Python stack, so it belongs on paths that run rarely.
+    """
+    frame = sys._getframe(skip)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_HERE) and not name.startswith("<frozen"):
+            return f"{name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return None

@@ -1,0 +1,63 @@
+"""What is known of a value before it exists (`Spec`), and one recorded operation (`Step`)."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from facula.dtype import DType
+
+__all__ = ["Spec", "Step", "spec"]
+
+
+class Spec:
+    """Shape and dtype of a value.  Interned: equal specs are the same object."""
+
+    __slots__ = ("shape", "dtype", "numel")
+
+    shape: tuple[int, ...]
+    dtype: DType
+    numel: int
+
+    def __repr__(self) -> str:
+        return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]"
+
+
+_interned: dict[tuple[tuple[int, ...], DType], Spec] = {}
+
+
+def spec(shape: tuple[int, ...], dtype: DType) -> Spec:
+    """The one `Spec` of this shape and dtype."""
+    found = _interned.get((shape, dtype))
+    if found is None:
+        found = Spec()
+        found.shape = shape = tuple(map(int, shape))
+        found.dtype = dtype
+        found.numel = prod(shape)
+        found = _interned.setdefault((shape, dtype), found)
+    return found
+
+
+class Step:
+    """One recorded operation: its inputs are the indices of earlier steps of the same graph.
+
+    `mask` has bit i set where a gradient flows from the result to input i; 0 means that the
+    result is a constant for autograd.  `where` is the user's line that first recorded it.
+    """
+
+    __slots__ = ("op", "attrs", "inputs", "spec", "mask", "where")
+
+    def __init__(self, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...], spec: Spec,
+                 mask: int = 0, where: str | None = None):
+        self.op = op
+        self.attrs = attrs
+        self.inputs = inputs
+        self.spec = spec
+        self.mask = mask
+        self.where = where
+
+    def __repr__(self) -> str:
+        args = ", ".join(f"%{i}" for i in self.inputs)
+        tail = f" {self.attrs}" if self.attrs else ""
+        return f"{self.op}({args}){tail} -> {self.spec}"

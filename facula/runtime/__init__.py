@@ -1,0 +1,1 @@
+"""Running programs: machine code, its cache, the thread pool and memory."""

@@ -43,19 +43,21 @@ class Step:
     """One recorded operation: its inputs are the indices of earlier steps of the same graph.
 
     `mask` has bit i set where a gradient flows from the result to input i; 0 means that the
-    result is a constant for autograd.  `where` is the user's line that first recorded it.
+    result is a constant for autograd.  `where` is the user's line that first recorded it; `view` says that
+    the result aliases its first input.
     """
 
-    __slots__ = ("op", "attrs", "inputs", "spec", "mask", "where")
+    __slots__ = ("op", "attrs", "inputs", "spec", "mask", "where", "view")
 
     def __init__(self, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...], spec: Spec,
-                 mask: int = 0, where: str | None = None):
+                 mask: int = 0, where: str | None = None, view: bool = False):
         self.op = op
         self.attrs = attrs
         self.inputs = inputs
         self.spec = spec
         self.mask = mask
         self.where = where
+        self.view = view
 
     def __repr__(self) -> str:
         args = ", ".join(f"%{i}" for i in self.inputs)

@@ -1,0 +1,239 @@
+"""Recording: every operation becomes one edge of a trie, followed rather than rebuilt.
+
+The operations that a program has issued since the last flush form a `Graph`.  Its structure is
+not stored with it: it is a path in a trie whose nodes are `State`s.  An operation looks up
+(operation, static arguments, input positions) among the edges of the current state.  If it has
+been seen there before, shapes, dtypes, errors and gradients were all settled then, and recording
+costs one dictionary look-up; otherwise the edge is made.  A `State` therefore *is* the structural
+key of the graph, exact and without hashing anything twice, and the compiled programs hang on it.
+
+A `Node` is a handle on one value of a graph, held by tensors.  What no handle is held on when
+the graph is flushed was an intermediate, and need never exist.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from facula.graph.spec import Spec, Step, spec
+
+__all__ = ["Node", "State", "Edge", "Graph", "Recorder", "LOCK", "recorder", "FREED"]
+
+LOCK = threading.RLock()
+"""Held while a graph is being extended or sealed: a graph may be flushed by another thread."""
+
+MAX_STEPS = 4096
+"""A pending graph is flushed when it has grown past this many steps."""
+
+MAX_STATES = 200_000
+"""The trie is forgotten and grown anew past this size, which bounds its memory."""
+
+FREED: Any = ("freed",)
+"""Stands for the history of a value whose graph has been freed by a backward pass."""
+
+
+class State:
+    """A node of the trie: the structure of every graph that arrived here."""
+
+    __slots__ = ("parent", "edges", "steps", "count", "programs")
+
+    def __init__(self, parent: State | None, steps: tuple[Step, ...]):
+        self.parent = parent
+        self.steps = steps
+        self.count: int = (parent.count if parent else 0) + len(steps)
+        self.edges: dict[Any, Edge] = {}
+        self.programs: dict[Any, Any] | None = None
+
+    def path(self) -> list[Step]:
+        """All steps from the root to here, in order."""
+        parts = []
+        state: State | None = self
+        while state is not None:
+            if state.steps:
+                parts.append(state.steps)
+            state = state.parent
+        return [step for part in reversed(parts) for step in part]
+
+
+class Edge:
+    """Where an operation leads: the state after it, and which values it returns.
+
+    `index`, `spec`, `rg` describe a single result; `outs` the results of one that returns
+    several (each `(index, spec, rg)`, or an int: "argument number i itself").
+    """
+
+    __slots__ = ("state", "index", "spec", "rg", "outs", "pack")
+
+    def __init__(self, state: State, index: int = -1, spec: Spec | None = None, rg: bool = False,
+                 outs: tuple[Any, ...] | None = None, pack: Any = None):
+        self.state = state
+        self.index = index
+        self.spec = spec
+        self.rg = rg
+        self.outs = outs
+        self.pack = pack
+
+
+class Node:
+    """A handle on one value.
+
+    `at`      (graph, index): its place in the graph that used it last
+    `value`   the Buffer that holds it, a Python number for a runtime scalar, None while pending
+    `strides` of the buffer in elements, None for row-major contiguous
+    `origin`  (graph, index) where a gradient continues from a value computed earlier, or FREED
+    `leaf`    weak reference to the Tensor that collects this value's gradient
+    `home`    the node whose memory this value takes over (in-place operations)
+    `stale`   the user's line that overwrote this value, once that has happened
+    """
+
+    __slots__ = ("at", "spec", "value", "strides", "origin", "leaf", "home", "stale", "__weakref__")
+
+    def __init__(self, at: tuple[Graph, int] | tuple[None, int], spec: Spec, value: Any = None,
+                 strides: tuple[int, ...] | None = None):
+        self.at = at
+        self.spec = spec
+        self.value = value
+        self.strides = strides
+        self.origin: Any = None
+        self.leaf: Any = None
+        self.home: Node | None = None
+        self.stale: str | None = None
+
+
+class Graph:
+    """The operations of one thread since its last flush, and after that their history.
+
+    `handles`    the nodes handed out for operations, by which liveness is told at the flush
+    `leaf_nodes` index -> Node of values that came from outside, or whose gradient is collected
+    `functions`  index -> (custom function call, which output)
+    `hooks`      index -> gradient hooks
+    `stale`      index -> line that overwrote the value in place
+    """
+
+    __slots__ = ("state", "owner", "handles", "leaves", "leaf_nodes", "leaf_map", "functions",
+                 "hooks", "stale", "freed", "steps", "kept", "sequence", "__weakref__")
+    _sequence = 0
+
+    def __init__(self, state: State, owner: Recorder):
+        self.state = state
+        self.owner = owner
+        self.handles: list[Node] = []
+        self.leaves: list[tuple[int, Node]] = []
+        self.leaf_nodes: dict[int, Node] = {}
+        self.leaf_map: dict[Node, int] = {}
+        self.functions: dict[int, Any] = {}
+        self.hooks: dict[int, list[Any]] = {}
+        self.stale: dict[int, str] = {}
+        self.freed: set[int] = set()
+        self.steps: list[Step] | None = None      # set when sealed
+        self.kept: dict[int, Node] = {}
+        Graph._sequence += 1
+        self.sequence = Graph._sequence
+
+    @property
+    def sealed(self) -> bool:
+        return self.steps is not None
+
+    def path(self) -> list[Step]:
+        return self.steps if self.steps is not None else self.state.path()
+
+    def handle(self, index: int, spec: Spec) -> Node:
+        """A new handle on the value `index` of this pending graph."""
+        node = Node((self, index), spec)
+        self.handles.append(node)
+        return node
+
+
+class Recorder:
+    """One thread's recording: its pending graph, and whether gradients are wanted."""
+
+    def __init__(self) -> None:
+        self.root = State(None, ())
+        self.states = 0
+        self.grad = True
+        self.depth = 0                 # > 0 while the body of a composite is being recorded
+        self.graph = Graph(self.root, self)
+
+    def new_state(self, steps: tuple[Step, ...]) -> State:
+        self.states += 1
+        return State(self.graph.state, steps)
+
+    def fresh_graph(self) -> Graph:
+        """Begin an empty pending graph; returns the one that was pending."""
+        old = self.graph
+        if self.states > MAX_STATES:
+            self.root, self.states = State(None, ()), 0
+        self.graph = Graph(self.root, self)
+        return old
+
+    def adopt(self, node: Node) -> int:
+        """The index of `node` in the pending graph, entering it as a leaf if it is new here."""
+        graph = self.graph
+        found = graph.leaf_map.get(node)
+        if found is not None:
+            node.at = (graph, found)
+            return found
+        value = node.value
+        if value is None:                          # pending in another thread's graph
+            other = node.at[0]
+            if other is None or other.sealed:
+                raise RuntimeError("internal: a tensor's value was dropped although it is alive")
+            flush(other.owner)
+            value = node.value
+        if getattr(value, "shared", False):
+            # Somebody outside can write to this memory: what the graph reads is its content now.
+            node_value, strides = value.snapshot(node.spec, node.strides), None
+            taken = Node((graph, -1), node.spec, node_value)
+            taken.origin, taken.leaf = node.origin, node.leaf
+            index = self._enter(graph, taken, strides)
+            return index
+        index = self._enter(graph, node, node.strides)
+        graph.leaf_map[node] = index
+        node.at = (graph, index)
+        return index
+
+    def _enter(self, graph: Graph, node: Node, strides: tuple[int, ...] | None) -> int:
+        state = graph.state
+        key = (node.spec, strides)
+        edge = state.edges.get(key)
+        if edge is None:
+            step = Step("leaf", (strides,), (), node.spec)
+            edge = Edge(self.new_state((step,)), state.count, node.spec)
+            state.edges[key] = edge
+        graph.state = edge.state
+        graph.leaves.append((edge.index, node))
+        graph.leaf_nodes[edge.index] = node
+        return edge.index
+
+    def scalar(self, value: Any, dtype: Any) -> Node:
+        """A 0-dim leaf whose number is not part of the structure."""
+        graph = self.graph
+        state = graph.state
+        edge = state.edges.get(dtype)
+        if edge is None:
+            out = spec((), dtype)
+            edge = Edge(self.new_state((Step("scalar", (), (), out),)), state.count, out)
+            state.edges[dtype] = edge
+        graph.state = edge.state
+        node = Node((graph, edge.index), edge.spec, value)   # type: ignore[arg-type]
+        graph.leaves.append((edge.index, node))
+        return node
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.rec = Recorder()
+
+
+_local = _Local()
+
+
+def recorder() -> Recorder:
+    """The calling thread's recorder."""
+    return _local.rec
+
+
+flush: Callable[[Recorder], None] = lambda rec: None
+"""Run a recorder's pending graph; set by `facula.graph.flush`."""

@@ -1,0 +1,1 @@
+"""The primitive operations, one family a file; `facula.ops.table` loads them all."""

@@ -1,0 +1,21 @@
+"""The table of primitives: `PRIMS[name]` is the `Primitive` record of one operation.
+
+Each is declared once, in `facula.ops.primitive`; importing this module loads every family.
+"""
+
+from __future__ import annotations
+
+from facula.ops.primitive import (
+    contract,
+    creation,
+    elementwise,
+    indexing,
+    movement,
+    reduce,
+    scan,
+)
+from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
+
+__all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
+
+FAMILIES = (creation, elementwise, reduce, movement, indexing, scan, contract)

@@ -1,0 +1,448 @@
+"""Tensor: what users hold.  It records; it does not compute.
+
+A tensor is a handle on a value of the graph (`_node`), plus, once something aliases it, the
+`Storage` it shares.  In-place operations never change a value: they give the storage a new
+current value and count its version; views then replay their path from it when next read.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from facula.dtype import DType, float32
+from facula.errors import GradientError, ShapeError, user_line
+from facula.graph import record as _record
+from facula.graph.record import LOCK, Edge, Node, _local
+from facula.graph.spec import Step, spec
+
+__all__ = ["Tensor", "Size", "Storage", "prim", "scalar", "make"]
+
+
+class Size(tuple):
+    """A shape: a tuple that prints as PyTorch's and counts its elements."""
+
+    def __repr__(self) -> str:
+        return f"facula.Size([{', '.join(map(str, self))}])"
+
+    def numel(self) -> int:
+        n = 1
+        for d in self:
+            n *= d
+        return n
+
+    def __add__(self, other: Any) -> Size:
+        return Size(tuple(self) + tuple(other))
+
+    def __getitem__(self, i: Any) -> Any:
+        r = tuple.__getitem__(self, i)
+        return Size(r) if isinstance(i, slice) else r
+
+
+class Storage:
+    """What aliasing tensors share: the current value, and how often it has been replaced."""
+
+    __slots__ = ("node", "version", "rg")
+
+    def __init__(self, node: Node, version: int, rg: bool):
+        self.node = node
+        self.version = version
+        self.rg = rg
+
+
+class Tensor:
+    """An n-dimensional array of one dtype, recorded now and computed when a value is needed.
+
+    Create one with `facula.tensor`, `facula.zeros` and the like.
+    """
+
+    _storage: Storage | None = None
+    _version: int = 0            # version of the storage that `_node` stands for
+    _rg: bool = False
+    _leaf: bool = False          # requires_grad was asked for by the user
+    _grad: Tensor | None = None
+    _path: tuple[Any, ...] = ()  # from the storage's value to this view
+    _strides: tuple[int, ...] | None = None
+    _offset: int = 0
+    _base: Tensor | None = None
+    _detached: bool = False
+    _hooks: Any = None
+    _retain: bool = False
+    _node: Node
+
+    # -- what is known without computing anything
+    @property
+    def shape(self) -> Size:
+        return Size(self._node.spec.shape)
+
+    @property
+    def dtype(self) -> DType:
+        return self._node.spec.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self._node.spec.shape)
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self._node.spec.numel
+
+    @property
+    def requires_grad(self) -> bool:
+        self._fresh()
+        return self._rg
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    @property
+    def is_leaf(self) -> bool:
+        return self._leaf or not self.requires_grad
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """Ask for this tensor's gradient to be collected in `.grad`, in place."""
+        self._fresh()
+        if not requires_grad:
+            if self._rg and not self._leaf:
+                raise GradientError("you can only change requires_grad flags of leaf variables. "
+                                    "If you want to use a computed variable in a subgraph that "
+                                    "doesn't require differentiation use var_no_grad = "
+                                    "var.detach().")
+            self._rg = self._leaf = False
+            return self
+        if self._rg:
+            return self
+        if self.dtype.kind not in "fc":
+            raise GradientError("only Tensors of floating point and complex dtype can require "
+                                f"gradients, and this one is {self.dtype.name}")
+        self._rg = self._leaf = True
+        self._detached = False
+        node = self._node
+        if node.origin is not None or (node.leaf is not None and node.leaf() is not None):
+            self._node = prim("alias", self)._node if not _local.rec.grad else _alias(self)
+        self._own_leaf()
+        return self
+
+    def _own_leaf(self) -> None:
+        """Make the current value's node collect gradients for this tensor."""
+        node = self._node
+        node.leaf = weakref.ref(self)
+        graph, index = node.at
+        if graph is not None and not graph.sealed:
+            graph.leaf_nodes[index] = node
+
+    # -- keeping up with in-place writes through aliases
+    def _fresh(self) -> None:
+        """Catch up with the storage if an alias has written to it."""
+        storage = self._storage
+        if storage is not None and storage.version != self._version:
+            self._sync()
+
+    def _sync(self) -> None:
+        storage = self._storage
+        assert storage is not None
+        self._version = storage.version
+        if not self._path:
+            self._node = storage.node
+            if self._leaf:
+                self._own_leaf()
+            elif not self._detached:
+                self._rg = storage.rg
+            return
+        value = make(storage.node, storage.rg and not self._detached)
+        for name, attrs, shape, dtype in self._path:
+            value = prim(name, value, attrs=attrs, shape=shape, dtype=dtype, view=True)
+        self._node = value._node
+        if not self._leaf:
+            self._rg = value._rg
+
+    def _share(self) -> Storage:
+        """This tensor's storage, made when the first alias appears."""
+        self._fresh()
+        if self._storage is None:
+            self._storage = Storage(self._node, self._version, self._rg)
+        return self._storage
+
+    def _view(self, name: str, attrs: tuple[Any, ...], shape: tuple[int, ...],
+              strides: tuple[int, ...], offset: int, dtype: DType | None = None) -> Tensor:
+        """A tensor that aliases this one through the movement primitive `name`.
+
+        `strides` and `offset` are what `stride()` and `storage_offset()` of the view say.
+        """
+        storage = self._share()
+        shape = tuple(shape)
+        view = prim(name, self, attrs=attrs, shape=shape, dtype=dtype, view=True)
+        view._storage = storage
+        view._version = storage.version
+        view._path = (*self._path, (name, attrs, shape, dtype))
+        view._strides = tuple(strides)
+        view._offset = offset
+        view._base = self._base if self._base is not None else self
+        view._detached = self._detached or not _local.rec.grad
+        return view
+
+    def detach(self) -> Tensor:
+        """A tensor that shares this one's memory and takes no part in gradients."""
+        storage = self._share()
+        out = object.__new__(Tensor)
+        out._node = self._node
+        out._storage = storage
+        out._version = self._version
+        out._path = self._path
+        out._strides = self._strides
+        out._offset = self._offset
+        out._detached = True
+        return out
+
+    def detach_(self) -> Any:
+        """Cut this tensor from its history, in place."""
+        if self._path:
+            raise GradientError("Can't detach views in-place. Use detach() instead")
+        self._fresh()
+        self._node = self._share().node
+        if self._rg and not self._leaf:
+            clean = Node(self._node.at, self._node.spec, self._node.value, self._node.strides)
+            if clean.value is None:
+                clean.at[0].handles.append(clean)       # type: ignore[union-attr]
+            self._node = clean
+            assert self._storage is not None
+            self._storage.node, self._storage.rg = clean, False
+        self._rg = self._leaf = False
+        return self
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory without history; writing to it is not seen by autograd."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        value._fresh()
+        if value._path or value._storage is not None:
+            self._storage = value._storage
+            self._version = value._version
+            self._path = value._path
+        else:
+            self._storage = value._share()
+            self._version = value._version
+            self._path = ()
+        self._strides, self._offset, self._node = value._strides, value._offset, value._node
+        self._detached = not self._rg
+        if self._leaf:
+            self._own_leaf()
+
+    # -- in-place writes
+    def _write(self, value: Tensor, where: str | None = None) -> Tensor:
+        """Make `value` (a fresh tensor of this shape and dtype) the new content; returns self."""
+        self._fresh()
+        node = self._node
+        if value._node.spec is not node.spec:
+            _check_write(node.spec, value._node.spec)
+        rec = _local.rec
+        if rec.grad and (value._rg or self._rg):
+            if self._leaf:
+                raise GradientError("a leaf Variable that requires grad is being used in an "
+                                    "in-place operation.")
+            if self._base is not None and self._base._leaf and self._base._rg:
+                raise GradientError("a view of a leaf Variable that requires grad is being used "
+                                    "in an in-place operation.")
+        with LOCK:
+            if self._path:
+                value = _write_through(self, value)
+            new = value._node
+            if new.value is not None or new.at[0] is not rec.graph:
+                value = _alias(value)
+                new = value._node
+            storage = self._storage
+            old = storage.node if storage is not None else node
+            graph, index = old.at
+            if graph is not None and old.value is None:
+                graph.stale[index] = where or user_line(2) or "?"
+            else:
+                old.stale = where or user_line(2) or "?"
+            home = old.home if old.value is None else old
+            old_home_shared = False
+            if home is not None and home is not new:
+                new.home = home
+                if old.value is None:
+                    old.home = None
+                old_home_shared = getattr(home.value, "shared", False)
+            if storage is not None:
+                storage.node = new
+                storage.version += 1
+                if not self._detached:
+                    storage.rg = value._rg
+                self._version = storage.version
+                if self._path:
+                    self._version -= 1          # replay the path from the new value when read
+                else:
+                    self._node = new
+            else:
+                self._node = new
+                self._version += 1
+        if self._leaf:
+            if not self._path:
+                self._own_leaf()
+        elif not self._path:
+            self._rg = value._rg and not self._detached
+        if old_home_shared:
+            _record.flush(rec)
+        return self
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def make(node: Node, rg: bool = False) -> Tensor:
+    """Wrap a node as a tensor."""
+    t = object.__new__(Tensor)
+    t._node = node
+    if rg:
+        t._rg = True
+    return t
+
+
+def prim(name: str, *tensors: Tensor, attrs: tuple[Any, ...] = (),
+         shape: tuple[int, ...] | None = None, dtype: DType | None = None,
+         view: bool = False) -> Tensor:
+    """Record one primitive operation; its operands already agree in shape and dtype.
+
+    `shape` and `dtype` say what cannot be inferred (reshape, expand, cast, full, ...).
+    """
+    rec = _local.rec
+    with LOCK:
+        graph = rec.graph
+        places = []
+        for t in tensors:
+            storage = t._storage
+            if storage is not None and storage.version != t._version:
+                t._sync()
+            node = t._node
+            owner, i = node.at
+            if owner is not graph:
+                i = rec.adopt(node)
+            places.append(~i if t._rg and rec.grad else i)
+        state = graph.state
+        key = (name, attrs, shape, dtype, view, *places)
+        edge = state.edges.get(key)
+        if edge is None:
+            edge = _new_edge(rec, key, name, tensors, attrs, shape, dtype, places, view)
+        graph.state = edge.state
+        out = object.__new__(Tensor)
+        out._node = node = Node((graph, edge.index), edge.spec)   # type: ignore[arg-type]
+        graph.handles.append(node)
+        if edge.rg:
+            out._rg = True
+        if edge.state.count > _record.MAX_STEPS and not rec.depth:
+            _record.flush(rec)
+        return out
+
+
+def _new_edge(rec: Any, key: Any, name: str, tensors: tuple[Tensor, ...], attrs: tuple[Any, ...],
+              shape: tuple[int, ...] | None, dtype: DType | None, places: list[int],
+              view: bool) -> Edge:
+    """Check a primitive's operands, infer its result and enter it into the trie."""
+    from facula.ops.table import PRIMS
+    table = PRIMS[name]
+    state = rec.graph.state
+    specs = [t._node.spec for t in tensors]
+    given = None
+    if shape is not None or dtype is not None:
+        given = spec(shape if shape is not None else specs[0].shape,
+                     dtype if dtype is not None else specs[0].dtype if specs else float32)
+    out = table.infer(specs, attrs, given)
+    mask = 0
+    if table.vjp is not None and out.dtype.kind in "fc":
+        for k, place in enumerate(places):
+            if place < 0 and specs[k].dtype.kind in "fc":
+                mask |= 1 << k
+    step = Step(name, attrs, tuple(~p if p < 0 else p for p in places), out, mask,
+                user_line(3), view)
+    edge = Edge(rec.new_state((step,)), state.count, out, mask != 0)
+    state.edges[key] = edge
+    return edge
+
+
+def scalar(value: Any, dtype: DType) -> Tensor:
+    """A 0-dim tensor holding a Python number that is not part of the graph's structure.
+
+    Inside the body of a composite the number is static, and becomes a constant of the graph.
+    """
+    rec = _local.rec
+    if rec.depth:
+        return prim("full", attrs=(freeze_number(value),), shape=(), dtype=dtype)
+    with LOCK:
+        return make(rec.scalar(value, dtype))
+
+
+def freeze_number(value: Any) -> Any:
+    """A number as a key that tells 0.0 from -0.0 and finds nan again."""
+    if isinstance(value, float):
+        if value != value:
+            return _Nan
+        if value == 0.0 and str(value)[0] == "-":
+            return _NegativeZero
+    return value
+
+
+class _Float(float):
+    """A float that is its own key: equal only to itself."""
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+_Nan = _Float("nan")
+_NegativeZero = _Float("-0.0")
+
+
+def _alias(t: Tensor) -> Tensor:
+    return prim("alias", t)
+
+
+def _check_write(mine: Any, other: Any) -> None:
+    if mine.dtype is not other.dtype:
+        raise GradientError(f"result type {other.dtype.name} can't be cast to the desired output "
+                            f"type {mine.dtype.name}")
+    raise ShapeError(f"output with shape {list(mine.shape)} doesn't match the broadcast shape "
+                     f"{list(other.shape)}")
+
+
+def _write_through(view: Tensor, value: Tensor) -> Tensor:
+    """The storage's new value after `value` has been written through `view`'s path."""
+    storage = view._storage
+    assert storage is not None
+    whole = make(storage.node, storage.rg and not view._detached)
+    stages = [whole]
+    for name, attrs, shape, dtype in view._path[:-1]:
+        stages.append(prim(name, stages[-1], attrs=attrs, shape=shape, dtype=dtype, view=True))
+    for (name, attrs, shape, _), before in zip(reversed(view._path), reversed(stages)):
+        old = before._node.spec
+        if name == "reshape":
+            value = prim("reshape", value, shape=old.shape)
+        elif name == "permute":
+            inverse = [0] * len(attrs[0])
+            for i, p in enumerate(attrs[0]):
+                inverse[p] = i
+            value = prim("permute", value, attrs=(tuple(inverse),))
+        elif name == "slice":
+            value = prim("slice_update", before, value, attrs=attrs)
+        elif name == "as_strided":
+            value = prim("as_strided_update", before, value, attrs=attrs)
+        elif name == "bitcast":
+            value = prim("bitcast", value, shape=old.shape, dtype=old.dtype)
+        elif name == "expand" and old.shape == tuple(shape):
+            pass
+        elif name == "real":
+            value = prim("complex", value, prim("imag", before))
+        elif name == "imag":
+            value = prim("complex", prim("real", before), value)
+        else:
+            raise GradientError("unsupported operation: more than one element of the written-to "
+                                "tensor refers to a single memory location. Please clone() the "
+                                "tensor before performing the operation.")
+    return value

@@ -1,0 +1,199 @@
+"""Memory of values: 64-byte aligned, cached by size, and known by address.
+
+A `Buffer` is the memory of one value and nothing else: shape, dtype and strides belong to whoever
+holds it.  Private memory comes from free lists, so that a training step, which asks for the same
+sizes again and again, pays a list pop and no system call; blocks go back when the last view of
+them is gone.  Memory that NumPy owns is wrapped, not copied, and marked `shared`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from facula.graph.spec import Spec
+
+__all__ = ["Buffer", "empty", "from_numpy_private", "release_cached", "cached_bytes"]
+
+ALIGNMENT = 64
+"""One cache line, and one AVX-512 register."""
+
+CACHE_BLOCK_LIMIT = 64 << 20
+"""Blocks above this size go straight back to the operating system."""
+
+CACHE_TOTAL_LIMIT = 512 << 20
+"""The free lists together never hold more than this many bytes."""
+
+Strides = tuple[int, ...]
+
+
+class _FreeList(list[tuple[Any, int]]):
+    """Free blocks (owner, address) of one size class."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+
+class _Pool:
+    """The free lists and how much they hold."""
+
+    def __init__(self) -> None:
+        self.by_class: dict[int, _FreeList] = {}
+        self.by_nbytes: dict[int, _FreeList] = {}
+        self.held = 0
+
+    def list_for(self, nbytes: int) -> _FreeList:
+        """The free list that serves `nbytes`; sizes are rounded up by at most a quarter."""
+        if nbytes <= 512:
+            size = max(64, (nbytes + 63) & ~63)
+        else:
+            step = max(64, 1 << ((nbytes - 1).bit_length() - 3))
+            size = (nbytes + step - 1) // step * step
+        found = self.by_class.setdefault(size, _FreeList(size))
+        if len(self.by_nbytes) > 65536:
+            self.by_nbytes.clear()
+        self.by_nbytes[nbytes] = found
+        return found
+
+
+_POOL = _Pool()
+
+
+def _fresh(size: int) -> tuple[Any, int]:
+    """A block from the operating system (through NumPy, which asks for huge pages)."""
+    owner = np.empty(size + ALIGNMENT, np.uint8)
+    return owner, (owner.__array_interface__["data"][0] + ALIGNMENT - 1) & -ALIGNMENT
+
+
+class Buffer:
+    """The memory of one value.
+
+    ptr     address of the first element (for negative strides: not the lowest address).
+    nbytes  bytes that the value's elements take when packed.
+    shared  somebody outside may read or write this memory: it was given by `from_numpy` or handed
+            out by `numpy()`.  A flush must not donate it silently, and may not assume it is
+            unchanged since the last look.
+    """
+
+    __slots__ = ("ptr", "nbytes", "shared", "_owner", "_home", "__weakref__")
+
+    ptr: int
+    nbytes: int
+    shared: bool
+    _owner: Any                     # what keeps the memory alive
+    _home: _FreeList | None         # the free list the block goes back to
+
+    def __init__(self, ptr: int, nbytes: int, owner: Any, home: _FreeList | None = None,
+                 shared: bool = False):
+        self.ptr = ptr
+        self.nbytes = nbytes
+        self.shared = shared
+        self._owner = owner
+        self._home = home
+
+    @staticmethod
+    def of(array: np.ndarray) -> tuple[Buffer, Strides | None]:
+        """Wrap an ndarray's memory without copying; (shared buffer, strides in elements).
+
+        The strides are None for a row-major contiguous array.  `ValueError` when the memory
+        cannot be addressed by whole, aligned, native elements: the caller copies then.
+        """
+        if not array.dtype.isnative:
+            raise ValueError(f"byte order of {array.dtype} is not this machine's")
+        if not array.flags.aligned:
+            raise ValueError("elements are not aligned in memory")
+        buffer = Buffer(array.__array_interface__["data"][0], array.nbytes, array, None, True)
+        if array.flags.c_contiguous:
+            return buffer, None
+        itemsize = array.dtype.itemsize
+        if any(s % itemsize for s in array.strides):
+            raise ValueError("strides are not whole elements")
+        return buffer, tuple(s // itemsize for s in array.strides)
+
+    def array(self, spec: Spec, strides: Strides | None = None) -> np.ndarray:
+        """An ndarray of `spec` over this memory; it keeps the buffer alive."""
+        array = np.asarray(_View(self, spec, strides))
+        return array.view(spec.dtype.np) if spec.dtype.name == "bfloat16" else array
+
+    def snapshot(self, spec: Spec, strides: Strides | None = None) -> Buffer:
+        """A private row-major copy of the value as it is now."""
+        out = empty(spec.numel * spec.dtype.itemsize)
+        if out.nbytes:
+            np.copyto(out.array(spec), self.array(spec, strides))
+        return out
+
+    def __del__(self, _pool: _Pool = _POOL) -> None:
+        home = self._home
+        if home is not None and _pool.held < CACHE_TOTAL_LIMIT:
+            _pool.held += home.size
+            home.append((self._owner, self.ptr))
+
+    def __repr__(self) -> str:
+        shared = ", shared" if self.shared else ""
+        return f"Buffer(0x{self.ptr:x}, {self.nbytes} bytes{shared})"
+
+
+class _View:
+    """What NumPy takes as the base of an array over a buffer."""
+
+    __slots__ = ("buffer", "__array_interface__")
+
+    def __init__(self, buffer: Buffer, spec: Spec, strides: Strides | None):
+        itemsize = spec.dtype.itemsize
+        typestr = spec.dtype.np.str
+        self.buffer = buffer
+        self.__array_interface__ = {
+            "version": 3, "shape": spec.shape, "data": (buffer.ptr, False),
+            # dtypes that NumPy does not know travel as raw bytes and are viewed afterwards
+            "typestr": typestr if spec.dtype.name != "bfloat16" else "|V2",
+            "strides": None if strides is None else tuple(s * itemsize for s in strides)}
+
+
+def empty(nbytes: int, _lists: dict[int, _FreeList] = _POOL.by_nbytes) -> Buffer:
+    """Private memory for `nbytes` bytes (0 is fine), 64-byte aligned, contents undefined."""
+    home = _lists.get(nbytes)
+    if home is None:
+        if nbytes > CACHE_BLOCK_LIMIT:
+            owner, ptr = _fresh(nbytes)
+            return Buffer(ptr, nbytes, owner)
+        home = _POOL.list_for(nbytes)
+    try:
+        owner, ptr = home.pop()
+        _POOL.held -= home.size
+    except IndexError:
+        owner, ptr = _fresh(home.size)
+    return Buffer(ptr, nbytes, owner, home)
+
+
+def from_numpy_private(array: np.ndarray, fresh: bool = False) -> Buffer:
+    """A private buffer with the row-major content of `array`.
+
+    fresh=True promises that nobody else holds `array`: its memory is taken over where it can be.
+    """
+    if (fresh and array.flags.c_contiguous and array.flags.owndata and array.flags.aligned
+            and array.dtype.isnative and array.nbytes > 4096):
+        return Buffer(array.__array_interface__["data"][0], array.nbytes, array)
+    from facula.dtype import from_numpy_dtype
+    from facula.graph.spec import spec
+    out = empty(array.nbytes)
+    if array.nbytes:
+        np.copyto(out.array(spec(array.shape, from_numpy_dtype(array.dtype))), array)
+    return out
+
+
+def cached_bytes() -> int:
+    """How many free bytes are kept for later values."""
+    return _POOL.held
+
+
+def release_cached() -> None:
+    """Give all free blocks back to the operating system."""
+    for home in list(_POOL.by_class.values()):
+        while home:
+            home.pop()
+            _POOL.held -= home.size

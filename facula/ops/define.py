@@ -1,0 +1,351 @@
+"""How a public operation is declared: `@op`, and what the first call leaves for the next.
+
+A public operation is a pure Python function over tensors.  The first time it is called at some
+place of a graph its body runs and records primitives; the whole call then becomes one edge of
+the trie (see `facula.graph.record`), and the next call at that place is one look-up, however
+long the body.  What the look-up tells apart: the operation, its static arguments, where its
+tensor arguments stand in the graph (hence their shapes and dtypes), and through which of them a
+gradient flows.
+
+The body therefore must not depend on anything else: not on values, not on globals that change.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from facula.dtype import DType
+from facula.errors import DTypeError, ShapeError
+from facula.graph import record as _record
+from facula.graph.record import LOCK, Edge, Node, _local
+from facula.tensor import Tensor, freeze_number
+
+__all__ = ["OPS", "OpRecord", "op", "composite", "macro", "sample", "attach", "freeze"]
+
+
+class OpRecord:
+    """What the registry holds of a public operation.
+
+    `samples(make)` lists sample calls as `(args, kwargs)`; `make(*shape, dtype=..., low=...,
+    high=..., requires_grad=...)` gives it an input.  `differentiable` is False where no gradient
+    is defined anywhere.
+    """
+
+    def __init__(self, name: str, fn: Callable[..., Any], body: Callable[..., Any], family: str,
+                 method: str | None, inplace: bool, samples: Any, differentiable: bool):
+        self.name = name
+        self.fn = fn
+        self.body = body
+        self.family = family
+        self.method = method
+        self.inplace = inplace
+        self.samples = samples
+        self.differentiable = differentiable
+
+    @property
+    def doc(self) -> str:
+        return inspect.getdoc(self.body) or ""
+
+
+OPS: dict[str, OpRecord] = {}
+"""Every public operation, by its name; `facula.nn.functional`'s are named `functional.<name>`."""
+
+
+class _Place:
+    """Stands in a key for "a tensor goes here"."""
+
+    def __repr__(self) -> str:
+        return "<tensor>"
+
+
+_T = _Place()
+_TRUE, _FALSE = ("bool", 1), ("bool", 0)
+_ATOMS = frozenset((int, str, type(None), DType))
+
+
+def freeze(value: Any, tensors: list[Tensor]) -> Any:
+    """A hashable stand-in for an argument; tensors in it are moved to `tensors`."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if kind is bool:
+        return _TRUE if value else _FALSE
+    if kind is float:
+        return ("float", freeze_number(value))
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return _T
+    if kind is list or isinstance(value, tuple):
+        return tuple([freeze(v, tensors) for v in value])
+    if kind is complex:
+        return ("complex", freeze_number(value.real), freeze_number(value.imag))
+    if kind is slice:
+        return (slice, value.start, value.stop, value.step)
+    if kind is dict:
+        return ("dict", tuple([(k, freeze(v, tensors)) for k, v in value.items()]))
+    return (kind, value)
+
+
+def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
+       method: bool | str = False, inplace: bool = False, samples: Any = None,
+       differentiable: bool = True, family: str | None = None,
+       register: bool = True) -> Any:
+    """Declare a public operation.
+
+    name            its public name; the function's own unless given
+    method          attach it to Tensor (under its name, or the name given here)
+    inplace         also make the method `name_`, which overwrites its first argument
+    samples         see `OpRecord`
+    differentiable  False where there is no gradient to test
+    family          which group of the documentation it belongs to; its module's name unless given
+    """
+    if fn is None:
+        return lambda f: op(f, name=name, method=method, inplace=inplace, samples=samples,
+                            differentiable=differentiable, family=family, register=register)
+    body = fn
+    public = name or fn.__name__
+
+    @functools.wraps(body)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        rec = _local.rec
+        if rec.depth:
+            if "out" in kwargs:
+                return _into(call, args, kwargs)
+            return body(*args, **kwargs)
+        tensors: list[Tensor] = []
+        pattern = []
+        for a in args:
+            if type(a) is Tensor:
+                tensors.append(a)
+                pattern.append(_T)
+            else:
+                pattern.append(freeze(a, tensors))
+        if kwargs:
+            if "out" in kwargs:
+                return _into(call, args, kwargs)
+            for k, v in kwargs.items():
+                pattern.append(k)                        # type: ignore[arg-type]
+                pattern.append(freeze(v, tensors))
+        if not tensors:
+            return body(*args, **kwargs)
+        return _memo(rec, (body, *pattern), tensors, body, args, kwargs)
+
+    if register:
+        group = family or body.__module__.rpartition(".")[2].lstrip("_")
+        full = f"functional.{public}" if "functional" in body.__module__ else public
+        attr = method if isinstance(method, str) else public if method else None
+        OPS[full] = OpRecord(public, call, body, group, attr, inplace, samples, differentiable)
+    if method:
+        setattr(Tensor, method if isinstance(method, str) else public, call)
+    if inplace:
+        attach(f"{method if isinstance(method, str) else public}_", _inplace(call, public))
+    return call
+
+
+def composite(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation for internal use: memoised like `op`, but not in the registry."""
+    call: Callable[..., Any] = op(fn, register=False)
+    return call
+
+
+def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., Any],
+          args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Follow the edge of this call, or run its body and leave one."""
+    with LOCK:
+        graph = rec.graph
+        grad = rec.grad
+        places = []
+        for t in tensors:
+            storage = t._storage
+            if storage is not None and storage.version != t._version:
+                t._sync()
+            node = t._node
+            owner, i = node.at
+            if owner is not graph:
+                i = rec.adopt(node)
+            places.append(~i if grad and t._rg else i)
+        state = graph.state
+        key = (head, *places)
+        try:
+            edge = state.edges.get(key)
+        except TypeError:                                # an argument that cannot be hashed
+            return body(*args, **kwargs)
+        if edge is None:
+            return _first(rec, key, tensors, body, args, kwargs)
+        graph.state = edge.state
+        if edge.outs is None:
+            out = object.__new__(Tensor)
+            out._node = node = Node((graph, edge.index), edge.spec)   # type: ignore[arg-type]
+            graph.handles.append(node)
+            if edge.rg:
+                out._rg = True
+            result: Any = out
+        else:
+            result = _unpack(graph, edge, tensors)
+        if edge.state.count > _record.MAX_STEPS:
+            _record.flush(rec)
+        return result
+
+
+def _unpack(graph: Any, edge: Edge, tensors: Sequence[Tensor]) -> Any:
+    outs = []
+    for item in edge.outs or ():
+        if type(item) is int:
+            outs.append(tensors[item])
+            continue
+        index, spec, rg = item
+        out = object.__new__(Tensor)
+        out._node = node = Node((graph, index), spec)
+        graph.handles.append(node)
+        if rg:
+            out._rg = True
+        outs.append(out)
+    pack = edge.pack
+    if pack is None:
+        return outs[0]
+    return pack(outs) if pack is tuple or pack is list else pack(*outs)
+
+
+def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., Any],
+           args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Run the body; if the call can be repeated from its key alone, remember where it leads."""
+    graph = rec.graph
+    start = graph.state
+    before = (len(graph.leaves), len(graph.functions), len(graph.hooks))
+    rec.depth += 1
+    try:
+        result = body(*args, **kwargs)
+    finally:
+        rec.depth -= 1
+    if rec.graph is not graph or (len(graph.leaves), len(graph.functions),
+                                  len(graph.hooks)) != before:
+        return result
+    if isinstance(result, Tensor):
+        outs = [result]
+        pack: Any = None
+    elif isinstance(result, (tuple, list)):
+        outs = list(result)
+        pack = type(result)
+    else:
+        return result
+    items: list[Any] = []
+    for out in outs:
+        if not isinstance(out, Tensor):
+            return result
+        for k, t in enumerate(tensors):
+            if out is t:
+                items.append(k)
+                break
+        else:
+            node = out._node
+            if out._storage is not None or out._leaf or node.at[0] is not graph \
+                    or node.value is not None:
+                return result
+            items.append((node.at[1], node.spec, out._rg))
+    if pack is None and type(items[0]) is not int:
+        index, spec, rg = items[0]
+        edge = Edge(graph.state, index, spec, rg)
+    else:
+        edge = Edge(graph.state, outs=tuple(items), pack=pack)
+    start.edges[key] = edge
+    if graph.state.count > _record.MAX_STEPS and not rec.depth:
+        _record.flush(rec)
+    return result
+
+
+def macro(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor]]
+          ) -> tuple[Tensor, ...]:
+    """Record `fn(*tensors)`, a sequence of new tensors, as one memoised step named by `key`.
+
+    `key` is hashable and must tell apart whatever else `fn` depends on.  Raises what `fn` raises.
+    """
+    def body(*args: Tensor) -> tuple[Tensor, ...]:
+        return tuple(fn(*args))
+
+    rec = _local.rec
+    if rec.depth:
+        return body(*tensors)
+    out: tuple[Tensor, ...] = _memo(rec, ("macro", key), tensors, body, tensors, {})
+    return out
+
+
+def attach(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Make `fn` the method `name` of Tensor."""
+    setattr(Tensor, name, fn)
+    return fn
+
+
+def _inplace(call: Callable[..., Any], public: str) -> Callable[..., Any]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        value = call(self, *args, **kwargs)
+        if value is self:
+            return self
+        if value._storage is not None or value._node is self._node:
+            from facula.tensor import prim
+            value = prim("alias", value)
+        mine = self.dtype
+        if value.dtype is not mine:
+            value = _cast_back(value, mine)
+        if value._node.spec.shape != self._node.spec.shape:
+            raise ShapeError(f"output with shape {list(self.shape)} doesn't match the broadcast "
+                             f"shape {list(value.shape)} in {public}_()")
+        return self._write(value)
+
+    method.__name__ = method.__qualname__ = f"{public}_"
+    method.__doc__ = f"`{public}`, overwriting this tensor.  Returns it."
+    return method
+
+
+_RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+
+
+def _cast_back(value: Tensor, dtype: DType) -> Tensor:
+    """The result of an operation as it is stored into a tensor of another dtype."""
+    if _RANK[value.dtype.kind] > _RANK[dtype.kind]:
+        raise DTypeError(f"result type {value.dtype.name} can't be cast to the desired output "
+                         f"type {dtype.name}")
+    from facula.tensor import prim
+    return prim("cast", value, dtype=dtype)
+
+
+def _into(call: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """`out=`: write the result into a tensor that the user provided."""
+    kwargs = dict(kwargs)
+    out = kwargs.pop("out")
+    value = call(*args, **kwargs)
+    if out is None:
+        return value
+    if isinstance(value, tuple):
+        for o, v in zip(out, value):
+            _store(o, v)
+        return type(value)(*out) if hasattr(value, "_fields") else tuple(out)
+    _store(out, value)
+    return out
+
+
+def _store(out: Tensor, value: Tensor) -> None:
+    from facula.tensor import prim
+    if out.requires_grad or value.requires_grad:
+        if _local.rec.grad:
+            raise DTypeError("functions with out=... arguments don't support automatic "
+                             "differentiation, but one of the arguments requires grad.")
+    if value.dtype is not out.dtype:
+        value = _cast_back(value, out.dtype)
+    if value._storage is not None or value._node.value is not None:
+        value = prim("alias", value)
+    if value.shape != out.shape:
+        if out.numel() != 0 or out._path:
+            raise ShapeError(f"out has shape {list(out.shape)}, and the result has shape "
+                             f"{list(value.shape)}: give an empty tensor or one of that shape")
+        out._node = value._node
+        out._storage = None
+        return
+    out._write(value)
+
+
+def sample(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """One sample call, for `samples=`."""
+    return args, kwargs

@@ -7,7 +7,6 @@ from typing import Any
 from facula.dtype import DType, bool_
 from facula.errors import DTypeError
 from facula.ops.define import _inplace, attach
-from facula.ops.promote import type_name
 from facula.ops.surface import Binary, binary, called, only, public
 from facula.tensor import Tensor, prim
 
@@ -137,17 +136,13 @@ def _power(a: Any, b: Any) -> Any:
     return _pow(a, b)
 
 
-pow = called("pow", _power, "input ** exponent, element by element.")
-_pow_call = pow
+_call_pow = called("pow", _power, "")
 
 
-def _pow_public(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
+def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     """input ** exponent, element by element; the exponent is a tensor or a number."""
-    result: Tensor = _pow_call(input, exponent, out=out)
+    result: Tensor = _call_pow(input, exponent, out=out)
     return result
-
-
-pow = _pow_public
 
 
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
@@ -167,7 +162,8 @@ def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tens
 
 def divmod_(a: Any, b: Any) -> Any:
     """(a // b, a % b)."""
-    return _floor_divide(a, b), _remainder(a, b)
+    quotient = _floor_divide(a, b)
+    return quotient if quotient is NotImplemented else (quotient, _remainder(a, b))
 
 
 _FAMILY = "arithmetic"
@@ -258,6 +254,15 @@ def _reflected(fn: Binary) -> Binary:
     return swapped
 
 
+def _augmented(fn: Binary, name: str) -> Binary:
+    store = _inplace(lambda self, value: value, name)
+
+    def assign(self: Tensor, other: Any) -> Any:
+        value = fn(self, other)
+        return value if value is NotImplemented else store(self, value)
+    return assign
+
+
 for _symbol, _fn in (("add", _add), ("sub", _sub), ("mul", _mul), ("truediv", _div),
                      ("floordiv", _floor_divide), ("mod", _remainder), ("pow", _power),
                      ("and", _and), ("or", _or), ("xor", _xor), ("lshift", _shl),
@@ -265,7 +270,7 @@ for _symbol, _fn in (("add", _add), ("sub", _sub), ("mul", _mul), ("truediv", _d
     attach(f"__{_symbol}__", _fn)
     attach(f"__r{_symbol}__", _reflected(_fn))
     if _symbol != "divmod":
-        attach(f"__i{_symbol}__", _inplace(_fn, f"__i{_symbol}__"))
+        attach(f"__i{_symbol}__", _augmented(_fn, f"__i{_symbol}_"))
 for _symbol, _fn in (("eq", _eq), ("ne", _ne), ("lt", _lt), ("le", _le), ("gt", _gt),
                      ("ge", _ge)):
     attach(f"__{_symbol}__", _fn)

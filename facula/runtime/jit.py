@@ -1,0 +1,258 @@
+"""LLVM text in, address of machine code out.
+
+Texts are optimised and compiled once per process, found on disk when an earlier process has
+compiled them, and linked into the process by ORC.  A `Kernel` keeps its code alive; when the last
+program that uses it is gone, its memory goes back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+from facula import config
+from facula.runtime import cache
+
+__all__ = ["Kernel", "Host", "host", "compile_kernels", "compile_text", "assembly", "statistics"]
+
+CODE_VERSION = "1"
+"""Raised when the way from text to machine code changes (pipeline, code model, flags)."""
+
+
+class Host(NamedTuple):
+    """What code is generated for."""
+
+    triple: str
+    cpu: str
+    features: str
+    version: str
+
+
+class Kernel:
+    """Machine code of one function: `address` stays valid while this object lives."""
+
+    __slots__ = ("name", "key", "address", "_tracker", "__weakref__")
+
+    def __init__(self, name: str, key: str, address: int, tracker: Any):
+        self.name = name
+        self.key = key
+        self.address = address
+        self._tracker = tracker
+
+
+statistics = {"compiled": 0, "loaded": 0, "reused": 0, "compile_seconds": 0.0}
+"""How kernels of this process came about."""
+
+_LOCK = threading.RLock()
+_kernels: WeakValueDictionary[str, Kernel] = WeakValueDictionary()
+_machines: list[tuple[Any, Any]] = []
+_numbers = itertools.count()
+
+# name, features to add (None: all the host has) and whether the host must have a feature first
+_ISA = {
+    "avx512": ("", None), "avx2": ("x86-64-v3", "avx2"), "sse2": ("x86-64", ""),
+    "neon": ("generic", ""),
+}
+
+
+@lru_cache(maxsize=None)
+def _binding() -> Any:
+    """llvmlite's binding with the native target ready."""
+    import llvmlite.binding as llvm
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@lru_cache(maxsize=None)
+def _host(isa: str) -> Host:
+    llvm = _binding()
+    import llvmlite
+    version = f"{CODE_VERSION}/{llvmlite.__version__}/{'.'.join(map(str, llvm.llvm_version_info))}"
+    triple = llvm.get_process_triple()
+    features = llvm.get_host_cpu_features()
+    if isa:
+        if isa not in _ISA:
+            raise ValueError(f"FACULA_ISA={isa!r}: known are {', '.join(_ISA)}")
+        cpu, needed = _ISA[isa]
+        if (isa == "neon") == triple.startswith("x86"):
+            raise ValueError(f"FACULA_ISA={isa!r}: this machine is {triple}")
+        if isa == "avx512" and not features.get("avx512f"):
+            raise ValueError("FACULA_ISA='avx512': this processor has no AVX-512")
+        if needed and not features.get(needed):
+            raise ValueError(f"FACULA_ISA={isa!r}: this processor has no {needed}")
+        if cpu:
+            return Host(triple, cpu, "", version)
+    return Host(triple, llvm.get_host_cpu_name(), features.flatten(), version)
+
+
+def host() -> Host:
+    """Triple, CPU, features and versions; FACULA_ISA is taken into account."""
+    return _host(config.flag.ISA)
+
+
+@lru_cache(maxsize=None)
+def _linker() -> Any:
+    """The one ORC instance, which lives as long as the process."""
+    jit = _binding().create_lljit_compiler()
+    jit._owned = True       # never disposed: code may still run while the interpreter goes down
+    return jit
+
+
+def _unlocked(function: Any) -> Any:
+    """llvmlite's wrapper holds one lock during a call; modules here share nothing, so go past it."""
+    return getattr(function, "_cfn", function)
+
+
+def _target_machine(target: Host) -> Any:
+    llvm = _binding()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small")
+
+
+def _optimised(text: str, machine: Any, target: Host) -> Any:
+    """The module of `text` after LLVM's pipeline, in a context of its own."""
+    llvm = _binding()
+    from llvmlite.binding import ffi
+    context = llvm.create_context()
+    try:
+        module = llvm.parse_assembly(text, context)
+    except RuntimeError as error:
+        numbered = "\n".join(f"{n:5} {line}" for n, line in enumerate(text.splitlines(), 1))
+        raise RuntimeError(f"generated code does not parse: {error}\n{numbered}") from None
+    module.triple = target.triple
+    module.data_layout = str(machine.target_data)
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    options.loop_interleaving = True
+    options.loop_unrolling = True
+    builder = llvm.create_pass_builder(machine, options)
+    passes = builder.getModulePassManager()
+    _unlocked(ffi.lib.LLVMPY_RunNewModulePassManager)(passes, module, builder)
+    return module
+
+
+def _take_machine(target: Host) -> Any:
+    with _LOCK:
+        for i, (owner, machine) in enumerate(_machines):
+            if owner == target:
+                del _machines[i]
+                return machine
+    return _target_machine(target)
+
+
+def compile_text(text: str) -> bytes:
+    """Optimise and compile a module; the object file.  Runs beside other threads' compilations."""
+    target = host()
+    machine = _take_machine(target)
+    module = _optimised(text, machine, target)
+    data = _emit(machine, module)
+    with _LOCK:
+        _machines.append((target, machine))
+    return data
+
+
+def _emit(machine: Any, module: Any) -> bytes:
+    import ctypes
+
+    from llvmlite.binding import ffi
+    with ffi.OutputString() as error:
+        buffer = _unlocked(ffi.lib.LLVMPY_TargetMachineEmitToMemory)(machine, module, 1, error)
+        if not buffer:
+            raise RuntimeError(f"generated code does not compile: {error}")
+    try:
+        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer),
+                                ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+def assembly(text: str, optimised_ir: bool = False) -> str:
+    """What a module becomes: assembly, or LLVM after optimisation."""
+    target = host()
+    machine = _target_machine(target)
+    module = _optimised(text, machine, target)
+    return str(module) if optimised_ir else machine.emit_assembly(module)
+
+
+def _link(name: str, key: str, data: bytes) -> Kernel:
+    builder = _binding().JITLibraryBuilder()
+    builder.add_object_img(data).export_symbol(name).add_current_process()
+    tracker = builder.link(_linker(), f"{name}.{next(_numbers)}")
+    return Kernel(name, key, tracker[name], tracker)
+
+
+def _object_for(item: tuple[str, str, str]) -> bytes:
+    """Compile one (name, text, key) and keep the object code on disk."""
+    name, text, key = item
+    started = time.perf_counter()
+    data = compile_text(text)
+    cache.store(key, data)
+    statistics["compiled"] += 1
+    statistics["compile_seconds"] += time.perf_counter() - started
+    if config.flag.DEBUG >= 4:
+        print(f"facula: LLVM of {name}\n{text}", file=sys.stderr)
+    if config.flag.DEBUG >= 5:
+        print(f"facula: assembly of {name}\n{assembly(text)}", file=sys.stderr)
+    return data
+
+
+def compile_kernels(items: Iterable[tuple[str, str]], threads: int | None = None) -> list[Kernel]:
+    """The kernels for (function name, module text) pairs, in order.
+
+    Equal texts are one kernel.  Texts that are neither in this process nor on disk are compiled
+    side by side on `threads` threads (default: as many as programs run on).
+    """
+    target = host()
+    wanted = []
+    missing: dict[str, tuple[str, str, str]] = {}
+    found: dict[str, Kernel] = {}
+    for name, text in items:
+        key = cache.key_of(name, text, *target)
+        wanted.append(key)
+        kernel = _kernels.get(key)
+        if kernel is not None:
+            found[key] = kernel
+            statistics["reused"] += 1
+        else:
+            missing.setdefault(key, (name, text, key))
+    for key, item in list(missing.items()):
+        data = cache.load(key)
+        if data is not None:
+            try:
+                found[key] = _register(item, data)
+            except RuntimeError:        # an object of the right hash that does not link here
+                continue
+            statistics["loaded"] += 1
+            del missing[key]
+    if missing:
+        if threads is None:
+            from facula.runtime.threads import get_num_threads
+            threads = get_num_threads()
+        todo = list(missing.values())
+        if threads > 1 and len(todo) > 1:
+            with ThreadPoolExecutor(min(threads, len(todo))) as pool:
+                objects = list(pool.map(_object_for, todo))
+        else:
+            objects = [_object_for(item) for item in todo]
+        for item, data in zip(todo, objects, strict=True):
+            found[item[2]] = _register(item, data)
+    return [found[key] for key in wanted]
+
+
+def _register(item: tuple[str, str, str], data: bytes) -> Kernel:
+    name, _, key = item
+    with _LOCK:
+        kernel = _kernels.get(key)
+        if kernel is None:
+            kernel = _link(name, key, data)
+            _kernels[key] = kernel
+        return kernel

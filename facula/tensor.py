@@ -15,6 +15,8 @@ from facula.errors import GradientError, ShapeError, user_line
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import Step, spec
+from facula.runtime.allocator import Buffer as _Buffer
+from facula.runtime.allocator import from_numpy_private as _private
 
 __all__ = ["Tensor", "Size", "Storage", "prim", "scalar", "make"]
 
@@ -120,7 +122,7 @@ class Tensor:
         self._detached = False
         node = self._node
         if node.origin is not None or (node.leaf is not None and node.leaf() is not None):
-            self._node = prim("alias", self)._node if not _local.rec.grad else _alias(self)
+            self._node = _alias(make(node))._node
         self._own_leaf()
         return self
 
@@ -292,6 +294,55 @@ class Tensor:
 
     def __hash__(self) -> int:
         return id(self)
+
+
+    def _numpy(self) -> Any:
+        """The ndarray that shares this tensor's memory, once its value is computed.
+
+        From then on the memory counts as shared: graphs read a copy of it, and in-place
+        operations write into it at once.
+        """
+        buffer, strides = self._memory()
+        buffer.shared = True
+        return self._look(buffer, strides)
+
+    def _peek(self) -> Any:
+        """The value as an ndarray for reading now; it must not be kept."""
+        buffer, strides = self._memory()
+        return self._look(buffer, strides)
+
+    def _memory(self) -> tuple[Any, Any]:
+        from facula.graph.flush import value_of
+        self._fresh()
+        if self._path:
+            assert self._storage is not None
+            node = self._storage.node
+        else:
+            node = self._node
+        value, strides = value_of(node)
+        if type(value) is not _Buffer:                    # a runtime scalar: give it memory
+            import numpy as np
+            value = node.value = _private(np.asarray(value, node.spec.dtype.np))
+        return value, strides
+
+    def _look(self, buffer: Any, strides: Any) -> Any:
+        if not self._path:
+            return buffer.array(self._node.spec, strides)
+        from numpy.lib.stride_tricks import as_strided
+        assert self._storage is not None and self._strides is not None
+        whole = buffer.array(self._storage.node.spec, strides)
+        spec = self._node.spec
+        if any(step[3] is not None for step in self._path):
+            whole = whole.reshape(-1).view(spec.dtype.np)
+        elif strides is None:
+            whole = whole.reshape(-1)
+        else:
+            start = as_strided(whole, (1,), (whole.itemsize,))
+            whole = as_strided(start, (1 << 40,), (whole.itemsize,))
+        if not spec.numel:
+            return whole[:0].reshape(spec.shape)
+        size = whole.itemsize
+        return as_strided(whole[self._offset:], spec.shape, [s * size for s in self._strides])
 
 
 def make(node: Node, rg: bool = False) -> Tensor:

@@ -110,10 +110,13 @@ class Graph:
     `functions`  index -> (custom function call, which output)
     `hooks`      index -> gradient hooks
     `stale`      index -> line that overwrote the value in place
+    `freed`      the steps whose history a backward pass has used up
+    `failure`    what running it raised
     """
 
     __slots__ = ("state", "owner", "handles", "leaves", "leaf_nodes", "leaf_map", "functions",
-                 "hooks", "stale", "freed", "steps", "kept", "sequence", "__weakref__")
+                 "hooks", "stale", "freed", "steps", "kept", "sequence", "failure",
+                 "__weakref__")
     _sequence = 0
 
     def __init__(self, state: State, owner: Recorder):
@@ -126,8 +129,9 @@ class Graph:
         self.functions: dict[int, Any] = {}
         self.hooks: dict[int, list[Any]] = {}
         self.stale: dict[int, str] = {}
-        self.freed: set[int] = set()
+        self.freed: frozenset[int] = frozenset()
         self.steps: list[Step] | None = None      # set when sealed
+        self.failure: BaseException | None = None
         self.kept: dict[int, Node] = {}
         Graph._sequence += 1
         self.sequence = Graph._sequence
@@ -178,6 +182,8 @@ class Recorder:
         value = node.value
         if value is None:                          # pending in another thread's graph
             other = node.at[0]
+            if other is not None and other.failure is not None:
+                raise other.failure
             if other is None or other.sealed:
                 raise RuntimeError("internal: a tensor's value was dropped although it is alive")
             flush(other.owner)

@@ -1,0 +1,252 @@
+"""Flush: run what has been recorded and give the values that are still wanted their memory.
+
+What is wanted is what somebody holds: a node that only its graph refers to can no longer be
+asked for, so it is an intermediate.  Everything else is an output of the program.  The program
+is found by the graph's state and the places of its outputs: a state that comes back with the
+same outputs is the same program, and all that was worked out about it is found with it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from facula.graph import record as _record
+from facula.graph.history import reachable, saved
+from facula.graph.record import FREED, LOCK, Graph, Node, Recorder
+from facula.graph.spec import Spec, Step
+from facula.runtime.allocator import Buffer, from_numpy_private
+
+__all__ = ["flush", "value_of", "Program", "make_executable"]
+
+_NOWHERE = (None, -1)
+
+
+def _calibrate() -> int:
+    """What `getrefcount` says of a node that only the list of handles refers to."""
+    handles = [Node(_NOWHERE, None)]                    # type: ignore[arg-type]
+    return [sys.getrefcount(n) for n in handles][0]
+
+
+_UNHELD = _calibrate()
+
+HOME_REFS = 5
+"""References to a leaf that nobody holds: a local, getrefcount's argument, and the graph's three."""
+
+make_executable: Any = None
+"""Compile (steps, outputs, donations) into something with `run(values)`; None interprets."""
+
+_NEVER = 1 << 60
+
+INTERPRET_LIMIT = 0.05
+"""Seconds of interpreting, estimated, above which a program is compiled at first sight."""
+
+FIRST_RUNS = 2
+"""How many runs of a cheap program are interpreted."""
+
+
+class Program:
+    """One structure with one choice of outputs, and how it is run.
+
+    `donations` maps outputs to the leaf whose memory they take over.  The first runs go through
+    the interpreter when that is cheap; which executor runs depends on the program and on how
+    often it has been run, and on nothing else.
+
+    `slots` says for each live handle which output it gets, `masked` which handles have a
+    history; `through` are the steps of that history, and `keep` the values that they read.
+    """
+
+    __slots__ = ("steps", "outputs", "donations", "leaves", "runs", "threshold", "executable",
+                 "slots", "masked", "through", "keep", "history")
+
+    def __init__(self, steps: list[Step], alive: tuple[int, ...], freed: frozenset[int],
+                 donations: dict[int, int]):
+        live = [i for i in alive if steps[i].mask and i not in freed]
+        self.through = reachable(steps, live, freed)
+        self.keep = saved(steps, self.through)
+        wanted = set(alive)
+        wanted.update(i for i in self.keep if steps[i].op not in ("leaf", "scalar"))
+        self.outputs = tuple(sorted(wanted))
+        place = {index: k for k, index in enumerate(self.outputs)}
+        self.slots = [place[i] for i in alive]
+        self.masked = [bool(steps[i].mask) for i in alive]
+        self.steps: list[Step] | None = steps
+        self.history = steps if self.through else None
+        self.donations = donations
+        self.leaves = [i for i, s in enumerate(steps) if s.op == "leaf" or s.op == "scalar"]
+        self.runs = 0
+        self.threshold = compile_after(steps)
+        self.executable: Any = None
+
+    def run(self, values: list[Any]) -> list[Buffer]:
+        """The outputs' memory; `values` are the leaves' buffers and numbers in order."""
+        executable = self.executable
+        if executable is not None:
+            return executable.run(values)                     # type: ignore[no-any-return]
+        self.runs += 1
+        if self.runs > self.threshold and make_executable is not None:
+            self.executable = executable = make_executable(self.steps, self.outputs,
+                                                           self.donations)
+            self.steps = None
+            return executable.run(values)                     # type: ignore[no-any-return]
+        return self.interpret(values)
+
+    def interpret(self, values: list[Any]) -> list[Buffer]:
+        from facula.reference.interpreter import interpret
+        steps = self.steps
+        assert steps is not None
+        leaves: dict[int, Any] = {}
+        for i, value in zip(self.leaves, values):
+            leaves[i] = (value.array(steps[i].spec, steps[i].attrs[0])
+                         if isinstance(value, Buffer) else value)
+        return [from_numpy_private(a) for a in interpret(steps, leaves, self.outputs)]
+
+
+def compile_after(steps: list[Step]) -> int:
+    """How many runs of this program the interpreter serves."""
+    from facula.config import config
+    if not config.jit:
+        return _NEVER
+    seconds = 0.0
+    for step in steps:
+        work = step.spec.numel * 2e-9
+        if step.op == "matmul":
+            work += step.spec.numel * steps[step.inputs[0]].spec.shape[-1] * 1e-10
+        elif step.inputs:
+            work += steps[step.inputs[0]].spec.numel * 1e-9
+        seconds += work
+    if seconds > INTERPRET_LIMIT:
+        return 0
+    return FIRST_RUNS if len(steps) < 1000 else 4 * FIRST_RUNS
+
+
+def flush(rec: Recorder) -> None:
+    """Run everything that `rec` has pending.
+
+    Raises what the operations raise (an index out of range); the values that would have come of
+    it then raise the same error when they are asked for, and everything older is as it was.
+    """
+    with LOCK:
+        graph = rec.graph
+        handles = graph.handles
+        if not handles:
+            return
+        unheld = _UNHELD
+        # One comprehension, while nothing else here holds the nodes: the counts are exact.
+        alive = [n for n in handles if sys.getrefcount(n) > unheld]
+        rec.fresh_graph()
+        graph.handles = handles = []
+        if not alive:
+            _clear(graph)
+            return
+        donations, copies = _homes(graph, alive)
+        key = (tuple([n.at[1] for n in alive]), graph.freed, donations)
+        programs = graph.state.programs
+        if programs is None:
+            programs = graph.state.programs = {}
+        program = programs.get(key)
+        if program is None:
+            program = programs[key] = Program(graph.state.path(), key[0], graph.freed,
+                                              dict(donations))
+        try:
+            buffers = program.run([n.value for _, n in graph.leaves])
+        except BaseException as error:
+            _clear(graph)
+            graph.failure = error
+            raise
+        for node, home in copies:
+            k = program.slots[alive.index(node)]
+            buffers[k] = _copy_home(home, buffers[k], node.spec)
+        for node, slot, masked in zip(alive, program.slots, program.masked):
+            node.value = buffers[slot]
+            if masked:
+                node.origin = (graph, node.at[1]) if node.at[1] in program.through else FREED
+            node.at = _NOWHERE
+        if program.history is None:
+            _clear(graph)
+        else:
+            _remember(graph, program, buffers, alive)
+
+
+def _homes(graph: Graph, alive: list[Node]) -> tuple[tuple[tuple[int, int], ...],
+                                                      list[tuple[Node, Node]]]:
+    """Which outputs take over a leaf's memory, and which are copied to where others see them."""
+    donations: list[tuple[int, int]] = []
+    copies: list[tuple[Node, Node]] = []
+    for node in alive:
+        home = node.home
+        if home is None:
+            continue
+        node.home = None
+        value = home.value
+        if type(value) is not Buffer:
+            continue
+        if value.shared:
+            copies.append((node, home))
+        elif home.at[0] is graph and home.strides is None \
+                and sys.getrefcount(home) <= HOME_REFS:
+            donations.append((node.at[1], home.at[1]))
+    return tuple(donations), copies
+
+
+def _copy_home(home: Node, result: Buffer, spec: Spec) -> Buffer:
+    """Write a result into memory that somebody outside also sees."""
+    target: Buffer = home.value
+    if spec.numel:
+        np.copyto(target.array(home.spec, home.strides), result.array(spec))
+    return target
+
+
+def _clear(graph: Graph) -> None:
+    """Forget a graph through which no gradient can be asked for."""
+    for _, node in graph.leaves:
+        if node.at[0] is graph:
+            node.at = _NOWHERE
+    graph.steps = []
+    graph.leaves = []
+    graph.leaf_nodes = {}
+    graph.leaf_map = {}
+    graph.functions = {}
+    graph.hooks = {}
+    graph.stale = {}
+
+
+def _remember(graph: Graph, program: Program, buffers: list[Buffer], alive: list[Node]) -> None:
+    """Keep of a graph what gradients through it will read."""
+    steps = program.history
+    assert steps is not None
+    graph.steps = steps
+    known = {i: n for i, n in graph.leaves}
+    held = {index: node for index, node in zip((program.outputs[s] for s in program.slots), alive)}
+    for i in program.keep:
+        node = known.get(i) or held.get(i)
+        if node is None:
+            node = Node(_NOWHERE, steps[i].spec, buffers[program.outputs.index(i)])
+        graph.kept[i] = node
+    wanted = set()
+    for i in program.through:
+        step = steps[i]
+        wanted.update([j for k, j in enumerate(step.inputs) if step.mask >> k & 1])
+    graph.leaf_nodes = {i: n for i, n in graph.leaf_nodes.items() if i in wanted}
+    for _, node in graph.leaves:
+        if node.at[0] is graph:
+            node.at = _NOWHERE
+    graph.leaves = []
+    graph.leaf_map = {}
+
+
+def value_of(node: Node) -> tuple[Any, tuple[int, ...] | None]:
+    """The node's (Buffer, strides) or (number, None), after running what it waits for."""
+    if node.value is None:
+        graph = node.at[0]
+        if graph is None:
+            raise RuntimeError("internal: a tensor without a value")
+        if graph.failure is not None:
+            raise graph.failure
+        flush(graph.owner)
+    return node.value, node.strides
+
+
+_record.flush = flush

@@ -195,16 +195,15 @@ def flatten(index: Sequence[Index], strides: Sequence[int], offset: int = 0) -> 
 
 
 def unflatten(position: Index, shape: Sequence[int]) -> tuple[Index, ...]:
-    """The index tuple of row-major `position`."""
+    """The index tuple of row-major `position`.
+
+    Divides step by step, so that `flatten` finds quotient and remainder of the same value.
+    """
     out = []
-    step = 1
-    for dim, n in zip(range(len(shape) - 1, -1, -1), reversed(shape)):
-        if n == 1:
-            out.append(ZERO)
-            continue
-        part = quotient(position, step)
-        out.append(part if dim == 0 else remainder(part, n))
-        step *= max(n, 1)
+    for dim in range(len(shape) - 1, -1, -1):
+        n = max(shape[dim], 1)
+        out.append(position if dim == 0 and n > 1 else remainder(position, n))
+        position = quotient(position, n)
     return tuple(reversed(out))
 
 

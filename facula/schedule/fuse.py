@@ -1,0 +1,421 @@
+"""Fusion: which values are put in memory, and which of them one kernel computes.
+
+`choose_roots` decides what is materialised; everything else is recomputed inside the kernels that
+read it.  `group_items` then puts roots that walk over the same rows into one kernel: a softmax is
+three roots (maximum, exponentials, sum) and one kernel, a linear layer is a contraction and its
+epilogue, and the update of a weight is the epilogue of the contraction that makes its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from facula.codegen.lower import INLINE, MOVEMENT, Place, accesses, operands
+from facula.graph.spec import Step
+from facula.schedule.index import Index, loop_var
+
+__all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "lowered", "REDUCE",
+           "SCAN", "UPDATE"]
+
+REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all", "argmax", "argmin"])
+SCAN = frozenset(["cumsum", "cumprod", "cummax", "cummin"])
+UPDATE = frozenset(["scatter", "index_put", "as_strided_update"])
+
+_COSTS = {"exp": 8, "expm1": 10, "log": 8, "log1p": 10, "log2": 8, "log10": 8, "exp2": 8,
+          "sin": 10, "cos": 10, "tan": 14, "tanh": 12, "erf": 12, "erfc": 16, "sigmoid": 12,
+          "pow": 25, "div": 4, "sqrt": 4, "rsqrt": 6, "reciprocal": 4, "philox": 40,
+          "floor_divide": 12, "remainder": 12, "fmod": 20, "atan2": 20, "hypot": 8,
+          "logaddexp": 20, "take": 3, "gather": 3, "cat": 3, "pad": 3, "slice_update": 4}
+_TRANSCENDENTAL = 10
+CHEAP = 7
+"""A value of at most this cost is recomputed by each of several readers."""
+
+LARGEST_EXPRESSION = 60
+"""Steps that one expression may be made of; beyond, an inner value goes to memory."""
+
+
+def op_cost(step: Step) -> int:
+    """Rough cost of one element, in simple vector operations."""
+    if step.op in MOVEMENT or step.op in ("full", "scalar", "leaf", "iota"):
+        return 0
+    if step.op in ("sin", "cos", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh",
+                   "atanh"):
+        return _TRANSCENDENTAL
+    return _COSTS.get(step.op, 1)
+
+
+def lowered(step: Step, steps: Sequence[Step]) -> bool:
+    """Whether the loop generator can write this step (else NumPy computes it)."""
+    op = step.op
+    if op in ("leaf", "scalar", "matmul") or op in UPDATE:
+        return True
+    if op in SCAN:
+        return step.spec.dtype.kind != "c" or op in ("cumsum", "cumprod")
+    if op in REDUCE:
+        source = steps[step.inputs[0]].spec.dtype
+        return source.kind != "c" or op in ("sum", "prod", "any", "all")
+    if op not in INLINE:
+        return False
+    kinds = {steps[i].spec.dtype.kind for i in step.inputs}
+    if "c" in kinds:
+        from facula.codegen.complex_expr import COMPLEX_OPS
+        return op in COMPLEX_OPS or op not in _ELEMENTWISE
+    if op == "bitcast":
+        return steps[step.inputs[0]].spec.dtype.itemsize == step.spec.dtype.itemsize and \
+            step.spec.dtype.kind != "c"
+    return not (kinds and kinds <= set("bui") and op in _FLOAT_ONLY) and not (
+        op == "sign" and "b" in kinds)
+
+
+_ELEMENTWISE = INLINE - MOVEMENT - {"full", "iota", "philox", "pad", "cat", "slice_update",
+                                    "take", "gather"}
+_FLOAT_ONLY = frozenset("""exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan
+asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid atan2 hypot logaddexp
+copysign div""".split())
+
+
+def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
+    """The steps whose values are computed into memory (or a register of their row)."""
+    count = len(steps)
+    roots = {o for o in outputs if steps[o].op != "leaf"}
+    for number, step in enumerate(steps):
+        if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op == "matmul":
+            roots.add(number)
+        if step.op == "matmul":
+            for i in step.inputs:
+                roots.update(_behind_movement(steps, i))
+    below = [0] * count            # cost of recomputing one element
+    size = [0] * count             # steps in the expression
+    for number, step in enumerate(steps):
+        below[number] = op_cost(step)
+        size[number] = 1
+        for i in step.inputs:
+            if i not in roots:
+                below[number] += below[i]
+                size[number] += size[i]
+        if size[number] > LARGEST_EXPRESSION and step.op in INLINE:
+            inner = [i for i in step.inputs if i not in roots and steps[i].op not in _FREE]
+            if inner:
+                roots.update(inner)
+                size[number] = below[number] = 1
+    readers: list[set[int]] = [set() for _ in steps]
+    repeated = [False] * count
+    for number in range(count - 1, -1, -1):
+        step = steps[number]
+        if step.op in _FREE:
+            continue
+        if number not in roots and step.op not in MOVEMENT and (
+                (len(readers[number]) > 1 and below[number] > CHEAP)
+                or (repeated[number] and below[number] > CHEAP)):
+            roots.add(number)
+        if number in roots:
+            for i in step.inputs:
+                readers[i].add(number)
+        else:
+            grows = step.op in ("expand", "take", "gather", "as_strided") and \
+                step.spec.numel > steps[step.inputs[0]].spec.numel
+            for i in step.inputs:
+                readers[i] |= readers[number]
+                repeated[i] = repeated[i] or repeated[number] or grows
+    return {r for r in roots if steps[r].op != "leaf"}
+
+
+_FREE = frozenset(["leaf", "scalar", "full", "iota"])
+
+
+def _behind_movement(steps: Sequence[Step], number: int) -> set[int]:
+    """The value that a chain of movement rearranges."""
+    while steps[number].op in MOVEMENT:
+        number = steps[number].inputs[0]
+    return {number} if steps[number].op not in ("leaf",) else set()
+
+
+@dataclass
+class Item:
+    """One root in its kernel.
+
+    role 'rows': one value per point of the row space; 'all': it walks over the columns too.
+    stage: items of one stage and role share a loop; a later stage sees what earlier ones made.
+    """
+
+    step: int
+    role: str
+    stage: int = 0
+
+
+@dataclass
+class Group:
+    """One kernel in the making: roots over the row space `rows` and the column space `columns`.
+
+    `full` is the shape of what role 'all' walks over, `axes` its columns; sizes of 1 are left out.
+    """
+
+    number: int
+    kind: str                                  # 'loops', 'contract' or 'update'
+    full: tuple[int, ...]
+    axes: tuple[int, ...]
+    items: list[Item] = field(default_factory=list)
+    deps: set[int] = field(default_factory=set)
+    reads: list[Place] = field(default_factory=list)
+    copy_of: int | None = None                 # a plain copy of this step's value (in-place last)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        return tuple(n for d, n in enumerate(self.full) if d not in self.axes)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        return tuple(self.full[d] for d in self.axes)
+
+    def find(self, step: int) -> Item | None:
+        for item in self.items:
+            if item.step == step:
+                return item
+        return None
+
+    def row_vars(self) -> list[Index]:
+        return [loop_var(f"r{d}", n, d) for d, n in enumerate(self.rows)]
+
+    def column_vars(self) -> list[Index]:
+        return [loop_var(f"c{d}", n, 20 + d) for d, n in enumerate(self.columns)]
+
+
+def squeeze(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1)
+
+
+def spread(shape: Sequence[int], values: Sequence[Index]) -> tuple[Index, ...]:
+    """An index tuple for `shape`, given the indices of its dimensions that are not 1."""
+    left = iter(values)
+    zero = Index((), 0)
+    return tuple(zero if n == 1 else next(left) for n in shape)
+
+
+def item_space(steps: Sequence[Step], number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(full shape, axes of it that are columns), both without sizes of 1."""
+    step = steps[number]
+    if step.op == "matmul":
+        depth = steps[step.inputs[0]].spec.shape[-1]
+        full = (*squeeze(step.spec.shape), depth)
+        return full, (len(full) - 1,)
+    if step.op in REDUCE or step.op in SCAN:
+        shape = steps[step.inputs[0]].spec.shape
+        axes = step.attrs[0] if isinstance(step.attrs[0], tuple) else (step.attrs[0],)
+        kept = [d for d, n in enumerate(shape) if n != 1]
+        return squeeze(shape), tuple(kept.index(d) for d in sorted(axes) if d in kept)
+    return squeeze(step.spec.shape), ()
+
+
+def item_index(steps: Sequence[Step], group: Group, item: Item, rows: Sequence[Index],
+               columns: Sequence[Index]) -> tuple[Index, ...]:
+    """The index of the item's own value at one point (of what it reduces, for role 'all')."""
+    step = steps[item.step]
+    if item.role == "rows":
+        return spread(step.spec.shape, rows)
+    left, across = iter(rows), iter(columns)
+    values = [next(across) if d in group.axes else next(left) for d in range(len(group.full))]
+    if step.op == "matmul":
+        return spread(step.spec.shape, values[:-1])
+    shape = steps[step.inputs[0]].spec.shape if step.op in REDUCE else step.spec.shape
+    return spread(shape, values)
+
+
+def item_start(steps: Sequence[Step], group: Group, item: Item, rows: Sequence[Index],
+               columns: Sequence[Index]) -> list[Place]:
+    """The elements that the item's value at one point is directly made of."""
+    step = steps[item.step]
+    index = item_index(steps, group, item, rows, columns)
+    if step.op == "matmul":
+        k = columns[0]
+        a, b = step.inputs
+        return [(a, (*index[:-1], k)), (b, (*index[:-2], k, index[-1]))]
+    if step.op in REDUCE or step.op in SCAN:
+        return [(step.inputs[0], index)]
+    return operands(steps, item.step, index)
+
+
+MAX_ITEMS = 24
+SMALL = 16384
+"""Elements below which rows are not worth splitting among threads."""
+
+
+def group_items(steps: Sequence[Step], roots: set[int]) -> list[Group]:
+    """Put the roots into kernels; the groups come in an order that respects their `deps`."""
+    groups: list[Group] = []
+    home: dict[int, Group] = {}
+
+    def in_memory(number: int) -> bool:
+        return number in roots or steps[number].op == "leaf"
+
+    for number in sorted(roots):
+        step = steps[number]
+        if 0 in step.spec.shape:
+            continue
+        if step.op in UPDATE:
+            group = _new_group(groups, "update", squeeze(step.spec.shape), ())
+            group.items.append(Item(number, "rows"))
+            group.reads = [(i, ()) for base in step.inputs
+                           for i in _memory_behind(steps, base, in_memory)]
+        else:
+            group = _place(steps, number, groups, home, in_memory)
+        home[number] = group
+        for source, _ in group.reads:
+            if source in home and home[source] is not group:
+                group.deps.add(home[source].number)
+    return groups
+
+
+def _memory_behind(steps: Sequence[Step], number: int, in_memory: object) -> set[int]:
+    """Every value in memory that `number` is made of, whatever the indices."""
+    found, stack, seen = set(), [number], set()
+    while stack:
+        i = stack.pop()
+        if i in seen:
+            continue
+        seen.add(i)
+        if in_memory(i):            # type: ignore[operator]
+            found.add(i)
+        else:
+            stack.extend(steps[i].inputs)
+    return found
+
+
+def _new_group(groups: list[Group], kind: str, full: tuple[int, ...],
+               axes: tuple[int, ...]) -> Group:
+    group = Group(len(groups), kind, full, axes)
+    groups.append(group)
+    return group
+
+
+def _place(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
+           in_memory: object) -> Group:
+    full, axes = item_space(steps, number)
+    trial = Group(-1, "loops", full, axes)
+    role = "all" if axes or steps[number].op in REDUCE | SCAN | {"matmul"} else "rows"
+    alone = Item(number, role)
+    reads = accesses(steps, item_start(steps, trial, alone, trial.row_vars(),
+                                       trial.column_vars()), in_memory)  # type: ignore[arg-type]
+    sources = {home[s].number for s, _ in reads if s in home}
+    touched = {s for s, _ in reads}
+    candidates = sorted(sources, reverse=True)
+    for other in reversed(groups[-40:]):
+        if other.number not in sources and any(s in touched for s, _ in other.reads):
+            candidates.append(other.number)
+    for index in candidates:
+        group = groups[index]
+        if _join(steps, group, alone, full, axes, sources, groups, in_memory):
+            return group
+    group = _new_group(groups, "contract" if steps[number].op == "matmul" else "loops", full,
+                       axes)
+    group.items.append(alone)
+    group.reads = list(reads)
+    return group
+
+
+def _reaches(groups: list[Group], start: int, goal: int) -> bool:
+    """Whether group `start` depends on group `goal`, directly or through others."""
+    stack, seen = [start], set()
+    while stack:
+        g = stack.pop()
+        if g == goal:
+            return True
+        if g not in seen:
+            seen.add(g)
+            stack.extend(groups[g].deps)
+    return False
+
+
+def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...],
+          axes: tuple[int, ...], sources: set[int], groups: list[Group],
+          in_memory: object) -> bool:
+    """Add the item to the group if it fits there; whether it did."""
+    if group.kind == "update" or len(group.items) >= MAX_ITEMS:
+        return False
+    step = steps[item.step]
+    reshaped = False
+    if item.role == "all":
+        if step.op == "matmul" or group.kind == "contract" or group.full != full:
+            return False
+        if group.axes != axes:
+            if group.axes or any(i.role == "all" for i in group.items):
+                return False
+            reshaped = True        # a plain elementwise kernel takes on a reduction
+        role = "all"
+    elif full == group.rows:
+        role = "rows"
+    elif full == group.full and group.axes and group.kind == "loops":
+        role = "all"
+    else:
+        return False
+    if any(source != group.number and _reaches(groups, source, group.number)
+           for source in sources):
+        return False
+    old_axes, old_roles = group.axes, [i.role for i in group.items]
+    if reshaped:
+        group.axes = axes
+        for other in group.items:
+            other.role = "all"
+    new = Item(item.step, role)
+    rows, columns = group.row_vars(), group.column_vars()
+    points = 1
+    for n in group.rows:
+        points *= n
+    whole = 1
+    for n in group.full:
+        whole *= n
+    fits = not (group.axes and group.kind == "loops" and points < 16 and whole > SMALL
+                and (reshaped or role == "all" or len(group.items) == 0)
+                and not _only_reductions(steps, group, new))
+    start = item_start(steps, group, new, rows, columns)
+    found = accesses(steps, start, in_memory) if fits else []   # type: ignore[arg-type]
+    own = item_index(steps, group, new, rows, columns)
+    for source, index in found:
+        other = group.find(source)
+        if other is None:
+            continue
+        place = item_index(steps, group, other, rows, columns)
+        if other.role == "rows" or steps[source].op in REDUCE or steps[source].op == "matmul":
+            if other.role == "all":
+                place = spread(steps[source].spec.shape, rows)
+            if index != place:
+                fits = False
+                break
+            same = other.role == "rows" and role == "rows"
+        else:
+            free = {d for d, n in enumerate(_positions(steps[source].spec.shape))
+                    if n in group.axes}
+            if any(i != p for d, (i, p) in enumerate(zip(index, place, strict=True))
+                   if d not in free):
+                fits = False
+                break
+            same = (role == "all" and index == place and steps[source].op not in SCAN)
+        new.stage = max(new.stage, other.stage + (0 if same else 1))
+    del own
+    if not fits:
+        group.axes = old_axes
+        for other, old in zip(group.items, old_roles, strict=True):
+            other.role = old
+        return False
+    if reshaped:
+        # the indices of earlier reads were in terms of rows only
+        group.reads = []
+        for other in group.items:
+            group.reads += accesses(steps, item_start(steps, group, other, rows, columns),
+                                    in_memory)     # type: ignore[arg-type]
+    group.items.append(new)
+    group.reads += found
+    return True
+
+
+def _only_reductions(steps: Sequence[Step], group: Group, new: Item) -> bool:
+    return all(steps[i.step].op in REDUCE and i.stage == 0 for i in [*group.items, new])
+
+
+def _positions(shape: Sequence[int]) -> list[int]:
+    """For each dimension its number among those that are not 1 (-1 for a size of 1)."""
+    out, k = [], 0
+    for n in shape:
+        out.append(-1 if n == 1 else k)
+        k += n != 1
+    return out

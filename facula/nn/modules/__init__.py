@@ -1,0 +1,14 @@
+"""The layers, a family a file."""
+
+from facula.nn.modules.activation import *
+from facula.nn.modules.batchnorm import *
+from facula.nn.modules.container import *
+from facula.nn.modules.distance import *
+from facula.nn.modules.dropout import *
+from facula.nn.modules.flatten import *
+from facula.nn.modules.linear import *
+from facula.nn.modules.loss import *
+from facula.nn.modules.module import Module
+from facula.nn.modules.normalization import *
+from facula.nn.modules.sparse import *
+

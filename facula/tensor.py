@@ -235,8 +235,12 @@ class Tensor:
             self._own_leaf()
 
     # -- in-place writes
-    def _write(self, value: Tensor, where: str | None = None) -> Tensor:
-        """Make `value` (a fresh tensor of this shape and dtype) the new content; returns self."""
+    def _write(self, value: Tensor, where: str | None = None, start: int = 1 << 60) -> Tensor:
+        """Make `value` (a fresh tensor of this shape and dtype) the new content; returns self.
+
+        `where` is the user's line, if the caller knows it.  Steps of the pending graph from
+        number `start` on belong to this operation and may read what it overwrites.
+        """
         self._fresh()
         node = self._node
         if value._node.spec is not node.spec:
@@ -259,10 +263,13 @@ class Tensor:
             storage = self._storage
             old = storage.node if storage is not None else node
             graph, index = old.at
+            stale = (where or user_line(2) or "?", rec.graph.sequence, start)
             if graph is not None and old.value is None:
-                graph.stale[index] = where or user_line(2) or "?"
+                graph.stale[index] = stale
             else:
-                old.stale = where or user_line(2) or "?"
+                old.stale = stale
+                if old.origin is not None and len(old.origin) == 2:
+                    old.origin[0].stale[old.origin[1]] = stale
             home = old.home if old.value is None else old
             old_home_shared = False
             if home is not None and home is not new:

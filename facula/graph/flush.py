@@ -74,7 +74,7 @@ class Program:
         self.masked = [bool(steps[i].mask) for i in alive]
         self.steps: list[Step] | None = steps
         self.history = steps if self.through else None
-        self.donations = donations
+        self.donations = {o: leaf for o, leaf in donations.items() if leaf not in self.keep}
         self.leaves = [i for i, s in enumerate(steps) if s.op == "leaf" or s.op == "scalar"]
         self.runs = 0
         self.threshold = compile_after(steps)
@@ -106,8 +106,8 @@ class Program:
 
 def compile_after(steps: list[Step]) -> int:
     """How many runs of this program the interpreter serves."""
-    from facula.config import config
-    if not config.jit:
+    from facula.config import flag
+    if not flag.JIT:
         return _NEVER
     seconds = 0.0
     for step in steps:
@@ -222,9 +222,11 @@ def _remember(graph: Graph, program: Program, buffers: list[Buffer], alive: list
     held = {index: node for index, node in zip((program.outputs[s] for s in program.slots), alive)}
     for i in program.keep:
         node = known.get(i) or held.get(i)
-        if node is None:
-            node = Node(_NOWHERE, steps[i].spec, buffers[program.outputs.index(i)])
-        graph.kept[i] = node
+        if node is not None and node.origin is None:
+            graph.kept[i] = node
+        else:
+            # Not the node: its origin is this graph, and the two would keep each other alive.
+            graph.kept[i] = buffers[program.outputs.index(i)] if node is None else node.value
     wanted = set()
     for i in program.through:
         step = steps[i]

@@ -85,7 +85,8 @@ class Node:
     `origin`  (graph, index) where a gradient continues from a value computed earlier, or FREED
     `leaf`    weak reference to the Tensor that collects this value's gradient
     `home`    the node whose memory this value takes over (in-place operations)
-    `stale`   the user's line that overwrote this value, once that has happened
+    `stale`   once this value has been overwritten in place: the user's line that did it, and
+              which graph's steps from which number on were part of doing it
     """
 
     __slots__ = ("at", "spec", "value", "strides", "origin", "leaf", "home", "stale", "__weakref__")
@@ -99,7 +100,7 @@ class Node:
         self.origin: Any = None
         self.leaf: Any = None
         self.home: Node | None = None
-        self.stale: str | None = None
+        self.stale: tuple[str, int, int] | None = None
 
 
 class Graph:
@@ -109,7 +110,8 @@ class Graph:
     `leaf_nodes` index -> Node of values that came from outside, or whose gradient is collected
     `functions`  index -> (custom function call, which output)
     `hooks`      index -> gradient hooks
-    `stale`      index -> line that overwrote the value in place
+    `stale`      index -> what overwrote the value in place, as in `Node.stale`
+    `kept`       once sealed: index -> Buffer or leaf Node of values that gradients will read
     `freed`      the steps whose history a backward pass has used up
     `failure`    what running it raised
     """
@@ -128,11 +130,11 @@ class Graph:
         self.leaf_map: dict[Node, int] = {}
         self.functions: dict[int, Any] = {}
         self.hooks: dict[int, list[Any]] = {}
-        self.stale: dict[int, str] = {}
+        self.stale: dict[int, tuple[str, int, int]] = {}
         self.freed: frozenset[int] = frozenset()
         self.steps: list[Step] | None = None      # set when sealed
         self.failure: BaseException | None = None
-        self.kept: dict[int, Node] = {}
+        self.kept: dict[int, Any] = {}
         Graph._sequence += 1
         self.sequence = Graph._sequence
 

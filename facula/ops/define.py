@@ -280,6 +280,7 @@ def attach(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _inplace(call: Callable[..., Any], public: str) -> Callable[..., Any]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        start = _local.rec.graph.state.count
         value = call(self, *args, **kwargs)
         if value is self:
             return self
@@ -292,7 +293,7 @@ def _inplace(call: Callable[..., Any], public: str) -> Callable[..., Any]:
         if value._node.spec.shape != self._node.spec.shape:
             raise ShapeError(f"output with shape {list(self.shape)} doesn't match the broadcast "
                              f"shape {list(value.shape)} in {public}_()")
-        return self._write(value)
+        return self._write(value, start=start)
 
     method.__name__ = method.__qualname__ = f"{public}_"
     method.__doc__ = f"`{public}`, overwriting this tensor.  Returns it."

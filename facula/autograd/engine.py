@@ -1,0 +1,299 @@
+"""The backward pass: gradients are recorded as operations like any others.
+
+Gradients flow through the steps of a graph from the last to the first, and from one graph to the
+earlier graphs whose values it read.  Nothing recurses, so depth costs memory and no stack.  Each
+primitive's rule is written in facula's own operations; under `create_graph` these are recorded
+for gradients too, and so derivatives of every order come of the same rules.
+
+A backward pass through the pending graph depends on that graph's structure only.  Like a public
+operation it is an edge of the trie: derived once, followed afterwards (`facula.autograd.plan`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from facula.errors import GradientError, StaleTensorError
+from facula.graph import record as _record
+from facula.graph.record import FREED, Graph, Node, Recorder
+from facula.graph.spec import Step
+from facula.runtime.allocator import Buffer
+from facula.tensor import Tensor, make, prim
+
+__all__ = ["Pass", "Context", "FREED_MESSAGE"]
+
+FREED_MESSAGE = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after "
+    "they have already been freed). Saved intermediate values of the graph are freed when you "
+    "call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward "
+    "through the graph a second time or if you need to access saved tensors after calling "
+    "backward.")
+
+
+class Context:
+    """What a gradient rule is given: the step's inputs, result, attributes, and who needs what."""
+
+    __slots__ = ("inputs", "out", "attrs", "needs")
+
+    def __init__(self, inputs: tuple[Tensor, ...], out: Tensor, attrs: tuple[Any, ...],
+                 needs: tuple[bool, ...]):
+        self.inputs = inputs
+        self.out = out
+        self.attrs = attrs
+        self.needs = needs
+
+
+class Pass:
+    """One backward pass: gradients that have arrived, by graph and step, and where they end.
+
+    `captured` are the places whose gradient `grad()` asks for; `leaves` collects gradients for
+    the tensors that accumulate them, as (node, gradient), in the order of arrival.
+    """
+
+    def __init__(self, rec: Recorder, create_graph: bool, retain_graph: bool):
+        self.rec = rec
+        self.create_graph = create_graph
+        self.retain_graph = retain_graph
+        self.arrived: dict[Graph, dict[int, Tensor]] = {}
+        self.leaves: dict[Node, Tensor] = {}
+        self.captured: dict[tuple[Graph, int], Any] = {}
+        self.visited: dict[Graph, set[int]] = {}
+        self.saved: set[int] = set()        # of the pending graph, for the plan
+        self.pure = True                    # nothing but the pending graph's structure was used
+
+    # -- where a gradient goes
+    def seed(self, t: Tensor, gradient: Tensor) -> None:
+        t._fresh()
+        if not t._rg:
+            raise GradientError("element 0 of tensors does not require grad and does not have a "
+                                "grad_fn")
+        self.route(t._node, gradient)
+
+    def route(self, node: Node, gradient: Tensor) -> None:
+        """Send a gradient to the value that `node` stands for."""
+        graph, index = node.at
+        if node.value is None and graph is not None and not graph.sealed:
+            self.arrive(graph, index, gradient)
+            return
+        self.pure = False
+        self.leave(node, gradient)
+
+    def leave(self, node: Node, gradient: Tensor) -> None:
+        """Send a gradient to a value from outside the graph at hand."""
+        leaf = node.leaf() if node.leaf is not None else None
+        if leaf is not None and leaf._leaf:
+            before = self.leaves.get(node)
+            self.leaves[node] = gradient if before is None else prim("add", before, gradient)
+            return
+        origin = node.origin
+        if origin is FREED:
+            raise GradientError(FREED_MESSAGE)
+        if origin is not None:
+            self.pure = False
+            self.arrive(origin[0], origin[1], gradient)
+
+    def arrive(self, graph: Graph, index: int, gradient: Tensor) -> None:
+        table = self.arrived.setdefault(graph, {})
+        before = table.get(index)
+        table[index] = gradient if before is None else prim("add", before, gradient)
+
+    # -- the pass
+    def run(self) -> None:
+        """Carry every gradient to where it ends."""
+        rec = self.rec
+        grad_mode, rec.grad = rec.grad, self.create_graph
+        try:
+            while self.arrived:
+                graph = max(self.arrived, key=_sequence)
+                pending = graph is rec.graph
+                if pending and (graph.functions or graph.hooks):
+                    # User code may ask for values in the middle: begin from computed ones.
+                    self._settle(graph)
+                    pending = False
+                if pending:
+                    rec.depth += 1
+                try:
+                    self._through(graph, graph.path(), pending)
+                finally:
+                    if pending:
+                        rec.depth -= 1
+                self.arrived.pop(graph, None)
+        finally:
+            rec.grad = grad_mode
+
+    def _settle(self, graph: Graph) -> None:
+        """Run the pending graph, keeping the history of every step a gradient has reached."""
+        steps = graph.path()
+        holders = [graph.handle(i, steps[i].spec) for i in self.arrived[graph]]
+        _record.flush(self.rec)
+        assert all(n.value is not None for n in holders)
+
+    def _through(self, graph: Graph, steps: list[Step], pending: bool) -> None:
+        from facula.ops.table import PRIMS
+        table = self.arrived[graph]
+        visited = self.visited.setdefault(graph, set())
+        # The steps that gradients reach, found first: indices are then simply counted down.
+        waiting = sorted(_reach(steps, graph, table), reverse=True)
+        for index in waiting:
+            gradient = table.pop(index, None)
+            if gradient is None:
+                continue
+            hooks = graph.hooks.get(index)
+            if hooks:
+                for hook in list(hooks):
+                    changed = hook(gradient)
+                    if changed is not None:
+                        gradient = changed
+            if (graph, index) in self.captured:
+                self.captured[graph, index] = gradient
+            step = steps[index]
+            if not step.mask:
+                node = graph.leaf_nodes.get(index)
+                if node is not None:
+                    self.leave(node, gradient)
+                continue
+            if index in graph.freed:
+                raise GradientError(FREED_MESSAGE)
+            visited.add(index)
+            call = graph.functions.get(index)
+            if call is not None:
+                call[0].receive(self, call[1], gradient, index)
+                continue
+            record = PRIMS[step.op]
+            c = self._context(graph, steps, index, record.saves, pending)
+            assert record.vjp is not None
+            for k, part in enumerate(record.vjp(c, gradient)):
+                if part is not None and step.mask >> k & 1:
+                    self.arrive(graph, step.inputs[k], part)
+
+    def _context(self, graph: Graph, steps: list[Step], index: int, saves: tuple[str, ...],
+                 pending: bool) -> Context:
+        step = steps[index]
+        needs = tuple([bool(step.mask >> k & 1) for k in range(len(step.inputs))])
+        whole = "all" in saves
+        inputs = []
+        for k, j in enumerate(step.inputs):
+            if whole or f"in{k}" in saves:
+                self._check(graph, steps, j, index)
+                inputs.append(self._value(graph, steps, j, pending, needs[k]))
+            else:
+                inputs.append(make(Node((None, -1), steps[j].spec)))
+        if "out" in saves:
+            self._check(graph, steps, index, index)
+            out = self._value(graph, steps, index, pending, True)
+        else:
+            out = make(Node((None, -1), step.spec))
+        return Context(tuple(inputs), out, step.attrs, needs)
+
+    def _check(self, graph: Graph, steps: list[Step], index: int, reader: int) -> None:
+        """Raise if the value `index`, which the step `reader` saved, has been overwritten."""
+        where = index
+        while True:
+            if graph is self.rec.graph:
+                self.saved.add(where)
+            stale = graph.stale.get(where)
+            if stale is None and steps[where].op == "leaf":
+                node = graph.leaf_nodes.get(where)
+                if node is None:
+                    node = graph.kept.get(where)
+                stale = getattr(node, "stale", None)
+            elif stale is None:
+                stale = getattr(graph.kept.get(where), "stale", None)
+            if stale is not None and not (stale[1] == graph.sequence and reader >= stale[2]):
+                saved_at = steps[reader].where or "a line that is not known"
+                raise StaleTensorError(
+                    "one of the variables needed for gradient computation has been modified by "
+                    f"an inplace operation: {steps[index].spec}, read by {steps[reader].op!r} "
+                    f"at {saved_at} and saved for its gradient, was overwritten at {stale[0]}. "
+                    "Use the out-of-place form there, or clone() the tensor before overwriting "
+                    "it.")
+            if steps[where].view and steps[where].inputs:
+                where = steps[where].inputs[0]
+            else:
+                return
+
+    def _value(self, graph: Graph, steps: list[Step], index: int, pending: bool,
+               linked: bool) -> Tensor:
+        """The value of a step as a tensor; `linked` if gradients flow on through it."""
+        if pending:
+            return make(Node((graph, index), steps[index].spec), linked)
+        todo = [index]
+        made: dict[int, Tensor] = {}
+        while todo:
+            i = todo[-1]
+            if i in made:
+                todo.pop()
+                continue
+            kept = graph.kept.get(i)
+            if kept is None and steps[i].op in ("leaf", "scalar"):
+                kept = graph.leaf_nodes.get(i)
+            if kept is not None:
+                made[i] = self._link(graph, steps, i, kept)
+                todo.pop()
+                continue
+            step = steps[i]
+            if step.op in ("leaf", "scalar"):
+                raise GradientError(FREED_MESSAGE)
+            missing = [j for j in step.inputs if j not in made]
+            if missing:
+                todo.extend(missing)
+                continue
+            made[i] = prim(step.op, *[made[j] for j in step.inputs], attrs=step.attrs,
+                           shape=step.spec.shape, dtype=step.spec.dtype)
+            todo.pop()
+        return made[index]
+
+    def _link(self, graph: Graph, steps: list[Step], index: int, kept: Any) -> Tensor:
+        if isinstance(kept, Buffer):
+            node = Node((None, -1), steps[index].spec, kept)
+            if steps[index].mask:
+                node.origin = (graph, index)
+            return make(node, bool(steps[index].mask))
+        linked = kept.origin is not None or (kept.leaf is not None and kept.leaf() is not None)
+        return make(kept, linked)
+
+    def free(self) -> None:
+        """Mark what the pass went through as used up."""
+        if self.retain_graph:
+            return
+        for graph, indices in self.visited.items():
+            graph.freed = graph.freed | indices
+            if graph.sealed and graph is not self.rec.graph:
+                graph.kept = {}
+
+
+def _sequence(graph: Graph) -> int:
+    return graph.sequence
+
+
+def _reach(steps: list[Step], graph: Graph, roots: Any) -> set[int]:
+    """Every step that a gradient at `roots` will reach, within one graph."""
+    found: set[int] = set()
+    todo = list(roots)
+    while todo:
+        i = todo.pop()
+        if i in found:
+            continue
+        found.add(i)
+        step = steps[i]
+        call = graph.functions.get(i)
+        if call is not None:
+            found.update(call[0].places)
+            for node in call[0].nodes:
+                j = _place_in(graph, node)
+                if j is not None and j not in found:
+                    todo.append(j)
+            continue
+        mask = step.mask
+        for k, j in enumerate(step.inputs):
+            if mask >> k & 1 and j not in found:
+                todo.append(j)
+    return found
+
+
+def _place_in(graph: Graph, node: Node) -> int | None:
+    if node.value is None and node.at[0] is graph:
+        return node.at[1]
+    if node.origin is not None and len(node.origin) == 2 and node.origin[0] is graph:
+        return node.origin[1]                              # type: ignore[no-any-return]
+    return None

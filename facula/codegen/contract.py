@@ -1,0 +1,84 @@
+"""Contractions: C[b, m, n] = sum over k of A[b, m, k] * B[b, k, n], any strides, as kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from facula.codegen.llvm import Fn, Module
+
+__all__ = ["Contraction", "Emission", "Kernel", "Epilogue", "emit_contraction"]
+
+Role = str | tuple[str, int]
+"""What an operand of a kernel is: 'a', 'b', 'c', 'tmp0', ... or ('extra', i)."""
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A batched matrix product with static shapes and element strides.
+
+    `a_strides` is (batch..., m, k), `b_strides` (batch..., k, n), `c_strides` (batch..., m, n);
+    0 repeats an element (not in C), negative strides are not served.  `accumulate_dtype` is the
+    dtype of the sums and of the scratch tile that an epilogue reads; '' chooses float32 for
+    float16 and bfloat16 and `dtype` for all else.
+    """
+
+    dtype: str
+    batch: tuple[int, ...]
+    m: int
+    n: int
+    k: int
+    a_strides: tuple[int, ...]
+    b_strides: tuple[int, ...]
+    c_strides: tuple[int, ...]
+    accumulate_dtype: str = ""
+
+    @property
+    def sums(self) -> str:
+        """The dtype of the accumulators."""
+        if self.accumulate_dtype:
+            return self.accumulate_dtype
+        return "float32" if self.dtype in ("float16", "bfloat16") else self.dtype
+
+
+class Epilogue(Protocol):
+    """What happens to a finished tile.
+
+    `extras` is how many ('extra', i) operands the kernel gets after its own.  `emit` writes
+    code that reads sums at scratch_ptr[i*scratch_ld + j] for i < rows, j < cols (both int or
+    an i64 value), element C[batch_indices, m0 + i, n0 + j], and stores what it makes of them.
+    Before `emit`, `operand(i)` is attached: `epilogue.operands` is the list of the pointers
+    (LLVM values) of the extras.
+    """
+
+    extras: int
+    operands: list[str]
+
+    def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
+             scratch_ld: int, batch_indices: tuple[Any, ...]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One function `void @name(ptr %args, ptr %map, i64 %tile)`; `module` defines it whole."""
+
+    name: str
+    roles: tuple[Role, ...]
+    ntiles: int
+    module: Module = field(compare=False, repr=False)
+
+
+@dataclass
+class Emission:
+    """Kernels by phase, and the temporaries (name, bytes) that pass between phases."""
+
+    phases: list[list[Kernel]]
+    temporaries: list[tuple[str, int]] = field(default_factory=list)
+
+
+def emit_contraction(module: Module, name: str, c: Contraction,
+                     epilogue: Epilogue | None = None) -> Emission:
+    """Write the kernels of `c`; the last one into `module`, packing ones into modules of their own.
+    """
+    from facula.codegen.brgemm import emit
+    return emit(module, name, c, epilogue)

@@ -1,0 +1,230 @@
+"""Operands of a contraction copied into the order in which a micro-kernel reads them.
+
+Both operands are seen as X[j, k], with j the index that the result keeps.
+
+panels   [j // width][k][width]: what a micro-kernel reads at one k lies together
+rows     [j][k] with a row length that keeps rows apart in the caches
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from facula.codegen.llvm import LLVM_TYPES, Fn, Module
+from facula.codegen.target import Target
+
+__all__ = ["Source", "emit_pack", "batch_offset", "masked_load", "mask_literal", "unravel",
+           "PARAMS"]
+
+PARAMS = (("ptr", "args"), ("ptr", "map"), ("i64", "tile"))
+"""Parameters of every kernel."""
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Source:
+    """X[batch..., j, k] in memory: element strides, and how many j and k there are."""
+
+    dtype: str
+    itemsize: int
+    batch: tuple[int, ...]
+    batch_strides: tuple[int, ...]
+    j: int
+    k: int
+    j_stride: int
+    k_stride: int
+
+    @property
+    def distinct(self) -> tuple[int, ...]:
+        """The batch with repeated dimensions (stride 0) shrunk to 1."""
+        return tuple(n if s else 1 for n, s in zip(self.batch, self.batch_strides, strict=True))
+
+
+def operand(fn: Fn, number: int) -> str:
+    """The pointer of operand `number`: args[map[number]]."""
+    slot = fn.load("i64", fn.gep("i64", "%map", number))
+    return fn.load("ptr", fn.gep("ptr", "%args", slot))
+
+
+def unravel(fn: Fn, flat: str | int, shape: Sequence[int]) -> list[str | int]:
+    """Row-major indices of position `flat` in `shape`."""
+    out: list[str | int] = [0] * len(shape)
+    live = [d for d, n in enumerate(shape) if n > 1]
+    for d in reversed(live):
+        if d == live[0]:
+            out[d] = flat
+        else:
+            out[d] = fn.val(f"srem i64 {flat}, {shape[d]}", "d")
+            flat = fn.val(f"sdiv i64 {flat}, {shape[d]}", "d")
+    return out
+
+
+def batch_offset(fn: Fn, indices: Sequence[str | int], strides: Sequence[int]) -> str | int:
+    """Element offset of a batch."""
+    total: str | int = 0
+    for index, stride in zip(indices, strides, strict=True):
+        total = fn.add(total, fn.mul(index, stride))
+    return total
+
+
+def mask_literal(lanes: int, on: int) -> str:
+    return "<" + ", ".join(f"i1 {'true' if i < on else 'false'}" for i in range(lanes)) + ">"
+
+
+def masked_load(fn: Fn, scalar: str, lanes: int, on: int, ptr: str, align: int) -> str:
+    """The first `on` of `lanes` elements at `ptr`, zeros after them."""
+    vector = f"<{lanes} x {scalar}>"
+    if on == lanes:
+        return fn.load(vector, ptr, align)
+    suffix = {"float": "f32", "double": "f64"}[scalar]
+    f = fn.module.declare(
+        f"{vector} @llvm.masked.load.v{lanes}{suffix}.p0(ptr, i32, <{lanes} x i1>, {vector})")
+    return fn.val(f"call {vector} {f}(ptr {ptr}, i32 {align}, <{lanes} x i1> "
+                  f"{mask_literal(lanes, on)}, {vector} zeroinitializer)")
+
+
+def _transpose(fn: Fn, rows: list[str], scalar: str) -> list[str]:
+    """A square block, one vector a row, transposed by log2(lanes) rounds of perfect shuffles.
+
+    One round interleaves row i with row i + lanes/2, which rotates the bits of (row, column)
+    by one; after log2(lanes) rounds row and column have changed places.
+    """
+    lanes = len(rows)
+    vector = f"<{lanes} x {scalar}>"
+    picks = []
+    for start in (0, lanes // 2):
+        order = [x for i in range(start, start + lanes // 2) for x in (i, i + lanes)]
+        picks.append(f"<{lanes} x i32> <" + ", ".join(f"i32 {x}" for x in order) + ">")
+    for _ in range(lanes.bit_length() - 1):
+        rows = [fn.val(f"shufflevector {vector} {rows[i]}, {vector} {rows[i + lanes // 2]}, "
+                       f"{pick}") for i in range(lanes // 2) for pick in picks]
+    return rows
+
+
+def emit_pack(module: Module, name: str, x: Source, width: int, t: Target,
+              rows_ld: int = 0) -> int:
+    """Kernel `name` with operands (source, packed copy); returns its number of tiles.
+
+    With `rows_ld` the copy is in rows of that length, in groups of `width` rows a tile.
+    """
+    scalar = LLVM_TYPES[x.dtype]
+    lanes = t.lanes(x.itemsize)
+    panels = -(-x.j // width)
+    chunks = -(-x.k // _CHUNK)
+    fn = Fn(module, name, PARAMS, attrs=t.attributes)
+    src, dst = operand(fn, 0), operand(fn, 1)
+    *batch, panel, chunk = unravel(fn, "%tile", (*x.distinct, panels, chunks))
+    src = fn.gep(scalar, src, batch_offset(fn, batch, x.batch_strides))
+    each = x.j * rows_ld if rows_ld else panels * width * x.k
+    flat: str | int = 0
+    for index, n in zip(batch, x.distinct, strict=True):
+        flat = fn.add(fn.mul(flat, n), index)
+    dst = fn.gep(scalar, dst, fn.mul(flat, each))
+    j0, k0 = fn.mul(panel, width), fn.mul(chunk, _CHUNK)
+    body = _Body(fn, x, scalar, lanes, width, rows_ld, src, dst)
+    tail = x.j % width
+    whole = x.j // width
+    if whole:
+        if tail:
+            with fn.when(fn.val(f"icmp slt i64 {panel}, {whole}")):
+                body.emit(j0, k0, width)
+        else:
+            body.emit(j0, k0, width)
+    if tail:
+        with fn.when(fn.val(f"icmp eq i64 {panel}, {whole}")):
+            body.emit(j0, k0, tail)
+    fn.finish()
+    return prod(x.distinct) * panels * chunks
+
+
+@dataclass
+class _Body:
+    """The code of one tile: `count` rows from j0, at most _CHUNK values of k from k0."""
+
+    fn: Fn
+    x: Source
+    scalar: str
+    lanes: int
+    width: int
+    rows_ld: int
+    src: str
+    dst: str
+
+    def _stop(self, k0: str | int, limit: int) -> str | int:
+        """min(k0 + _CHUNK, limit)"""
+        end = self.fn.add(k0, _CHUNK)
+        if isinstance(end, int):
+            return min(end, limit)
+        f = self.fn.module.declare("i64 @llvm.smin.i64(i64, i64)")
+        return self.fn.val(f"call i64 {f}(i64 {end}, i64 {limit})")
+
+    def _from(self, j: str | int, k: str | int) -> str:
+        fn, x = self.fn, self.x
+        return fn.gep(self.scalar, self.src,
+                      fn.add(fn.mul(j, x.j_stride), fn.mul(k, x.k_stride)))
+
+    def _to(self, j0: str | int, j: str | int, k: str | int) -> str:
+        """Where X[j0 + j, k] goes."""
+        fn = self.fn
+        if self.rows_ld:
+            return fn.gep(self.scalar, self.dst,
+                          fn.add(fn.mul(fn.add(j0, j), self.rows_ld), k))
+        offset = fn.add(fn.mul(j0, self.x.k), fn.mul(k, self.width))
+        return fn.gep(self.scalar, self.dst, fn.add(offset, j))
+
+    def emit(self, j0: str | int, k0: str | int, count: int) -> None:
+        fn, x = self.fn, self.x
+        if self.rows_ld or (x.j_stride != 1 and x.k_stride != 1):
+            self._scalar(j0, k0, count)
+        elif x.j_stride == 1:
+            with fn.loop(k0, self._stop(k0, x.k), hint="k") as k:
+                vector = f"<{count} x {self.scalar}>"
+                value = fn.load(vector, self._from(j0, k), x.itemsize)
+                fn.store(vector, value, self._to(j0, 0, k), x.itemsize)
+        else:
+            self._transposed(j0, k0, count)
+
+    def _scalar(self, j0: str | int, k0: str | int, count: int) -> None:
+        fn = self.fn
+        with fn.loop(0, count, hint="j") as j, \
+                fn.loop(k0, self._stop(k0, self.x.k), hint="k") as k:
+            value = fn.load(self.scalar, self._from(fn.add(j0, j), k))
+            fn.store(self.scalar, value, self._to(j0, j, k))
+
+    def _transposed(self, j0: str | int, k0: str | int, count: int) -> None:
+        """Blocks of lanes x lanes, the last ones cut."""
+        fn, lanes = self.fn, self.lanes
+        rest = self.x.k % lanes
+        whole_end = self._stop(k0, self.x.k - rest)
+        blocks = count // lanes
+        if blocks:
+            with fn.loop(0, blocks * lanes, lanes, hint="j") as j:
+                with fn.loop(k0, whole_end, lanes, hint="k") as k:
+                    self._block(j0, j, k, lanes, lanes)
+        if count % lanes:
+            with fn.loop(k0, whole_end, lanes, hint="k") as k:
+                self._block(j0, blocks * lanes, k, count % lanes, lanes)
+        if rest:
+            last = self.x.k - rest
+            at = fn.val(f"icmp sge i64 {fn.add(k0, _CHUNK)}, {self.x.k}")
+            with fn.when(at), fn.loop(0, count, hint="j") as j, \
+                    fn.loop(last, self.x.k, hint="k") as k:
+                value = fn.load(self.scalar, self._from(fn.add(j0, j), k))
+                fn.store(self.scalar, value, self._to(j0, j, k))
+
+    def _block(self, j0: str | int, j: str | int, k: str, js: int, ks: int) -> None:
+        fn = self.fn
+        vector = f"<{self.lanes} x {self.scalar}>"
+        rows = [masked_load(fn, self.scalar, self.lanes, ks,
+                            self._from(fn.add(fn.add(j0, j), r), k), self.x.itemsize)
+                if r < js else "zeroinitializer" for r in range(self.lanes)]
+        cut = f"<{js} x {self.scalar}>"
+        order = ", ".join(f"i32 {i}" for i in range(js))
+        for r, value in enumerate(_transpose(fn, rows, self.scalar)[:ks]):
+            if js < self.lanes:
+                value = fn.val(f"shufflevector {vector} {value}, {vector} poison, "
+                               f"<{js} x i32> <{order}>")
+            fn.store(cut, value, self._to(j0, j, fn.add(k, r)), self.x.itemsize)

@@ -47,7 +47,7 @@ class Pass:
     """One backward pass: gradients that have arrived, by graph and step, and where they end.
 
     `captured` are the places whose gradient `grad()` asks for; `leaves` collects gradients for
-    the tensors that accumulate them, as (node, gradient), in the order of arrival.
+    the tensors that accumulate them: id -> (tensor, its node, gradient), in order of arrival.
     """
 
     def __init__(self, rec: Recorder, create_graph: bool, retain_graph: bool):
@@ -55,7 +55,7 @@ class Pass:
         self.create_graph = create_graph
         self.retain_graph = retain_graph
         self.arrived: dict[Graph, dict[int, Tensor]] = {}
-        self.leaves: dict[Node, Tensor] = {}
+        self.leaves: dict[int, tuple[Tensor, Node, Tensor]] = {}
         self.captured: dict[tuple[Graph, int], Any] = {}
         self.visited: dict[Graph, set[int]] = {}
         self.saved: set[int] = set()        # of the pending graph, for the plan
@@ -82,14 +82,16 @@ class Pass:
         """Send a gradient to a value from outside the graph at hand."""
         leaf = node.leaf() if node.leaf is not None else None
         if leaf is not None and leaf._leaf:
-            before = self.leaves.get(node)
-            self.leaves[node] = gradient if before is None else prim("add", before, gradient)
+            before = self.leaves.get(id(leaf))
+            if before is not None:
+                gradient = prim("add", before[2], gradient)
+            self.leaves[id(leaf)] = (leaf, node, gradient)
             return
+        self.pure = False
         origin = node.origin
         if origin is FREED:
             raise GradientError(FREED_MESSAGE)
         if origin is not None:
-            self.pure = False
             self.arrive(origin[0], origin[1], gradient)
 
     def arrive(self, graph: Graph, index: int, gradient: Tensor) -> None:
@@ -136,6 +138,9 @@ class Pass:
         waiting = sorted(_reach(steps, graph, table), reverse=True)
         for index in waiting:
             gradient = table.pop(index, None)
+            call = graph.functions.get(index)
+            if call is not None and gradient is None:
+                call[0].receive(self, graph, index, call[1], None)
             if gradient is None:
                 continue
             hooks = graph.hooks.get(index)
@@ -155,9 +160,8 @@ class Pass:
             if index in graph.freed:
                 raise GradientError(FREED_MESSAGE)
             visited.add(index)
-            call = graph.functions.get(index)
             if call is not None:
-                call[0].receive(self, call[1], gradient, index)
+                call[0].receive(self, graph, index, call[1], gradient)
                 continue
             record = PRIMS[step.op]
             c = self._context(graph, steps, index, record.saves, pending)
@@ -280,7 +284,7 @@ def _reach(steps: list[Step], graph: Graph, roots: Any) -> set[int]:
         if call is not None:
             found.update(call[0].places)
             for node in call[0].nodes:
-                j = _place_in(graph, node)
+                j = None if node is None else _place_in(graph, node)
                 if j is not None and j not in found:
                     todo.append(j)
             continue

@@ -1,0 +1,17 @@
+"""Automatic differentiation: `backward`, `grad`, `Function` and the gradient modes."""
+
+from facula.autograd import methods as _methods
+from facula.autograd.backward import backward, grad
+from facula.autograd.function import Function, FunctionCtx, once_differentiable
+from facula.autograd.mode import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+
+__all__ = ["backward", "grad", "Function", "FunctionCtx", "once_differentiable", "enable_grad",
+           "inference_mode", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+
+del _methods

@@ -1,0 +1,201 @@
+"""`Function`: operations whose gradient the user writes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from facula.errors import GradientError, ShapeError, StaleTensorError
+from facula.graph.record import Graph, Node, _local
+from facula.tensor import Tensor, make, prim
+
+__all__ = ["Function", "FunctionCtx", "once_differentiable"]
+
+
+class FunctionCtx:
+    """What `forward` leaves for `backward`; attributes of your own may be set on it."""
+
+    def __init__(self) -> None:
+        self._saved: list[tuple[Tensor | None, int]] = []
+        self._dirty: tuple[Tensor, ...] = ()
+        self._constant: tuple[Tensor, ...] = ()
+        self._materialize = True
+        self.needs_input_grad: tuple[bool, ...] = ()
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep tensors for `backward`; overwriting one of them in place is then an error."""
+        self._saved = [(t, -1 if t is None else _version(t)) for t in tensors]
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        """What `save_for_backward` kept.  Raises StaleTensorError if one was overwritten."""
+        for t, version in self._saved:
+            if t is not None and _version(t) != version:
+                raise StaleTensorError(
+                    "one of the variables needed for gradient computation has been modified by "
+                    f"an inplace operation: {t._node.spec}, given to save_for_backward, is at "
+                    f"version {_version(t)}; expected version {version} instead")
+        return tuple([t for t, _ in self._saved])
+
+    def mark_dirty(self, *tensors: Tensor) -> None:
+        """Say which inputs `forward` has overwritten in place."""
+        self._dirty = tensors
+
+    def mark_non_differentiable(self, *tensors: Tensor) -> None:
+        """Say which outputs have no gradient."""
+        self._constant = tensors
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Whether `backward` is given zeros (the default) or None where no gradient arrives."""
+        self._materialize = value
+
+
+def _version(t: Tensor) -> int:
+    return t._storage.version if t._storage is not None else t._version
+
+
+class Function:
+    """Base class of operations with a gradient of their own.
+
+    Define `forward(ctx, *args)` (or `forward(*args)` and `setup_context(ctx, inputs, output)`)
+    and `backward(ctx, *grad_outputs)` as static methods, and call `apply`.
+    """
+
+    @staticmethod
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        raise TypeError("You must implement the forward function for custom autograd.Function.")
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        raise TypeError("You must implement the backward function for your custom "
+                        "autograd.Function to use it with backward mode AD.")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+        """Overridden where `forward` takes no ctx."""
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Run `forward` and record the call."""
+        rec = _local.rec
+        ctx = FunctionCtx()
+        ctx.needs_input_grad = tuple([isinstance(a, Tensor) and rec.grad and a.requires_grad
+                                      for a in args])
+        nodes = [a._node if need else None for a, need in zip(args, ctx.needs_input_grad)]
+        grad, rec.grad = rec.grad, False
+        try:
+            if cls.setup_context is not Function.setup_context:
+                result = cls.forward(*args)
+                cls.setup_context(ctx, args, result)
+            else:
+                result = cls.forward(ctx, *args)
+        finally:
+            rec.grad = grad
+        if not any(ctx.needs_input_grad):
+            return result
+        many = isinstance(result, (tuple, list))
+        outs = list(result) if many else [result]
+        wrapped = _wrap(cls, ctx, nodes, outs)
+        ctx._saved = [(_swap(t, outs, wrapped), v) for t, v in ctx._saved]
+        return tuple(wrapped) if many else wrapped[0]
+
+
+def _swap(t: Tensor | None, outs: list[Any], wrapped: list[Any]) -> Tensor | None:
+    for before, after in zip(outs, wrapped):
+        if t is before:
+            return after                                     # type: ignore[no-any-return]
+    return t
+
+
+def _wrap(cls: Any, ctx: FunctionCtx, nodes: list[Node | None], outs: list[Any]) -> list[Any]:
+    """The outputs as tensors whose gradient goes to `backward`."""
+    rec = _local.rec
+    call = Call(cls, ctx, nodes, len(outs))
+    wrapped: list[Any] = []
+    grad, rec.grad = rec.grad, True
+    rec.depth += 1                                           # all in one graph: no flush between
+    try:
+        for k, out in enumerate(outs):
+            if not isinstance(out, Tensor) or out.dtype.kind not in "fc" \
+                    or any(out is c for c in ctx._constant):
+                wrapped.append(out)
+                continue
+            out._fresh()
+            t = prim("alias", make(out._node, True))
+            graph, index = t._node.at
+            assert graph is not None
+            graph.functions[index] = (call, k)
+            call.places.append(index)
+            call.specs[k] = out._node.spec
+            if any(out is d for d in ctx._dirty):
+                rec.grad = False
+                out._write(t)
+                rec.grad = True
+                out._rg, out._leaf = True, False
+                t = out
+            wrapped.append(t)
+    finally:
+        rec.depth -= 1
+        rec.grad = grad
+    return wrapped
+
+
+class Call:
+    """One application: waits for the gradients of its outputs, then runs `backward`."""
+
+    def __init__(self, cls: Any, ctx: FunctionCtx, nodes: list[Node | None], count: int):
+        self.cls = cls
+        self.ctx = ctx
+        self.nodes = nodes
+        self.places: list[int] = []
+        self.specs: list[Any] = [None] * count
+        self.gradients: list[Tensor | None] = [None] * count
+
+    def receive(self, run: Any, graph: Graph, index: int, k: int, gradient: Tensor | None) -> None:
+        """Take the gradient of output `k`; the first output is the last to come."""
+        self.gradients[k] = gradient
+        if index != self.places[0]:
+            return
+        gradients, self.gradients = self.gradients, [None] * len(self.gradients)
+        if all(g is None for g in gradients):
+            return
+        if self.ctx._materialize:
+            gradients = [_zeros(s) if g is None and s is not None else g
+                         for g, s in zip(gradients, self.specs)]
+        result = self.cls.backward(self.ctx, *gradients)
+        parts = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        while len(parts) > len(self.nodes) and parts[-1] is None:
+            parts = parts[:-1]
+        if len(parts) != len(self.nodes):
+            raise GradientError(f"function {self.cls.__name__}Backward returned an incorrect "
+                                f"number of gradients (expected {len(self.nodes)}, got "
+                                f"{len(parts)})")
+        for number, (node, part) in enumerate(zip(self.nodes, parts)):
+            if node is None or part is None:
+                continue
+            if part.shape != node.spec.shape:
+                raise ShapeError(f"Function {self.cls.__name__}Backward returned an invalid "
+                                 f"gradient at index {number} - got {list(part.shape)} but "
+                                 f"expected shape compatible with {list(node.spec.shape)}")
+            if part.dtype is not node.spec.dtype:
+                part = prim("cast", part, dtype=node.spec.dtype)
+            run.route(node, part)
+
+
+def _zeros(spec: Any) -> Tensor:
+    zero = 0j if spec.dtype.kind == "c" else 0.0
+    return prim("full", attrs=(zero,), shape=spec.shape, dtype=spec.dtype)
+
+
+def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """For a `backward` that must not itself be differentiated."""
+    @functools.wraps(fn)
+    def run(ctx: Any, *gradients: Any) -> Any:
+        rec = _local.rec
+        grad, rec.grad = rec.grad, False
+        try:
+            return fn(ctx, *gradients)
+        finally:
+            rec.grad = grad
+    return run

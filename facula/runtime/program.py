@@ -1,0 +1,149 @@
+"""A compiled program: one native call runs all its kernels over memory planned beforehand.
+
+Making a `Program` compiles (or loads) its kernels and fills everything that stays the same: the
+argument table with arena addresses and constants, and the descriptor of phases that the driver
+walks.  A launch writes its arguments into the table and calls the driver; nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from facula import config
+from facula.runtime import threads
+from facula.runtime.allocator import Buffer, empty
+from facula.runtime.jit import compile_kernels, statistics
+from facula.runtime.plan import STATUS_SLOT, ProgramPlan
+
+__all__ = ["Program"]
+
+HOLD_GIL_COST = 30_000.0
+"""Programs of fewer estimated nanoseconds keep the GIL: another Python thread that took it could
+hold it for a switch interval (5 ms), a hundred times as long as the program runs."""
+
+_programs: weakref.WeakSet[Program] = weakref.WeakSet()
+
+
+class Program:
+    """A plan made executable; `run` may be called from any thread (calls take turns)."""
+
+    def __init__(self, plan: ProgramPlan):
+        started = time.perf_counter()
+        before = dict(statistics)
+        self.name = plan.name
+        self.cost = plan.cost
+        self.n_arguments = len(plan.arguments)
+        kernels = compile_kernels(
+            [(k.name, k.llvm_text) for phase in plan.phases for k in phase.kernels])
+        self._kernels = kernels
+        self._native = native = threads.driver()
+        self._solo = plan.cost < threads.SOLO_COST or not any(
+            sum(k.ntiles for k in phase.kernels) > 1 for phase in plan.phases)
+        self._call: Callable[[int, int], int] = (
+            native.run_held if plan.cost < HOLD_GIL_COST else native.run)
+        self._lock = threading.Lock()
+        self._arena: Buffer = empty(plan.arena_bytes)
+        self._keep: list[Any] = [native]
+        self._status = (ctypes.c_int64 * 1)()
+        self._table = table = (ctypes.c_int64 * max(plan.n_slots, 1))()
+        table[STATUS_SLOT] = ctypes.addressof(self._status)
+        for slot, offset in plan.arena_slots.items():
+            table[slot] = self._arena.ptr + offset
+        for slot, data in plan.constants.items():
+            constant = empty(len(data))
+            ctypes.memmove(constant.ptr, data, len(data))
+            self._keep.append(constant)
+            table[slot] = constant.ptr
+        self._pack = _packer(plan.arguments, table)
+        self._descriptor = self._describe(plan, [k.address for k in kernels])
+        self._program = ctypes.addressof(self._descriptor)
+        _programs.add(self)
+        if config.flag.DEBUG:
+            self._report(plan, before, time.perf_counter() - started)
+
+    def _describe(self, plan: ProgramPlan, addresses: list[int]) -> Any:
+        """The words that the driver reads: see `threads.driver_text`."""
+        words = [ctypes.addressof(self._table), len(plan.phases)]
+        index = 0
+        for phase in plan.phases:
+            rows: list[int] = []
+            for kernel in phase.kernels:
+                slots = (ctypes.c_int64 * max(len(kernel.slots), 1))(*kernel.slots)
+                self._keep.append(slots)
+                rows += [addresses[index], ctypes.addressof(slots), kernel.ntiles]
+                index += 1
+            table = (ctypes.c_int64 * max(len(rows), 1))(*rows)
+            self._keep.append(table)
+            words += [len(phase.kernels), sum(k.ntiles for k in phase.kernels),
+                      ctypes.addressof(table)]
+        return (ctypes.c_int64 * len(words))(*words)
+
+    def run(self, args: Sequence[Any]) -> int:
+        """Run with `args`, one for each of the plan's arguments; the status word (0 = fine)."""
+        with self._lock:
+            self._pack(args)
+            return self._call(0 if self._solo else threads.pool_pointer(), self._program)
+
+    def _report(self, plan: ProgramPlan, before: dict[str, float], seconds: float) -> None:
+        made = {k: statistics[k] - before[k] for k in ("compiled", "loaded", "reused")}
+        print(f"facula: program {plan.name}: {sum(len(p.kernels) for p in plan.phases)} kernels "
+              f"in {len(plan.phases)} phases, {made['compiled']:.0f} compiled, "
+              f"{made['loaded']:.0f} from disk, {made['reused']:.0f} reused, arena "
+              f"{plan.arena_bytes} bytes, {seconds * 1e3:.1f} ms", file=sys.stderr)
+        if config.flag.DEBUG >= 2:
+            for number, phase in enumerate(plan.phases):
+                for kernel in phase.kernels:
+                    print(f"facula:   phase {number}: {kernel.name} x {kernel.ntiles}, "
+                          f"slots {list(kernel.slots)}", file=sys.stderr)
+
+    def __repr__(self) -> str:
+        return f"Program({self.name}, {len(self._kernels)} kernels)"
+
+
+def _packer(arguments: tuple[tuple[int, str], ...], table: Any) -> Callable[[Sequence[Any]], None]:
+    """A function that writes a launch's arguments into their slots of the table."""
+    runs: list[tuple[int, int, str]] = []       # first argument, its slot, formats
+    for i, (slot, code) in enumerate(arguments):
+        if code not in "PdqQ":
+            raise ValueError(f"argument {i}: unknown format {code!r}")
+        # an address is written as unsigned, so that any 64-bit value is accepted
+        code = "Q" if code == "P" else code
+        if runs and slot == runs[-1][1] + len(runs[-1][2]):
+            first, start, codes = runs[-1]
+            runs[-1] = (first, start, codes + code)
+        else:
+            runs.append((i, slot, code))
+    view = memoryview(table).cast("B")
+    count = len(arguments)
+    if len(runs) == 1:
+        pack = struct.Struct("=" + runs[0][2]).pack_into
+        offset = runs[0][1] * 8
+
+        def write(args: Sequence[Any]) -> None:
+            pack(view, offset, *args)
+        return write
+    parts = [(struct.Struct("=" + codes).pack_into, first, first + len(codes), slot * 8)
+             for first, slot, codes in runs]
+
+    def write_parts(args: Sequence[Any]) -> None:
+        if len(args) != count:
+            raise ValueError(f"the program takes {count} arguments, {len(args)} given")
+        for pack, first, last, offset in parts:
+            pack(view, offset, *args[first:last])
+    return write_parts
+
+
+def _renew_locks() -> None:
+    """In a forked child: a lock that another thread of the parent held will not be released."""
+    for program in list(_programs):
+        program._lock = threading.Lock()
+
+
+threads.at_fork.append(_renew_locks)

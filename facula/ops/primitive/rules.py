@@ -17,10 +17,10 @@ _recorder: Callable[..., Any] | None = None
 
 def prim(name: str, *tensors: Any, attrs: tuple[Any, ...] = (),
          shape: Sequence[int] | None = None, dtype: Any = None) -> Any:
-    """Record one primitive; see `facula.ops.define.prim`."""
+    """Record one primitive; see `facula.tensor.prim`."""
     global _recorder
     if _recorder is None:
-        from facula.ops.define import prim as _recorder  # type: ignore[no-redef]
+        from facula.tensor import prim as _recorder  # type: ignore[no-redef]
     shape = None if shape is None else tuple(shape)
     return _recorder(name, *tensors, attrs=attrs, shape=shape, dtype=dtype)  # type: ignore
 

@@ -59,12 +59,7 @@ def _linear_jvp(name: str) -> Any:
     return jvp
 
 
-# ---------------------------------------------------------------- alias, reshape, permute, expand
-
-def _infer_alias(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
-    _count("alias", specs, 1)
-    return specs[0]
-
+# ---------------------------------------------------------------- reshape, permute, expand
 
 def _infer_reshape(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
     _count("reshape", specs, 1)

@@ -215,7 +215,8 @@ def _complex(real: Any, imag: Any) -> Any:
 
 def _direction(c: Any) -> Any:
     """x / |x|, and 0 at 0."""
-    x, size = c.inputs[0], c.out
+    x = c.inputs[0]
+    size = prim("abs", x)
     none = prim("eq", size, zeros_like(size))
     return div(x, cast(where(none, full(size, 1), size), x.dtype))
 
@@ -237,7 +238,7 @@ def _abs_jvp(c: Any, tangents: tuple[Any, ...]) -> Any:
 
 
 register("abs", "elementwise", _infer_to_real("abs", "buifc"), numeric.meaning(np.abs),
-         vjp=_abs_vjp, jvp=_abs_jvp, saves=("in0", "out"), samples=samples_of("buifc", 1))
+         vjp=_abs_vjp, jvp=_abs_jvp, saves=("in0",), samples=samples_of("buifc", 1))
 
 
 def _real_jvp(c: Any, tangents: tuple[Any, ...]) -> Any:
@@ -332,7 +333,7 @@ def _pow_exponent(t: Any, a: Any, b: Any, y: Any) -> Any:
     flat = prim("logical_and", prim("eq", a, zeros_like(a)),
                 prim("ge", above, zeros_like(above)))
     log = prim("log", where(flat, full(a, 1), a))
-    return mul(t, where(flat, zeros_like(a), mul(y, log)))
+    return mul(t, where(flat, zeros_like(a), mul(prim("pow", a, b), log)))
 
 
 def _larger(order: str, first: bool) -> Part:
@@ -390,7 +391,7 @@ _binary("div", "fc", (lambda t, a, b, y: div(t, b),
 _binary("floor_divide", "uif", (_flat, _flat), (), -9, 9)
 _binary("remainder", "uif", (_through, _remainder_divisor), _BOTH, -9, 9)
 _binary("fmod", "uif", (_through, _fmod_divisor), _BOTH, -9, 9)
-_binary("pow", "uifc", (_pow_base, _pow_exponent), (*_BOTH, "out"), 0.2, 3)
+_binary("pow", "uifc", (_pow_base, _pow_exponent), _BOTH, 0.2, 3)
 _binary("atan2", "f", (_atan2(True), _atan2(False)), _BOTH)
 _binary("maximum", "buif", (_larger("lt", True), _larger("lt", False)), _BOTH)
 _binary("minimum", "buif", (_larger("gt", True), _larger("gt", False)), _BOTH)

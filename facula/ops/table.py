@@ -14,9 +14,11 @@ from facula.ops.primitive import (
     movement,
     reduce,
     scan,
+    sort,
 )
 from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
-FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract)
+FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
+            sort)

@@ -40,7 +40,7 @@ help:
 
 demo:
 	$(call install,demo,PIL$(comma) numpy$(comma) llvmlite$(comma) ml_dtypes$(comma) safetensors)
-	@$(PY) examples/mnist.py $(ARGS)
+	@$(PY) -m facula demo $(ARGS)
 
 test:
 	$(call install,test,PIL$(comma) pytest$(comma) hypothesis$(comma) llvmlite)

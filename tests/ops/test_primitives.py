@@ -528,3 +528,24 @@ def test_inferred_specs():
     assert PRIMS["bitcast"].infer((C,), (), spec((2, 3, 2), d.float32)).shape == (2, 3, 2)
     with pytest.raises(ShapeError):
         PRIMS["bitcast"].infer((C,), (), F)
+
+
+@pytest.mark.parametrize("name", ["mul", "div", "matmul"])
+def test_what_no_gradient_reads_may_be_overwritten(name):
+    from facula.autograd import grad
+    from facula.errors import StaleTensorError
+    from facula.tensor import prim
+    a, b = np.array([[1.0, 2], [3, 4]]), np.array([[2.0, 5], [1, 3]])
+
+    def gradient(both):
+        x, w = tensor(a, True), tensor(b, both)
+        h = prim("exp", x)
+        base = prim("add", h, h)
+        out = prim(name, base, w)
+        base._write(prim("neg", base))
+        return grad([out], [x], grad_outputs=[tensor(np.ones((2, 2)))])[0]
+
+    slope = {"mul": b, "div": 1 / b, "matmul": np.ones((2, 2)) @ b.T}[name]
+    np.testing.assert_allclose(value(gradient(False)), 2 * np.exp(a) * slope)
+    with pytest.raises(StaleTensorError):
+        gradient(True)

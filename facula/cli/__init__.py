@@ -1,0 +1,22 @@
+"""The command line: `facula` or `python -m facula`, with one subcommand a file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; the process's exit status."""
+    from facula.cli import cache, demo, env
+
+    parser = argparse.ArgumentParser(
+        prog="facula", description="facula: deep learning in Python, compiled to machine code.")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True)
+    for command in (env, cache, demo):
+        command.add_parser(commands)
+    args = parser.parse_args(argv)
+    status: int = args.run(args)
+    return status

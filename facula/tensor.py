@@ -10,15 +10,16 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from facula.dtype import DType, float32
+from facula.dtype import DType, float32, from_numpy_dtype
 from facula.errors import GradientError, ShapeError, user_line
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import Step, spec
 from facula.runtime.allocator import Buffer as _Buffer
+from facula.runtime.allocator import empty as _empty
 from facula.runtime.allocator import from_numpy_private as _private
 
-__all__ = ["Tensor", "Size", "Storage", "prim", "scalar", "make"]
+__all__ = ["Tensor", "Size", "Storage", "prim", "scalar", "make", "from_array", "from_buffer"]
 
 
 class Size(tuple):
@@ -42,14 +43,20 @@ class Size(tuple):
 
 
 class Storage:
-    """What aliasing tensors share: the current value, and how often it has been replaced."""
+    """What aliasing tensors share: the current value, and how often it has been replaced.
 
-    __slots__ = ("node", "version", "rg")
+    `strides` is the layout that its owner was created with, None for row-major: views say their
+    strides and offset relative to it, so memory is brought into it before anybody looks.
+    """
 
-    def __init__(self, node: Node, version: int, rg: bool):
+    __slots__ = ("node", "version", "rg", "strides")
+
+    def __init__(self, node: Node, version: int, rg: bool,
+                 strides: tuple[int, ...] | None = None):
         self.node = node
         self.version = version
         self.rg = rg
+        self.strides = strides
 
 
 class Tensor:
@@ -163,7 +170,7 @@ class Tensor:
         """This tensor's storage, made when the first alias appears."""
         self._fresh()
         if self._storage is None:
-            self._storage = Storage(self._node, self._version, self._rg)
+            self._storage = Storage(self._node, self._version, self._rg, self._strides)
         return self._storage
 
     def _view(self, name: str, attrs: tuple[Any, ...], shape: tuple[int, ...],
@@ -321,15 +328,15 @@ class Tensor:
     def _memory(self) -> tuple[Any, Any]:
         from facula.graph.flush import value_of
         self._fresh()
-        if self._path:
-            assert self._storage is not None
-            node = self._storage.node
-        else:
-            node = self._node
+        storage = self._storage
+        node = storage.node if self._path and storage is not None else self._node
         value, strides = value_of(node)
         if type(value) is not _Buffer:                    # a runtime scalar: give it memory
             import numpy as np
             value = node.value = _private(np.asarray(value, node.spec.dtype.np))
+        wanted = storage.strides if storage is not None else self._strides
+        if strides != wanted:
+            return _lay_out(node, wanted), wanted
         return value, strides
 
     def _look(self, buffer: Any, strides: Any) -> Any:
@@ -456,6 +463,56 @@ class _Float(float):
 
 _Nan = _Float("nan")
 _NegativeZero = _Float("-0.0")
+
+
+def from_buffer(buffer: Any, spec: Any, strides: tuple[int, ...] | None = None) -> Tensor:
+    """A tensor of `spec` over memory that is there already; strides count elements."""
+    t = make(Node((None, -1), spec, buffer, strides))
+    t._strides = strides
+    return t
+
+
+def from_array(array: Any, copy: bool = True) -> Tensor:
+    """A tensor of an ndarray's dtype and shape.
+
+    Without `copy` the two share memory where NumPy's is writable, aligned and in native byte
+    order; a copy is made otherwise.  Raises TypeError for dtypes facula has none of.
+    """
+    dtype = from_numpy_dtype(array.dtype)
+    shape = tuple(array.shape)
+    if not copy and array.flags.writeable:
+        try:
+            buffer, strides = _Buffer.of(array)
+        except ValueError:
+            pass
+        else:
+            return from_buffer(buffer, spec(shape, dtype), strides)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return from_buffer(_private(array), spec(shape, dtype))
+
+
+def _lay_out(node: Node, strides: tuple[int, ...] | None) -> Any:
+    """Bring the node's value into memory of these strides; returns the new Buffer.
+
+    Graphs that have read the value, but have not run yet, know it by its old layout.
+    """
+    graph = node.at[0]
+    if graph is not None and not graph.sealed:
+        _record.flush(graph.owner)
+    import numpy as np
+    have, old = node.spec, node.value
+    if old.shared:
+        raise RuntimeError("internal: memory that is shared has to keep its layout")
+    if strides is None:
+        new = old.snapshot(have, node.strides)
+    else:
+        last = sum((n - 1) * s for n, s in zip(have.shape, strides)) if have.numel else -1
+        new = _empty((last + 1) * have.dtype.itemsize)
+        if have.numel:
+            np.copyto(new.array(have, strides), old.array(have, node.strides))
+    node.value, node.strides = new, strides
+    return new
 
 
 def _alias(t: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 
 from facula.errors import GradientError, StaleTensorError
 from facula.graph import record as _record
+from facula.graph.history import saved
 from facula.graph.record import FREED, Graph, Node, Recorder
 from facula.graph.spec import Step
 from facula.runtime.allocator import Buffer
@@ -164,7 +165,7 @@ class Pass:
                 call[0].receive(self, graph, index, call[1], gradient)
                 continue
             record = PRIMS[step.op]
-            c = self._context(graph, steps, index, record.saves, pending)
+            c = self._context(graph, steps, index, record.reads(step.attrs), pending)
             assert record.vjp is not None
             for k, part in enumerate(record.vjp(c, gradient)):
                 if part is not None and step.mask >> k & 1:
@@ -262,8 +263,12 @@ class Pass:
             return
         for graph, indices in self.visited.items():
             graph.freed = graph.freed | indices
-            if graph.sealed and graph is not self.rec.graph:
-                graph.kept = {}
+            if graph.sealed and graph.kept:
+                assert graph.steps is not None
+                # Other results of this graph may still be asked for their gradients.
+                rest = [i for i, s in enumerate(graph.steps) if s.mask and i not in graph.freed]
+                need = saved(graph.steps, rest) if rest else ()
+                graph.kept = {i: v for i, v in graph.kept.items() if i in need}
 
 
 def _sequence(graph: Graph) -> int:

@@ -159,6 +159,7 @@ def flush(rec: Recorder) -> None:
         for node, home in copies:
             k = program.slots[alive.index(node)]
             buffers[k] = _copy_home(home, buffers[k], node.spec)
+            node.strides = home.strides
         for node, slot, masked in zip(alive, program.slots, program.masked):
             node.value = buffers[slot]
             if masked:

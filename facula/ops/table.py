@@ -13,9 +13,10 @@ from facula.ops.primitive import (
     movement,
     reduce,
     scan,
+    sort,
 )
 from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
-FAMILIES = (creation, elementwise, reduce, movement, indexing, scan, contract)
+FAMILIES = (creation, elementwise, reduce, movement, indexing, scan, contract, sort)

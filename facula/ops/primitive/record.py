@@ -45,7 +45,8 @@ class Primitive:
     `numpy(arrays, attrs, spec)` computes it; the result may alias an input.
     `vjp(c, g)` returns one gradient (or None) per input; `c` has inputs, out, attrs and needs.
     `jvp(c, tangents)` returns the tangent of the result, tangents being Tensors or None.
-    `saves` names what the vjp reads besides shapes and dtypes: 'in0', 'in1', ..., 'out'.
+    `saves` names what the vjp reads besides shapes and dtypes: 'in0', 'in1', ..., 'out'; where
+    that depends on the attributes it is a function of them.
     """
 
     name: str
@@ -54,8 +55,12 @@ class Primitive:
     numpy: Meaning
     vjp: Callable[[Any, Any], tuple[Any, ...]] | None = None
     jvp: Callable[[Any, tuple[Any, ...]], Any] | None = None
-    saves: tuple[str, ...] = ()
+    saves: tuple[str, ...] | Callable[[tuple[Any, ...]], tuple[str, ...]] = ()
     samples: Callable[[Callable[..., np.ndarray]], list[Sample]] = field(default=lambda make: [])
+
+    def reads(self, attrs: tuple[Any, ...]) -> tuple[str, ...]:
+        """What the vjp of a step with these attributes reads."""
+        return self.saves(attrs) if callable(self.saves) else self.saves
 
     @property
     def differentiable(self) -> bool:

@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 __all__ = ["prim", "full", "zeros_like", "iota", "conj", "cast", "where", "reshape", "permute",
-           "expand", "slice_", "cat", "flip", "sum_", "along", "vjp_of_partials",
-           "jvp_of_partials"]
+           "expand", "slice_", "cat", "flip", "sum_", "along", "neg", "add", "sub", "mul", "div",
+           "plus", "times", "linear_rules"]
 
 _recorder: Callable[..., Any] | None = None
 
 
 def prim(name: str, *tensors: Any, attrs: tuple[Any, ...] = (),
          shape: Sequence[int] | None = None, dtype: Any = None) -> Any:
-    """Record one primitive; see `facula.ops.define.prim`."""
+    """Record one primitive; see `facula.tensor.prim`."""
     global _recorder
     if _recorder is None:
-        from facula.ops.define import prim as _recorder  # type: ignore[no-redef]
+        from facula.tensor import prim as _recorder  # type: ignore[no-redef]
     shape = None if shape is None else tuple(shape)
     return _recorder(name, *tensors, attrs=attrs, shape=shape, dtype=dtype)  # type: ignore
 
@@ -98,28 +98,79 @@ def along(x: Any, axis: int, start: int, length: int) -> Any:
     return slice_(x, starts, [1] * x.ndim, shape)
 
 
-Partial = Callable[[Any], Any]
+# ---------------------------------------------------------------- arithmetic
+
+def neg(x: Any) -> Any:
+    return prim("neg", x)
 
 
-def vjp_of_partials(*partials: Partial | None) -> Callable[[Any, Any], tuple[Any, ...]]:
-    """The vjp of an elementwise holomorphic function from its partial derivatives.
+def add(a: Any, b: Any) -> Any:
+    return prim("add", a, b)
 
-    PyTorch's convention for complex values: the gradient is g times the conjugate of d.
+
+def sub(a: Any, b: Any) -> Any:
+    return prim("sub", a, b)
+
+
+def mul(a: Any, b: Any) -> Any:
+    return prim("mul", a, b)
+
+
+def div(a: Any, b: Any) -> Any:
+    return prim("div", a, b)
+
+
+def plus(x: Any, number: float) -> Any:
+    """x + number."""
+    return prim("add", x, full(x, number))
+
+
+def times(x: Any, number: float) -> Any:
+    """x * number."""
+    return prim("mul", x, full(x, number))
+
+
+# ---------------------------------------------------------------- derivatives of whole families
+
+Part = Callable[..., Any]
+
+
+def linear_rules(parts: Sequence[Part | None], saves: Sequence[str]) -> dict[str, Any]:
+    """vjp, jvp and saves of an elementwise function from what it does to a small change.
+
+    `parts[k](t, *values)` is the change of the result where input k changes by t; `values` are
+    the inputs and then the result, None for those that `saves` does not name.  Where the
+    function is complex differentiable this is t times the derivative, and the gradient is g times
+    its conjugate (PyTorch's convention): the same expression of the conjugated values, because
+    all these functions are real on the real axis.
+
+    16-bit operands are differentiated in float32 and rounded once.
     """
+    names = [f"in{k}" for k in range(len(parts))] + ["out"]
+    known = [name in saves for name in names]
+
+    def values(c: Any, of: Callable[[Any], Any]) -> list[Any]:
+        return [of(_wide(v)) if k else None for k, v in zip(known, (*c.inputs, c.out), strict=True)]
+
     def vjp(c: Any, g: Any) -> tuple[Any, ...]:
-        return tuple(g * conj(d(c)) if d is not None and need else None
-                     for d, need in zip(partials, c.needs, strict=True))
-    return vjp
+        have = values(c, conj)
+        wide = _wide(g)
+        return tuple(cast(part(wide, *have), x.dtype) if part is not None and need else None
+                     for part, need, x in zip(parts, c.needs, c.inputs, strict=True))
 
-
-def jvp_of_partials(*partials: Partial | None) -> Callable[[Any, tuple[Any, ...]], Any]:
-    """The jvp of an elementwise function from its partial derivatives."""
     def jvp(c: Any, tangents: tuple[Any, ...]) -> Any:
+        have = values(c, lambda x: x)
         total = None
-        for d, t in zip(partials, tangents, strict=True):
-            if d is None or t is None:
-                continue
-            term = t * d(c)
-            total = term if total is None else total + term
-        return zeros_like(c.out) if total is None else total
-    return jvp
+        for part, t in zip(parts, tangents, strict=True):
+            if part is not None and t is not None:
+                term = part(_wide(t), *have)
+                total = term if total is None else add(total, term)
+        return zeros_like(c.out) if total is None else cast(total, c.out.dtype)
+
+    return {"vjp": vjp, "jvp": jvp, "saves": tuple(saves)}
+
+
+def _wide(x: Any) -> Any:
+    """A 16-bit floating tensor as float32; any other as it is."""
+    from facula.dtype import float32
+    return cast(x, float32) if x.dtype.kind == "f" and x.dtype.itemsize == 2 else x

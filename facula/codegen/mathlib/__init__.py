@@ -1,0 +1,39 @@
+"""Transcendental functions as straight-line code, which the loop vectoriser turns into vectors.
+
+`emit_math` and `emit_math2` write the value of a function for one element.  No branch, no call
+of the C library: whatever loop stands around the code can be vectorised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from facula.codegen.expr import register_type
+from facula.codegen.llvm import Fn
+from facula.codegen.mathlib import exponential, logarithm
+from facula.codegen.mathlib.values import Val
+from facula.dtype import DType
+
+__all__ = ["emit_math", "emit_math2", "FUNCTIONS", "FUNCTIONS2"]
+
+FUNCTIONS: dict[str, Callable[[Val], Val]] = {
+    "exp": exponential.exp, "exp2": exponential.exp2, "expm1": exponential.expm1,
+    "sinh": exponential.sinh, "cosh": exponential.cosh, "tanh": exponential.tanh,
+    "log": logarithm.log, "log2": logarithm.log2, "log10": logarithm.log10,
+    "log1p": logarithm.log1p,
+}
+"""Functions of one number."""
+
+FUNCTIONS2: dict[str, Callable[[Val, Val], Val]] = {}
+"""Functions of two numbers."""
+
+
+def emit_math(fn: Fn, name: str, value: str, dtype: DType) -> str:
+    """Write `name`(value) for float32 or float64; KeyError for a function that is not here."""
+    return FUNCTIONS[name](Val(fn, value, register_type(dtype))).name
+
+
+def emit_math2(fn: Fn, name: str, a: str, b: str, dtype: DType) -> str:
+    """Write `name`(a, b) for float32 or float64; KeyError for a function that is not here."""
+    t = register_type(dtype)
+    return FUNCTIONS2[name](Val(fn, a, t), Val(fn, b, t)).name

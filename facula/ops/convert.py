@@ -1,0 +1,403 @@
+"""Tensors as other things, and other things as tensors: dtypes, NumPy, Python numbers, copies."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from facula import dtype as d
+from facula.device import CPU, check_device, preserve_format, strided
+from facula.device import device as Device
+from facula.dtype import DType
+from facula.errors import GradientError
+from facula.ops.creation import _like, as_dtype
+from facula.ops.promote import cast, expand_to
+from facula.ops.surface import number_operand
+from facula.tensor import Tensor, from_array, prim, scalar
+
+__all__ = ["numpy", "item", "tolist", "to", "clone", "copy_", "fill_", "zero_"]
+
+
+# ---------------------------------------------------------------- NumPy and Python
+
+def numpy(self: Tensor, *, force: bool = False) -> Any:
+    """The ndarray that shares this tensor's memory: writing to one is seen in the other.
+
+    A tensor that requires a gradient has to be detached first; `force` does so.
+    """
+    if self.requires_grad and not force:
+        raise GradientError("Can't call numpy() on Tensor that requires grad. Use "
+                            "tensor.detach().numpy() instead.")
+    return self._numpy()
+
+
+def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> Any:
+    if copy is True:
+        return np.array(self._peek(), dtype)
+    array = numpy(self)
+    if dtype is None or array.dtype == dtype:
+        return array
+    if copy is False:
+        raise ValueError(f"a copy is needed to go from {array.dtype} to {np.dtype(dtype)}")
+    return array.astype(dtype)
+
+
+def _array_wrap(self: Tensor, array: Any, context: Any = None,
+                return_scalar: bool = False) -> Any:
+    """What NumPy's functions make of a tensor: a tensor."""
+    return from_array(np.asarray(array), copy=False)
+
+
+_SINGLE = {"f": float, "c": complex, "i": int, "u": int, "b": bool}
+
+
+def item(self: Tensor) -> Any:
+    """The only element as a Python number; RuntimeError if there is not exactly one."""
+    node = self._node
+    if node.spec.numel != 1:
+        raise RuntimeError(f"a Tensor with {node.spec.numel} elements cannot be converted to "
+                           "Scalar")
+    return _SINGLE[node.spec.dtype.kind](self._peek().item())
+
+
+def tolist(self: Tensor) -> Any:
+    """Nested lists of Python numbers; a number for a 0-dim tensor."""
+    array = self._peek()
+    if self.dtype is d.bfloat16:
+        array = array.astype(np.float32)
+    return array.tolist()
+
+
+def _bool(self: Tensor) -> bool:
+    n = self._node.spec.numel
+    if n != 1:
+        raise RuntimeError("Boolean value of Tensor with "
+                           f"{'no values' if n == 0 else 'more than one value'} is ambiguous")
+    return bool(self._peek().reshape(-1)[0])
+
+
+def _index(self: Tensor) -> int:
+    if self.dtype.kind not in "iub" or self.numel() != 1:
+        raise TypeError("only integer tensors of a single element can be converted to an index")
+    return int(item(self))
+
+
+def _format(self: Tensor, spec: str) -> str:
+    if self.ndim == 0:
+        return item(self).__format__(spec)                   # type: ignore[no-any-return]
+    return object.__format__(self, spec)
+
+
+def _number(convert: Callable[[Any], Any]) -> Callable[[Tensor], Any]:
+    def method(self: Tensor) -> Any:
+        return convert(item(self))
+    return method
+
+
+# ---------------------------------------------------------------- dtypes
+
+def _convert(self: Tensor, dtype: DType, copy: bool = False, memory_format: Any = None) -> Tensor:
+    own = self._node.spec.dtype
+    if own is dtype:
+        if not copy and memory_format in (None, preserve_format):
+            return self
+        return clone(self, memory_format=memory_format)
+    if own.kind == "c" and dtype.kind not in "cb":
+        warnings.warn("Casting complex values to real discards the imaginary part", UserWarning,
+                      stacklevel=3)
+    out = prim("cast", self, dtype=dtype)
+    return _like(self, memory_format, None, out, False)
+
+
+def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None,
+       non_blocking: bool = False, copy: bool = False, memory_format: Any = None,
+       other: Tensor | None = None) -> Tensor:
+    """This tensor in another dtype: `to(dtype)`, `to('cpu')`, `to('cpu', dtype)`, `to(other)`.
+
+    The tensor itself where nothing changes, unless `copy`.
+    """
+    args_left = list(args)
+    if args_left:
+        first = args_left.pop(0)
+        if isinstance(first, Tensor):
+            other = first
+        elif isinstance(first, (str, Device)) or (isinstance(first, int)
+                                                  and not isinstance(first, bool)):
+            device = first
+            if args_left and not isinstance(args_left[0], bool):
+                dtype = args_left.pop(0)
+        elif first is not None or not args_left:
+            dtype = first if first is not None else dtype
+        else:
+            dtype = args_left.pop(0)
+        if args_left:
+            non_blocking = args_left.pop(0)
+        if args_left:
+            copy = args_left.pop(0)
+    check_device(device)
+    if other is not None:
+        dtype = other.dtype
+    want = self.dtype if dtype is None else as_dtype(dtype)
+    return _convert(self, want, copy, memory_format)
+
+
+def _named(name: str, dtype: DType) -> Callable[..., Tensor]:
+    def method(self: Tensor, memory_format: Any = None) -> Tensor:
+        return _convert(self, dtype, memory_format=memory_format)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"This tensor in {dtype.name}."
+    return method
+
+
+for _name, _dtype in (("float", d.float32), ("double", d.float64), ("half", d.float16),
+                      ("bfloat16", d.bfloat16), ("long", d.int64), ("int", d.int32),
+                      ("short", d.int16), ("char", d.int8), ("byte", d.uint8), ("bool", d.bool_),
+                      ("cfloat", d.complex64), ("cdouble", d.complex128)):
+    setattr(Tensor, _name, _named(_name, _dtype))
+
+
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """This tensor in the dtype of `other`."""
+    return _convert(self, other.dtype)
+
+
+_LEGACY = {"HalfTensor": d.float16, "BFloat16Tensor": d.bfloat16, "FloatTensor": d.float32,
+           "DoubleTensor": d.float64, "ByteTensor": d.uint8, "CharTensor": d.int8,
+           "ShortTensor": d.int16, "IntTensor": d.int32, "LongTensor": d.int64,
+           "BoolTensor": d.bool_}
+_LEGACY_NAMES = {v: k for k, v in _LEGACY.items()} | {
+    d.complex64: "ComplexFloatTensor", d.complex128: "ComplexDoubleTensor",
+    d.uint16: "UInt16Tensor", d.uint32: "UInt32Tensor", d.uint64: "UInt64Tensor"}
+
+
+def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """Without arguments the type's name, 'facula.FloatTensor'; else this tensor in `dtype`."""
+    if dtype is None:
+        return f"facula.{_LEGACY_NAMES[self.dtype]}"
+    if isinstance(dtype, str):
+        found = _LEGACY.get(dtype.rpartition(".")[2])
+        if found is None:
+            raise ValueError(f"invalid type: {dtype!r}")
+        dtype = found
+    elif isinstance(dtype, type) and issubclass(dtype, LegacyTensor):
+        dtype = dtype.dtype
+    return _convert(self, as_dtype(dtype))
+
+
+class LegacyTensor:
+    """Base of `FloatTensor` and the like, which make tensors and test for them."""
+
+    dtype: DType = d.float32
+
+    def __new__(cls, *args: Any, device: Any = None) -> Any:
+        from facula.ops.creation import empty, size_of, tensor
+        check_device(device)
+        if len(args) == 1 and not isinstance(args[0], int):
+            data = args[0]
+            if isinstance(data, Tensor):
+                return data.detach()
+            if type(data).__name__ == "Size":
+                return empty(*data, dtype=cls.dtype)
+            return tensor(data, dtype=cls.dtype)
+        return empty(*size_of(cls.__name__, args), dtype=cls.dtype)
+
+
+class _LegacyMeta(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, Tensor) and instance.dtype is cls.dtype  # type: ignore
+
+
+def legacy(name: str) -> Any:
+    """The class `name`, such as FloatTensor; None for names that are none."""
+    dtype = _LEGACY.get(name)
+    if dtype is None:
+        return None
+    return _LegacyMeta(name, (LegacyTensor,), {"dtype": dtype, "__doc__":
+                       f"`{name}(data)` and `{name}(2, 3)`: tensors of {dtype.name}."})
+
+
+# ---------------------------------------------------------------- copies and writes
+
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy with memory of its own; gradients flow through it."""
+    return _like(input, memory_format, None, prim("alias", input), False)
+
+
+def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """Overwrite this tensor with `src`, broadcast and converted to its dtype; returns it."""
+    if not isinstance(src, Tensor):
+        from facula.ops.creation import as_tensor
+        src = as_tensor(src)
+    if src is self:
+        return self
+    shape = self._node.spec.shape
+    have = src._node.spec.shape
+    if have != shape and (len(have) > len(shape) or any(
+            a not in (1, b) for a, b in zip(reversed(have), reversed(shape)))):
+        from facula.ops.promote import broadcast_shapes
+        if tuple(broadcast_shapes(shape, have)) != shape:
+            raise RuntimeError(f"output with shape {list(shape)} doesn't match the broadcast "
+                               f"shape {list(broadcast_shapes(shape, have))}")
+    if src.dtype.kind == "c" and self.dtype.kind not in "cb":
+        warnings.warn("Casting complex values to real discards the imaginary part", UserWarning,
+                      stacklevel=2)
+    value = expand_to(cast(src, self.dtype), shape)
+    if value is src:
+        value = prim("alias", src)
+    return self._write(value)
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Overwrite every element with a number or a 0-dim tensor; returns this tensor."""
+    own = self._node.spec
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
+                               f"{value.ndim} dimensions.")
+        filling = cast(value, own.dtype)
+    else:
+        if isinstance(value, complex) and own.dtype.kind != "c":
+            raise RuntimeError(f"value cannot be converted to type {own.dtype.name} without "
+                               "overflow")
+        if value == 0 or value == 1:
+            return self._write(prim("full", attrs=(number_operand(value, own.dtype) + 0,),
+                                    shape=own.shape, dtype=own.dtype))
+        filling = scalar(number_operand(value, own.dtype), own.dtype)
+    out = expand_to(filling, own.shape)
+    return self._write(prim("alias", out) if out is value else out)
+
+
+def zero_(self: Tensor) -> Tensor:
+    """Overwrite every element with 0; returns this tensor."""
+    return fill_(self, 0)
+
+
+def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
+    """A copy of a leaf, with its gradient; computed tensors refuse, as in PyTorch."""
+    found = memo.get(id(self))
+    if found is not None:
+        return found                                         # type: ignore[no-any-return]
+    if not self.is_leaf:
+        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support "
+                           "the deepcopy protocol at the moment. If you were attempting to "
+                           "deepcopy a module, this may be because of a torch.nn.utils."
+                           "weight_norm usage; detach the tensor first")
+    out: Tensor = clone(self.detach())
+    if self.requires_grad:
+        out.requires_grad_()
+    memo[id(self)] = out
+    if self._grad is not None:
+        out._grad = _deepcopy(self._grad, memo) if self._grad.is_leaf else self._grad.clone()  # type: ignore
+    return out
+
+
+def _copy(self: Tensor) -> Tensor:
+    """`copy.copy`: another tensor over the same memory."""
+    out = self.detach()
+    if self.requires_grad:
+        out.requires_grad_()
+    return out
+
+
+def _reduce(self: Tensor, protocol: Any = 0) -> Any:
+    raise TypeError("facula does not pickle tensors: loading a pickle can run any code. Save with "
+                    "facula.save(obj, 'file.safetensors') and read with facula.load, or pass "
+                    "tensor.numpy() to another process")
+
+
+# ---------------------------------------------------------------- facts
+
+def size(self: Tensor, dim: int | None = None) -> Any:
+    """The shape, or the size of one dimension."""
+    if dim is None:
+        return self.shape
+    shape = self._node.spec.shape
+    n = len(shape)
+    if not -max(n, 1) <= dim < max(n, 1) or not n:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-max(n, 1)}, "
+                         f"{max(n, 1) - 1}], but got {dim})" if n else
+                         "Dimension specified as 0 but tensor has no dimensions")
+    return shape[dim]
+
+
+def data_ptr(self: Tensor) -> int:
+    """The address of the first element; from then on the memory counts as shared."""
+    return self._numpy().__array_interface__["data"][0] if self.numel() else 0  # type: ignore
+
+
+def _yes(self: Tensor) -> bool:
+    return True
+
+
+def _same(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The tensor itself."""
+    return self
+
+
+def _cpu(self: Tensor, memory_format: Any = None) -> Tensor:
+    """The tensor itself: facula computes on the CPU."""
+    return self
+
+
+def _elsewhere(name: str) -> Callable[..., Tensor]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        check_device(name)
+        return self
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"Raises: there is no {name} device."
+    return method
+
+
+def _dir(self: Tensor) -> list[str]:
+    return sorted(set(dir(type(self))) | set(self.__dict__))
+
+
+def _element_size(self: Tensor) -> int:
+    """Bytes of one element."""
+    return self._node.spec.dtype.itemsize
+
+
+def _nbytes(self: Tensor) -> int:
+    """Bytes of all elements."""
+    return self._node.spec.numel * self._node.spec.dtype.itemsize
+
+
+def _names(self: Tensor) -> tuple[None, ...]:
+    """No dimension has a name."""
+    return (None,) * self.ndim
+
+
+_METHODS: dict[str, Any] = {
+    "numpy": numpy, "item": item, "tolist": tolist, "to": to, "type": type_, "type_as": type_as,
+    "clone": clone, "copy_": copy_, "fill_": fill_, "zero_": zero_, "size": size,
+    "data_ptr": data_ptr, "dim": lambda self: self.ndim, "ndimension": lambda self: self.ndim,
+    "nelement": Tensor.numel, "element_size": _element_size, "cpu": _cpu,
+    "cuda": _elsewhere("cuda"), "xpu": _elsewhere("xpu"),
+    "is_floating_point": lambda self: self.dtype.kind == "f",
+    "is_complex": lambda self: self.dtype.kind == "c",
+    "is_signed": lambda self: self.dtype.is_signed,
+    "is_inference": lambda self: False, "is_pinned": lambda self, device=None: False,
+    "is_shared": lambda self: False, "is_coalesced": lambda self: False,
+    "pin_memory": _same, "share_memory_": _same, "has_names": lambda self: False,
+    "get_device": lambda self: -1, "is_nonzero": _bool,
+    "__array__": _array, "__array_wrap__": _array_wrap, "__array_priority__": 1000,
+    "__bool__": _bool, "__int__": _number(int), "__float__": _number(float),
+    "__complex__": _number(complex), "__index__": _index, "__format__": _format,
+    "__deepcopy__": _deepcopy, "__copy__": _copy, "__reduce_ex__": _reduce, "__reduce__": _reduce,
+    "__dir__": _dir}
+for _name, _fn in _METHODS.items():
+    setattr(Tensor, _name, _fn)
+
+_FACTS: dict[str, Any] = {
+    "device": lambda self: CPU, "layout": lambda self: strided, "is_cuda": lambda self: False,
+    "is_cpu": _yes, "is_mps": lambda self: False, "is_meta": lambda self: False,
+    "is_sparse": lambda self: False, "is_quantized": lambda self: False,
+    "is_mkldnn": lambda self: False, "is_nested": lambda self: False,
+    "is_xpu": lambda self: False, "nbytes": _nbytes, "itemsize": _element_size, "names": _names}
+for _name, _fn in _FACTS.items():
+    setattr(Tensor, _name, property(_fn))

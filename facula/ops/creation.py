@@ -1,0 +1,812 @@
+"""Creating tensors: from data, filled with a value, and in regular patterns."""
+
+from __future__ import annotations
+
+import builtins
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from facula.device import channels_last, channels_last_3d, check_device
+from facula.device import preserve_format as preserve
+from facula.dtype import DType, bool_, from_numpy_dtype, int64, uint8
+from facula.errors import DTypeError, ShapeError
+from facula.graph.spec import spec
+from facula.ops.define import _into
+from facula.ops.promote import cast, expand_to, get_default_dtype, number_dtype, wrap_integer
+from facula.runtime import allocator
+from facula.tensor import Tensor, freeze_number, from_array, from_buffer, prim, scalar
+
+__all__ = ["tensor", "as_tensor", "asarray", "from_numpy", "scalar_tensor", "zeros", "ones",
+           "full", "empty", "empty_strided", "empty_permuted", "zeros_like", "ones_like",
+           "full_like", "empty_like", "arange", "range", "linspace", "logspace", "eye",
+           "tril_indices", "triu_indices", "vander", "frombuffer", "as_dtype", "size_of",
+           "column_major", "finish"]
+
+_range = builtins.range
+
+
+# ---------------------------------------------------------------- arguments
+
+_PYTHON_TYPES = {float: get_default_dtype, int: lambda: int64, bool: lambda: bool_,
+                 complex: lambda: get_default_dtype().to_complex()}
+
+
+def as_dtype(dtype: Any) -> DType:
+    """A dtype argument: a DType, or the Python types float, int, bool and complex."""
+    if isinstance(dtype, DType):
+        return dtype
+    if isinstance(dtype, type) and dtype in _PYTHON_TYPES:
+        return _PYTHON_TYPES[dtype]()
+    raise TypeError(f"dtype must be one of facula's dtypes (facula.float32, ...), not {dtype!r}")
+
+
+def size_of(name: str, size: Sequence[Any]) -> tuple[int, ...]:
+    """The shape that `zeros(2, 3)` or `zeros((2, 3))` asks for."""
+    if len(size) == 1 and isinstance(size[0], (tuple, list)):
+        size = size[0]
+    elif len(size) == 1 and isinstance(size[0], Tensor) and size[0].ndim == 1:
+        size = size[0].tolist()                              # type: ignore[attr-defined]
+    out = []
+    for n in size:
+        if type(n) is not int:
+            if isinstance(n, (bool, float)) or not hasattr(n, "__index__"):
+                raise TypeError(f"{name}(): argument 'size' must be tuple of ints, but found "
+                                f"element of type {type(n).__name__}")
+            n = n.__index__()
+        if n < 0:
+            raise ShapeError(f"{name}: Dimension size must be non-negative, got {n}: "
+                             f"{list(size)}")
+        out.append(n)
+    return tuple(out)
+
+
+def column_major(shape: Sequence[int]) -> tuple[int, ...] | None:
+    """The strides of column-major order; None where row-major is the same."""
+    strides, step = [], 1
+    for n in shape:
+        strides.append(step)
+        step *= max(n, 1)
+    return tuple(strides) if sum(n > 1 for n in shape) > 1 else None
+
+
+def _strides_for(shape: tuple[int, ...], order: Any, format: Any) -> tuple[int, ...] | None:
+    if order not in ("C", "F", None):
+        raise ValueError(f"order must be 'C' (row-major) or 'F' (column-major), not {order!r}")
+    if order == "F":
+        return column_major(shape)
+    if format is channels_last or format is channels_last_3d:
+        ndim = 4 if format is channels_last else 5
+        if len(shape) != ndim:
+            raise RuntimeError(f"required rank {ndim} tensor to use {format.name} format")
+        strides = [0] * ndim
+        step = 1
+        for k in (1, *_range(ndim - 1, 1, -1), 0):
+            strides[k] = step
+            step *= max(shape[k], 1)
+        return tuple(strides)
+    return None
+
+
+def finish(t: Tensor, requires_grad: bool = False, order: Any = None,
+           memory_format: Any = None) -> Tensor:
+    """Give a fresh tensor the layout and the gradient flag that were asked for."""
+    if order is not None or memory_format is not None:
+        strides = _strides_for(t._node.spec.shape, order, memory_format)
+        if strides is not None:
+            t._strides = strides
+    if requires_grad:
+        if t.dtype.kind not in "fc":
+            raise DTypeError("Only Tensors of floating point and complex dtype can require "
+                             "gradients")
+        t.requires_grad_()
+    return t
+
+
+# ---------------------------------------------------------------- from data
+
+_NUMBERS = (bool, int, float, complex)
+
+
+def _shape_of(data: Any) -> list[int]:
+    """The shape that a nested sequence seems to have by its first elements."""
+    shape = []
+    while True:
+        if isinstance(data, (Tensor, np.ndarray)):
+            return shape + list(data.shape)
+        if isinstance(data, str):
+            raise ValueError("too many dimensions 'str'")
+        if isinstance(data, (np.generic, *_NUMBERS)) or not _sequence(data):
+            return shape
+        shape.append(len(data))
+        if not len(data):
+            return shape
+        data = data[0]
+
+
+def _sequence(data: Any) -> bool:
+    return hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, dict)
+
+
+def _leaves(data: Any, shape: Sequence[int], depth: int, out: list[Any]) -> None:
+    """The numbers of a nested sequence in order; ValueError where it is ragged."""
+    if depth == len(shape):
+        if isinstance(data, (Tensor, np.ndarray)):
+            if math.prod(data.shape) != 1:
+                raise ValueError("only one element tensors can be converted to Python scalars")
+            out.append(data.item())                          # type: ignore[union-attr]
+        elif isinstance(data, (np.generic, *_NUMBERS)):
+            out.append(data)
+        elif _sequence(data):
+            raise TypeError(f"a number was expected, and {type(data).__name__} of length "
+                            f"{len(data)} was found: the nesting is not of one depth")
+        elif hasattr(data, "__index__"):
+            out.append(data.__index__())
+        else:
+            raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+        return
+    if isinstance(data, (np.generic, *_NUMBERS)) or not hasattr(data, "__len__"):
+        raise TypeError("not a sequence")
+    if len(data) != shape[depth]:
+        raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} "
+                         f"(got {len(data)})")
+    for item in data:
+        _leaves(item, shape, depth + 1, out)
+
+
+def _kind_of(values: Sequence[Any]) -> DType:
+    """The dtype that numbers of these kinds have together."""
+    from facula.ops.promote import promote_types
+    found = None
+    for kind in {(type(v) if isinstance(v, _NUMBERS) and not isinstance(v, np.generic)
+                  else np.asarray(v).dtype) for v in values}:
+        if isinstance(kind, type):
+            each = number_dtype(kind(0) if kind in _NUMBERS else next(
+                n(0) for n in _NUMBERS if issubclass(kind, n)))
+        else:
+            each = from_numpy_dtype(kind)
+        found = each if found is None else promote_types(found, each)
+    return found or get_default_dtype()
+
+
+def _element_dtype(data: Any) -> DType | None:
+    """The dtype by tensors and arrays inside a nested list, which their numbers cannot tell."""
+    while not isinstance(data, (Tensor, np.ndarray, np.generic, *_NUMBERS)) and _sequence(data):
+        if isinstance(data, str) or not len(data):
+            return None
+        data = data[0]
+    if isinstance(data, Tensor):
+        return data.dtype
+    return from_numpy_dtype(data.dtype) if isinstance(data, np.ndarray) else None
+
+
+def _nested(data: Any, dtype: DType | None) -> np.ndarray:
+    """A nested sequence or a number as an ndarray of `dtype`, inferred where it is None."""
+    first = data
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    array = None
+    if type(first) in _NUMBERS:
+        # NumPy reads lists of plain numbers fast; whatever it does not take goes the slow way,
+        # which knows what to say about it.
+        try:
+            array = np.array(data)
+        except (ValueError, TypeError, OverflowError):
+            array = None
+        if array is not None and array.dtype.kind not in "biufc":
+            array = None
+    if array is not None:
+        kind = array.dtype.kind
+        if dtype is None:
+            if kind == "u":
+                raise ValueError("Overflow when unpacking long long: an integer is above "
+                                 "2**63 - 1; say dtype=facula.uint64 to keep it")
+            dtype = {"b": bool_, "i": int64, "f": get_default_dtype(),
+                     "c": get_default_dtype().to_complex()}[kind]
+    else:
+        shape = _shape_of(data)
+        values: list[Any] = []
+        _leaves(data, shape, 0, values)
+        if dtype is None:
+            dtype = _element_dtype(data) or _kind_of(values)
+            if dtype.kind == "i" and any(not -2**63 <= v < 2**63 for v in values):
+                raise ValueError("Overflow when unpacking long long")
+        if any(isinstance(v, int) and not -2**63 <= v < 2**64 for v in values):
+            if dtype.kind in "bui":
+                raise ValueError("Overflow when unpacking long long")
+            values = [complex(v) if isinstance(v, complex) else float(v) for v in values]
+        array = np.array(values).reshape(shape) if values else np.empty(shape)
+    return _convert(array, dtype)
+
+
+def _convert(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """Numbers that the user wrote in `dtype`; RuntimeError where they do not fit into it."""
+    if array.dtype == dtype.np:
+        return array
+    if array.dtype.kind == "c" and dtype.kind != "c":
+        raise TypeError("must be real number, not complex")
+    if dtype.kind in "ui" and array.size:
+        bits = 8 * dtype.itemsize
+        low, high = (-(2 ** (bits - 1)), 2 ** bits) if dtype.kind == "u" else \
+            (-(2 ** (bits - 1)), 2 ** (bits - 1))
+        least, most = array.min(), array.max()
+        if not (least >= low and most < high):
+            raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+        if array.dtype.kind == "f" and dtype.kind == "u":
+            array = array.astype(np.int64 if bits < 64 else np.uint64)
+    with np.errstate(all="ignore"):
+        return array.astype(dtype.np)
+
+
+def _foreign(data: Any) -> Tensor | None:
+    """Tensors of other libraries and arrays by their protocols; None for anything else."""
+    if isinstance(data, np.ndarray):
+        return from_array(data, copy=False)
+    if isinstance(data, np.generic):
+        return from_array(np.asarray(data))
+    if hasattr(data, "__dlpack__"):
+        from facula.ops.dlpack import from_dlpack
+        return from_dlpack(data)
+    if hasattr(data, "__array_interface__") or hasattr(data, "__array__"):
+        return from_array(np.asarray(data), copy=False)
+    if isinstance(data, (bytearray, memoryview)) or type(data).__name__ == "array":
+        return from_array(np.array(memoryview(data)))
+    return None
+
+
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
+           pin_memory: bool = False, order: str | None = None) -> Tensor:
+    """A new tensor with a copy of `data`: numbers, nested sequences, arrays, other tensors.
+
+    Integers become int64, floats the default dtype, unless `dtype` is given.  order="F" lays it
+    out column by column.  Raises ValueError for ragged lists, RuntimeError for numbers that the
+    dtype cannot hold.
+    """
+    check_device(device)
+    dtype = None if dtype is None else as_dtype(dtype)
+    if isinstance(data, Tensor):
+        warnings.warn("To copy construct from a tensor, it is recommended to use "
+                      "sourceTensor.detach().clone() or "
+                      "sourceTensor.detach().clone().requires_grad_(True), rather than "
+                      "facula.tensor(sourceTensor).", UserWarning, stacklevel=2)
+        t = from_buffer(*_copied(data))
+        return finish(cast(t, dtype or t.dtype), requires_grad, order)
+    if isinstance(data, str):
+        raise TypeError("new(): invalid data type 'str'")
+    if type(data) in (list, tuple, int, float, bool, complex):
+        t = from_array(_nested(data, dtype))
+        return finish(t, requires_grad, order)
+    other = _foreign(data)
+    if other is None:
+        return finish(from_array(_nested(data, dtype)), requires_grad, order)
+    array = other._peek()
+    if dtype is not None and dtype is not other.dtype:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            array = array.astype(dtype.np)
+    return finish(from_array(array), requires_grad, order)
+
+
+def _copied(t: Tensor) -> tuple[Any, Any]:
+    array = t._peek()
+    return allocator.from_numpy_private(array), t._node.spec
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """`data` as a tensor, sharing its memory where dtype and layout allow it."""
+    check_device(device)
+    dtype = None if dtype is None else as_dtype(dtype)
+    if not isinstance(data, Tensor):
+        if type(data) in (list, tuple, int, float, bool, complex):
+            return tensor(data, dtype=dtype)
+        other = _foreign(data)
+        if other is None:
+            return tensor(data, dtype=dtype)
+        data = other
+    return cast(data, dtype) if dtype is not None else data
+
+
+def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None,
+            requires_grad: bool = False) -> Tensor:
+    """`obj` as a tensor; `copy` True always copies, False raises where it would have to."""
+    t = as_tensor(obj, dtype, device)
+    shares = isinstance(obj, (Tensor, np.ndarray)) or hasattr(obj, "__dlpack__") \
+        or hasattr(obj, "__array_interface__")
+    if isinstance(obj, Tensor):
+        shares = t is obj
+    elif isinstance(obj, np.ndarray):
+        shares = obj.flags.writeable and t.dtype.np == obj.dtype
+    if copy is False and not shares:
+        raise ValueError("can't alias arbitrary sequence into a tensor, or the dtype would have "
+                         "to be converted: leave copy out")
+    if copy or (requires_grad and isinstance(obj, Tensor) and not t._leaf):
+        t = prim("alias", t.detach()) if shares else t
+    elif requires_grad and t is obj:
+        t = t.detach()
+    return finish(t, requires_grad)
+
+
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """A tensor that shares the array's memory: writing to one is seen in the other.
+
+    Memory that NumPy may not write to is copied instead.  Raises TypeError for anything but an
+    ndarray of a dtype that facula has.
+    """
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    return from_array(ndarray, copy=False)
+
+
+def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0,
+               requires_grad: bool = False) -> Tensor:
+    """A one-dimensional tensor over the memory of an object with the buffer protocol."""
+    dtype = as_dtype(dtype)
+    size = memoryview(buffer).nbytes
+    if size == 0 or count == 0:
+        raise ValueError(f"both buffer length ({size}) and count ({count}) must not be 0")
+    if not 0 <= offset < size:
+        raise ValueError(f"offset ({offset} bytes) must be non-negative and no greater than "
+                         f"buffer length ({size} bytes) minus 1")
+    if count < 0 and (size - offset) % dtype.itemsize:
+        raise ValueError(f"buffer length ({size - offset} bytes) after offset ({offset} bytes) "
+                         f"must be a multiple of element size ({dtype.itemsize})")
+    if count > 0 and offset + count * dtype.itemsize > size:
+        raise ValueError(f"requested buffer length ({count} * {dtype.itemsize} bytes) after "
+                         f"offset ({offset} bytes) must not be greater than actual buffer length "
+                         f"({size} bytes)")
+    array = np.frombuffer(buffer, dtype.np, count, offset)
+    return finish(from_array(array, copy=False), requires_grad)
+
+
+def scalar_tensor(value: Any, *, dtype: Any = None, device: Any = None,
+                  requires_grad: bool = False) -> Tensor:
+    """A 0-dim tensor of the default dtype holding `value`."""
+    return tensor(value, dtype=dtype or get_default_dtype(), device=device,
+                  requires_grad=requires_grad)
+
+
+# ---------------------------------------------------------------- filled
+
+def _number(value: Any, dtype: DType, name: str) -> Any:
+    """`value` as a constant of `dtype`."""
+    if isinstance(value, Tensor):
+        value = value.item()                                 # type: ignore[attr-defined]
+    elif isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, _NUMBERS):
+        raise TypeError(f"{name}(): argument 'fill_value' must be Number, not "
+                        f"{type(value).__name__}")
+    kind = dtype.kind
+    if isinstance(value, complex) and kind != "c":
+        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+    if kind in "ui":
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+        value = int(value)
+        bits = 8 * dtype.itemsize
+        if not -(1 << (bits - 1)) <= value < (1 << (bits - (kind == "i"))):
+            raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+        return wrap_integer(value, dtype)
+    if kind == "f":
+        return float(value)
+    return bool(value) if kind == "b" else complex(value)
+
+
+def _filled(shape: tuple[int, ...], value: Any, dtype: DType) -> Tensor:
+    if isinstance(value, complex):
+        return prim("full", attrs=(value,), shape=shape, dtype=dtype)
+    return prim("full", attrs=(freeze_number(value),), shape=shape, dtype=dtype)
+
+
+def _make_filled(name: str, value: Any) -> Callable[..., Tensor]:
+    def create(*size: Any, out: Tensor | None = None, dtype: Any = None, layout: Any = None,
+               device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
+               order: str | None = None, memory_format: Any = None, names: Any = None,
+               **kw: Any) -> Tensor:
+        if "size" in kw and not size:
+            size = (kw.pop("size"),)
+        if kw:
+            raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(kw))}'")
+        if not size:
+            raise TypeError(f"{name}() missing 1 required positional arguments: \"size\"")
+        check_device(device)
+        shape = size_of(name, size)
+        if out is not None:
+            return _into(lambda: _filled(shape, value, dtype or out.dtype), (), {"out": out})
+        want = get_default_dtype() if dtype is None else as_dtype(dtype)
+        return finish(_filled(shape, want.np.type(value).item(), want), requires_grad, order,
+                      memory_format)
+
+    create.__name__ = create.__qualname__ = name
+    create.__doc__ = (f"A tensor of {name}: `{name}(2, 3)` or `{name}((2, 3))`; order=\"F\" lays "
+                      "it out column by column.")
+    return create
+
+
+zeros = _make_filled("zeros", 0)
+ones = _make_filled("ones", 1)
+
+
+def full(size: Any, fill_value: Any, *, out: Tensor | None = None, dtype: Any = None,
+         layout: Any = None, device: Any = None, requires_grad: bool = False,
+         pin_memory: bool = False, order: str | None = None, names: Any = None) -> Tensor:
+    """A tensor of shape `size` filled with a number, of that number's dtype unless given."""
+    check_device(device)
+    if isinstance(fill_value, Tensor):
+        own = fill_value.dtype
+    else:
+        value = fill_value.item() if isinstance(fill_value, np.generic) else fill_value
+        own = number_dtype(value)
+    want = as_dtype(dtype) if dtype is not None else out.dtype if out is not None else own
+    shape = size_of("full", (size,) if isinstance(size, (tuple, list, Tensor)) else ((size,),))
+    if isinstance(fill_value, Tensor) and fill_value.requires_grad:
+        return expand_to(cast(fill_value, want), shape)
+    t = _filled(shape, _number(fill_value, want, "full"), want)
+    if out is not None:
+        return _into(lambda: t, (), {"out": out})           # type: ignore[no-any-return]
+    return finish(t, requires_grad, order)
+
+
+def empty(*size: Any, out: Tensor | None = None, dtype: Any = None, layout: Any = None,
+          device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
+          order: str | None = None, memory_format: Any = None, names: Any = None,
+          **kw: Any) -> Tensor:
+    """A tensor whose content is whatever the memory held; order="F": column by column."""
+    if "size" in kw and not size:
+        size = (kw.pop("size"),)
+    if kw:
+        raise TypeError(f"empty() got an unexpected keyword argument '{next(iter(kw))}'")
+    check_device(device)
+    want = get_default_dtype() if dtype is None else as_dtype(dtype)
+    shape = size_of("empty", size)
+    if out is not None:
+        return _into(lambda: _uninitialised(shape, out.dtype), (), {"out": out})  # type: ignore
+    return finish(_uninitialised(shape, want), requires_grad, order, memory_format)
+
+
+def _uninitialised(shape: tuple[int, ...], dtype: DType) -> Tensor:
+    s = spec(shape, dtype)
+    buffer = allocator.empty(s.numel * dtype.itemsize)
+    if dtype is bool_ and s.numel:
+        # A byte that is neither 0 nor 1 is no bool.
+        buffer.array(spec((s.numel,), uint8))[:] = 0
+    return from_buffer(buffer, s)
+
+
+def empty_strided(size: Any, stride: Any, *, dtype: Any = None, layout: Any = None,
+                  device: Any = None, requires_grad: bool = False,
+                  pin_memory: bool = False) -> Tensor:
+    """An uninitialised tensor of the given strides, counted in elements."""
+    check_device(device)
+    shape = size_of("empty_strided", (tuple(size),))
+    stride = tuple(int(s) for s in stride)
+    if len(stride) != len(shape):
+        raise RuntimeError(f"mismatch in length of strides and shape: {len(stride)} strides for "
+                           f"{len(shape)} dimensions")
+    if any(s < 0 for s in stride):
+        raise RuntimeError(f"as_strided: Negative strides are not supported, got {list(stride)}")
+    want = get_default_dtype() if dtype is None else as_dtype(dtype)
+    count = sum((n - 1) * s for n, s in zip(shape, stride)) + 1 if math.prod(shape) else 0
+    base = _uninitialised((count,), want)
+    if count == math.prod(shape) and sorted(s for s, n in zip(stride, shape) if n > 1) \
+            == _dense(shape, stride):
+        t = _uninitialised(shape, want)
+        t._strides = stride
+    else:
+        t = base._view("as_strided", (stride, 0), shape, stride, 0)
+    return finish(t, requires_grad)
+
+
+def _dense(shape: Sequence[int], stride: Sequence[int]) -> list[int]:
+    """The strides that elements without gaps would have, in the order of `stride`."""
+    out, step = [], 1
+    for _, n in sorted((s, n) for s, n in zip(stride, shape) if n > 1):
+        out.append(step)
+        step *= n
+    return out
+
+
+def empty_permuted(size: Any, physical_layout: Any, *, dtype: Any = None, layout: Any = None,
+                   device: Any = None, requires_grad: bool = False,
+                   pin_memory: bool = False) -> Tensor:
+    """An uninitialised dense tensor whose dimensions lie in the order `physical_layout`,
+    outermost first."""
+    shape = size_of("empty_permuted", (tuple(size),))
+    order = [int(d) for d in physical_layout]
+    if len(order) != len(shape):
+        raise RuntimeError("Number of dimensions in size does not match the length of the "
+                           f"physical_layout; i.e. len(size) = {len(shape)} is not equal to "
+                           f"len(physical_layout) = {len(order)}")
+    if sorted(order) != list(_range(len(order))):
+        raise RuntimeError(f"Duplicate or out of range dim in physical_layout {order}")
+    strides = [0] * len(order)
+    step = 1
+    for k in reversed(order):
+        strides[k] = step
+        step *= max(shape[k], 1)
+    return empty_strided(shape, strides, dtype=dtype, device=device,
+                         requires_grad=requires_grad)
+
+
+# ---------------------------------------------------------------- like another tensor
+
+def _like(t: Tensor, memory_format: Any, order: Any, new: Tensor, requires_grad: bool) -> Tensor:
+    """Fresh tensors follow the layout of the one they are like, where that is dense."""
+    if order is None and memory_format in (None, preserve) and t._strides is not None \
+            and new.shape == t.shape:
+        shape = t._node.spec.shape
+        if sorted(s for s, n in zip(t._strides, shape) if n > 1) == _dense(shape, t._strides):
+            new._strides = t._strides
+    return finish(new, requires_grad, order, None if memory_format is preserve else memory_format)
+
+
+def _check_like(name: str, input: Any, dtype: Any, device: Any) -> DType:
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not "
+                        f"{type(input).__name__}")
+    check_device(device)
+    return input.dtype if dtype is None else as_dtype(dtype)
+
+
+def zeros_like(input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None,
+               requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None,
+               order: str | None = None) -> Tensor:
+    """Zeros of the shape and dtype of `input`."""
+    return full_like(input, 0, dtype=dtype, device=device, requires_grad=requires_grad,
+                     memory_format=memory_format, order=order)
+
+
+def ones_like(input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None,
+              requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None,
+              order: str | None = None) -> Tensor:
+    """Ones of the shape and dtype of `input`."""
+    return full_like(input, 1, dtype=dtype, device=device, requires_grad=requires_grad,
+                     memory_format=memory_format, order=order)
+
+
+def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, layout: Any = None,
+              device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
+              memory_format: Any = None, order: str | None = None) -> Tensor:
+    """`fill_value` in the shape and dtype of `input`."""
+    want = _check_like("full_like", input, dtype, device)
+    t = _filled(input._node.spec.shape, _number(fill_value, want, "full_like"), want)
+    return _like(input, memory_format, order, t, requires_grad)
+
+
+def empty_like(input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None,
+               requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None,
+               order: str | None = None) -> Tensor:
+    """An uninitialised tensor of the shape and dtype of `input`."""
+    want = _check_like("empty_like", input, dtype, device)
+    t = _uninitialised(input._node.spec.shape, want)
+    return _like(input, memory_format, order, t, requires_grad)
+
+
+def _new(name: str, fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def method(self: Tensor, *size: Any, dtype: Any = None, device: Any = None,
+               requires_grad: bool = False, layout: Any = None, pin_memory: bool = False,
+               **kw: Any) -> Tensor:
+        return fn(*size, dtype=dtype or self.dtype, device=device,
+                  requires_grad=requires_grad, **kw)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"`facula.{name[4:]}` in this tensor's dtype unless another is given."
+    return method
+
+
+def _new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None,
+                requires_grad: bool = False, layout: Any = None,
+                pin_memory: bool = False) -> Tensor:
+    """A tensor with a copy of `data` in this tensor's dtype."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tensor(data, dtype=dtype or self.dtype, device=device,
+                      requires_grad=requires_grad)
+
+
+Tensor.new_zeros = _new("new_zeros", zeros)                  # type: ignore[attr-defined]
+Tensor.new_ones = _new("new_ones", ones)                     # type: ignore[attr-defined]
+Tensor.new_empty = _new("new_empty", empty)                  # type: ignore[attr-defined]
+Tensor.new_full = _new("new_full", full)                     # type: ignore[attr-defined]
+Tensor.new_empty_strided = _new("new_empty_strided", empty_strided)   # type: ignore
+Tensor.new_tensor = _new_tensor                              # type: ignore[attr-defined]
+
+
+
+# ---------------------------------------------------------------- regular patterns
+
+def _plain(value: Any) -> Any:
+    """A number given as a Python number, a NumPy one or a 0-dim tensor."""
+    return value.item() if isinstance(value, (Tensor, np.generic)) else value  # type: ignore
+
+
+def arange(*args: Any, start: Any = None, end: Any = None, step: Any = None,
+           out: Tensor | None = None, dtype: Any = None, layout: Any = None, device: Any = None,
+           requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """start, start + step, ... up to but without end: `arange(end)`, `arange(start, end, step)`.
+
+    int64 if all three are integers, else the default dtype.
+    """
+    check_device(device)
+    if len(args) == 1 and end is None:
+        end = args[0]
+    elif args:
+        names = dict(zip(("start", "end", "step"), args))
+        if len(args) > 3:
+            raise TypeError(f"arange() takes from 1 to 3 positional arguments but {len(args)} "
+                            "were given")
+        start, end = names["start"], names.get("end", end)
+        step = names.get("step", step)
+    if end is None:
+        raise TypeError("arange() missing 1 required positional argument: 'end'")
+    start, end, step = _plain(0 if start is None else start), _plain(end), \
+        _plain(1 if step is None else step)
+    for v in (start, end, step):
+        if isinstance(v, complex) or not isinstance(v, _NUMBERS):
+            raise TypeError(f"arange(): start, end and step must be numbers, not "
+                            f"{type(v).__name__}")
+    if dtype is not None:
+        want = as_dtype(dtype)
+    elif out is not None:
+        want = out.dtype
+    else:
+        want = (get_default_dtype() if any(isinstance(v, float) for v in (start, end, step))
+                else int64)
+    if want.kind in "ui":
+        start, end, step = int(start), (math.ceil(end) if step > 0 else math.floor(end)) \
+            if isinstance(end, float) and math.isfinite(end) else end, \
+            int(step) if isinstance(step, float) and math.isfinite(step) else step
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
+    if (step > 0 and start > end) or (step < 0 and start < end):
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if isinstance(start, float) or isinstance(end, float) or isinstance(step, float):
+        n = math.ceil((end - start) / step)
+    else:
+        n = -(-(end - start) // step)
+    if want.kind in "ui":
+        t = prim("iota", shape=(n,), dtype=int64)
+        if step != 1:
+            t = prim("mul", t, expand_to(scalar(int(step), int64), (n,)))
+        if start != 0:
+            t = prim("add", t, expand_to(scalar(int(start), int64), (n,)))
+        t = cast(t, want)
+    else:
+        with np.errstate(all="ignore"):
+            values = np.arange(n) * float(step) + float(start)
+        t = from_array(values.astype(want.np))
+    if out is not None:
+        return _into(lambda: t, (), {"out": out})           # type: ignore[no-any-return]
+    return finish(t, requires_grad)
+
+
+def range(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
+          requires_grad: bool = False) -> Tensor:
+    """As `arange`, with `end` included and of the default dtype.  PyTorch deprecates it."""
+    if end is None:
+        start, end = 0, start
+    n = math.floor((_plain(end) - _plain(start)) / _plain(step)) + 1
+    values = np.arange(n) * _plain(step) + _plain(start)
+    want = get_default_dtype() if dtype is None else as_dtype(dtype)
+    return finish(from_array(values.astype(want.np)), requires_grad)
+
+
+def _steps(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> tuple[Any, ...]:
+    start, end, steps = _plain(start), _plain(end), _plain(steps)
+    if isinstance(steps, bool) or not isinstance(steps, int):
+        raise TypeError(f"{name}(): argument 'steps' must be int, not {type(steps).__name__}")
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    if dtype is None:
+        base = get_default_dtype()
+        dtype = base.to_complex() if isinstance(start, complex) or isinstance(end, complex) \
+            else base
+    return start, end, steps, as_dtype(dtype)
+
+
+def _between(start: Any, end: Any, steps: int, compute: Any) -> np.ndarray:
+    """Evenly spaced numbers, counted from both ends so that both are exact."""
+    at = np.arange(steps)
+    first, last = compute.type(start), compute.type(end)
+    if steps < 2:
+        return np.full(steps, first, compute)
+    step = compute.type((last - first) / compute.type(steps - 1))
+    out: np.ndarray = np.where(at < steps // 2, first + step * at.astype(compute),
+                               last - step * (steps - 1 - at).astype(compute))
+    return out
+
+
+def linspace(start: Any, end: Any, steps: int, *, out: Tensor | None = None, dtype: Any = None,
+             layout: Any = None, device: Any = None, requires_grad: bool = False,
+             pin_memory: bool = False) -> Tensor:
+    """`steps` numbers evenly spaced from `start` to `end`, both included."""
+    check_device(device)
+    if out is not None and dtype is None:
+        dtype = out.dtype
+    start, end, steps, want = _steps("linspace", start, end, steps, dtype)
+    compute = want.np if want.kind in "fc" and want.itemsize > 2 else \
+        np.dtype(np.float32 if want.kind == "f" else np.float64)
+    t = from_array(_between(start, end, steps, compute).astype(want.np))
+    if out is not None:
+        return _into(lambda: t, (), {"out": out})           # type: ignore[no-any-return]
+    return finish(t, requires_grad)
+
+
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Tensor | None = None,
+             dtype: Any = None, layout: Any = None, device: Any = None,
+             requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """base**x for `steps` numbers x evenly spaced from `start` to `end`."""
+    check_device(device)
+    if out is not None and dtype is None:
+        dtype = out.dtype
+    start, end, steps, want = _steps("logspace", start, end, steps, dtype)
+    compute = np.dtype(np.complex128 if want.kind == "c" else np.float64)
+    values = np.power(compute.type(base), _between(start, end, steps, compute))
+    t = from_array(values.astype(want.np))
+    if out is not None:
+        return _into(lambda: t, (), {"out": out})           # type: ignore[no-any-return]
+    return finish(t, requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, out: Tensor | None = None, dtype: Any = None,
+        layout: Any = None, device: Any = None, requires_grad: bool = False,
+        pin_memory: bool = False, order: str | None = None) -> Tensor:
+    """Ones on the diagonal of an `n` by `m` matrix of zeros."""
+    check_device(device)
+    m = n if m is None else m
+    for name, value in (("n", n), ("m", m)):
+        if value < 0:
+            raise RuntimeError(f"{name} must be greater or equal to 0, got {value}")
+    want = as_dtype(dtype) if dtype is not None else \
+        out.dtype if out is not None else get_default_dtype()
+    t = from_array(np.eye(n, m, dtype=want.np))
+    if out is not None:
+        return _into(lambda: t, (), {"out": out})           # type: ignore[no-any-return]
+    return finish(t, requires_grad, order)
+
+
+def _triangle(name: str, find: Any) -> Callable[..., Tensor]:
+    def create(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None,
+               layout: Any = None) -> Tensor:
+        check_device(device)
+        if row < 0 or col < 0:
+            raise RuntimeError(f"row and col must be non-negative, got {row} and {col}")
+        want = int64 if dtype is None else as_dtype(dtype)
+        return from_array(np.stack(find(row, offset, col)).astype(want.np))
+
+    create.__name__ = create.__qualname__ = name
+    create.__doc__ = (f"Where the {'lower' if name[1] == 'r' and name[2] == 'i' else ''} triangle "
+                      "of a matrix is: int64 [2, count], rows and columns.")
+    return create
+
+
+tril_indices = _triangle("tril_indices", np.tril_indices)
+triu_indices = _triangle("triu_indices", np.triu_indices)
+tril_indices.__doc__ = "Where the lower triangle of a `row` by `col` matrix is: int64 [2, count]."
+triu_indices.__doc__ = "Where the upper triangle of a `row` by `col` matrix is: int64 [2, count]."
+
+
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
+    """The powers of x, [n] -> [n, N]: x**(N-1) ... x**0, or the other way round."""
+    if x.ndim != 1:
+        raise RuntimeError("x must be a one-dimensional tensor.")
+    n = x.shape[0]
+    N = n if N is None else N
+    if N < 0:
+        raise RuntimeError("N must be non-negative.")
+    columns = [full_like(x, 1)]
+    for _ in _range(N - 1):
+        columns.append(prim("mul", columns[-1], x))
+    columns = columns[:N]
+    if not increasing:
+        columns.reverse()
+    if not columns:
+        return _filled((n, 0), 0, x.dtype)
+    return prim("cat", *(prim("reshape", c, shape=(n, 1)) for c in columns), attrs=(1,))
+
+

@@ -1,0 +1,1 @@
+"""The executor that computes a graph step by step with NumPy."""

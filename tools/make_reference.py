@@ -101,7 +101,8 @@ def primitives_page() -> dict[str, str]:
     lines = ["# Primitives", "",
              "Every operation is recorded as these. Operands agree in shape and dtype.", ""]
     for kind, rows in kinds.items():
-        lines += [f"## {kind}", "", "| name | reverse rule | forward rule | the reverse rule reads |",
+        lines += [f"## {kind}", "",
+                  "| name | reverse rule | forward rule | the reverse rule reads |",
                   "|---|---|---|---|", *rows, ""]
     return {"primitives.md": "\n".join(lines)}
 
@@ -110,7 +111,8 @@ def flags_page() -> dict[str, str]:
     """The table of environment flags."""
     from facula.config import FLAGS
 
-    lines = ["# Environment flags", "", "| variable | type | default | meaning |", "|---|---|---|---|"]
+    lines = ["# Environment flags", "", "| variable | type | default | meaning |",
+             "|---|---|---|---|"]
     for row in FLAGS:
         default = f"`{row.default}`" if row.type is not bool else f"`{int(row.default)}`"
         lines.append(f"| `FACULA_{row.name}` | {row.type.__name__} | "

@@ -36,7 +36,7 @@ def emit(module: Module, name: str, c: Contraction, epilogue: Epilogue | None) -
         *ab, am, ak = c.a_strides
         *bb, bk, bn = c.b_strides
         c = replace(c, m=c.n, n=c.m, a_strides=(*bb, bn, bk), b_strides=(*ab, ak, am),
-                    c_strides=(*cb, cn, cm))
+                    c_strides=(*cb, cn, cm), a_offset=c.b_offset, b_offset=c.a_offset)
         roles = ("b", "a")
     return _Vector(module, name, c, epilogue, target(), roles).emit()
 
@@ -106,6 +106,7 @@ class _Place:
     j_step: int
     k_step: int
     inner: int          # distance of neighbouring rows inside a register tile
+    offset: int = 0
 
 
 class _Vector:
@@ -170,7 +171,7 @@ class _Vector:
     def _place_a(self) -> _Place:
         c = self.c
         *batch, am, ak = c.a_strides
-        source = Source(c.dtype, self.item, c.batch, tuple(batch), c.m, c.k, am, ak)
+        source = Source(c.dtype, self.item, c.batch, tuple(batch), c.m, c.k, am, ak, c.a_offset)
         if c.k and c.n >= 128 and c.m > 1:
             if ak == 1:
                 if am * self.item >= 2048 and am * self.item % 512 == 0 and c.k >= 128:
@@ -179,19 +180,19 @@ class _Vector:
                     return self._pack(0, source, self.mr, (lines | 1) * line)
             elif am != 1 or (c.n >= 256 and c.m * c.k * self.item > 1 << 17):
                 return self._pack(0, source, self.mr)
-        return _Place(self.roles[0], tuple(batch), am, ak, am)
+        return _Place(self.roles[0], tuple(batch), am, ak, am, c.a_offset)
 
     def _place_b(self) -> _Place:
         c = self.c
         *batch, bk, bn = c.b_strides
-        source = Source(c.dtype, self.item, c.batch, tuple(batch), c.n, c.k, bn, bk)
+        source = Source(c.dtype, self.item, c.batch, tuple(batch), c.n, c.k, bn, bk, c.b_offset)
         row = bk * self.item
         pack = bn != 1 and c.n > 1
         if c.m >= 96 and c.k >= 128:
             pack |= c.k * c.n * self.item > 1 << 19 or (row % 1024 == 0 and c.k >= 256)
         if pack and c.k:
             return self._pack(1, source, self.nr)
-        return _Place(self.roles[1], tuple(batch), bn, bk, 1)
+        return _Place(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset)
 
     def emit(self) -> Emission:
         a, b = self._place_a(), self._place_b()
@@ -201,8 +202,8 @@ class _Vector:
         m_tiles, n_tiles = -(-c.m // self.mb), -(-c.n // self.nb)
         *batch, ni, mi = unravel(fn, "%tile", (*c.batch, n_tiles, m_tiles))
         m0, n0 = fn.mul(mi, self.mb), fn.mul(ni, self.nb)
-        pa = fn.gep(self.scalar, pa, batch_offset(fn, batch, a.batch_strides))
-        pb = fn.gep(self.scalar, pb, batch_offset(fn, batch, b.batch_strides))
+        pa = fn.gep(self.scalar, pa, fn.add(batch_offset(fn, batch, a.batch_strides), a.offset))
+        pb = fn.gep(self.scalar, pb, fn.add(batch_offset(fn, batch, b.batch_strides), b.offset))
         if self.epilogue is None:
             pc, ld = operand(fn, 2), c.c_strides[-2]
             corner = fn.add(batch_offset(fn, batch, c.c_strides[:-2]), fn.add(fn.mul(m0, ld), n0))
@@ -357,8 +358,10 @@ def _emit_scalar(module: Module, name: str, c: Contraction,
     cols = _min(fn, fn.val(f"sub i64 {c.n}, {n0}"), nb) if n_tiles > 1 else c.n
     *ab, am, ak = c.a_strides
     *bb, bk, bn = c.b_strides
-    pa = fn.gep(memory, pa, fn.add(batch_offset(fn, batch, ab), fn.mul(m0, am)))
-    pb = fn.gep(memory, pb, fn.add(batch_offset(fn, batch, bb), fn.mul(n0, bn)))
+    pa = fn.gep(memory, pa, fn.add(fn.add(batch_offset(fn, batch, ab), fn.mul(m0, am)),
+                                   c.a_offset))
+    pb = fn.gep(memory, pb, fn.add(fn.add(batch_offset(fn, batch, bb), fn.mul(n0, bn)),
+                                   c.b_offset))
     with fn.loop(0, rows, hint="i") as i:
         line = fn.gep(kind, scratch, fn.mul(i, nb))
         with fn.loop(0, cols, hint="j") as j:

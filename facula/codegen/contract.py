@@ -20,7 +20,8 @@ class Contraction:
     `a_strides` is (batch..., m, k), `b_strides` (batch..., k, n), `c_strides` (batch..., m, n);
     0 repeats an element (not in C), negative strides are not served.  `accumulate_dtype` is the
     dtype of the sums and of the scratch tile that an epilogue reads; '' chooses float32 for
-    float16 and bfloat16 and `dtype` for all else.
+    float16 and bfloat16 and `dtype` for all else.  The offsets say at which element of its operand
+    each matrix begins.
     """
 
     dtype: str
@@ -32,6 +33,8 @@ class Contraction:
     b_strides: tuple[int, ...]
     c_strides: tuple[int, ...]
     accumulate_dtype: str = ""
+    a_offset: int = 0
+    b_offset: int = 0
 
     @property
     def sums(self) -> str:
@@ -47,8 +50,9 @@ class Epilogue(Protocol):
     `extras` is how many ('extra', i) operands the kernel gets after its own.  `emit` writes
     code that reads sums at scratch_ptr[i*scratch_ld + j] for i < rows, j < cols (both int or
     an i64 value), element C[batch_indices, m0 + i, n0 + j], and stores what it makes of them.
-    Before `emit`, `operand(i)` is attached: `epilogue.operands` is the list of the pointers
-    (LLVM values) of the extras.
+    Before `emit`, `epilogue.operands` is set to the pointers (LLVM values) of the extras known
+    by then.  An epilogue may also add operands of its own while it is written: `extras` is read
+    again at the end, and operand number 2 + i of the kernel is its ('extra', i).
     """
 
     extras: int

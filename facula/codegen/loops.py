@@ -37,7 +37,7 @@ from facula.schedule.fuse import (
 )
 from facula.schedule.index import Index, Var, const, flatten, loop_var, unflatten
 
-__all__ = ["Kernel", "KernelWriter", "Storage", "emit_group"]
+__all__ = ["Kernel", "KernelWriter", "Storage", "emit_group", "named"]
 
 ATTRS = '"prefer-vector-width"="512" "no-trapping-math"="true" nounwind'
 
@@ -64,12 +64,14 @@ class Kernel:
 class KernelWriter:
     """One kernel function being written: operands, alias information and the final text."""
 
-    def __init__(self, steps: Sequence[Step], storage: Callable[[int], Storage | None]):
+    def __init__(self, steps: Sequence[Step], storage: Callable[[int], Storage | None],
+                 fn: Fn | None = None, first: int = 0):
         self.steps = steps
         self.storage = storage
-        self.module = Module()
-        self.fn = Fn(self.module, "KERNEL", [("ptr", "args"), ("ptr", "map"), ("i64", "tile")],
-                     attrs=ATTRS)
+        self.fn = fn or Fn(Module(), "KERNEL", [("ptr", "args"), ("ptr", "map"), ("i64", "tile")],
+                           attrs=ATTRS)
+        self.module = self.fn.module
+        self.first = first              # operands that the kernel has before those written here
         self.slots: list[int] = []
         self.pointers: dict[int, str] = {}
         self.cells: dict[int, str] = {}
@@ -80,7 +82,7 @@ class KernelWriter:
     def operand(self, slot: int) -> int:
         if slot not in self.slots:
             self.slots.append(slot)
-        return self.slots.index(slot)
+        return self.first + self.slots.index(slot)
 
     def cell(self, slot: int) -> str:
         """The address of a slot itself, for scalars (taken once, in the entry block)."""
@@ -137,12 +139,18 @@ class KernelWriter:
     def finish(self, ntiles: int, cost: float) -> Kernel:
         """Resolve the metadata, name the kernel by its content, and wrap it up."""
         self.fn.finish()
+        self.resolve()
+        name, text = named(self.module)
+        return Kernel(name, text, tuple(self.slots), ntiles, cost)
+
+    def resolve(self) -> None:
+        """Put metadata nodes in place of the names that the body of the kernel refers to."""
         body = self.module.functions["KERNEL"]
         module = self.module
         empty = module.metadata("!{}")
         domain = module.metadata('!{!SELF, !"operands"}', distinct=True)
         scopes = [module.metadata(f"!{{!SELF, {domain}}}", distinct=True) for _ in self.slots]
-        for j, scope in enumerate(scopes):
+        for j, scope in enumerate(scopes, self.first):
             others = module.metadata("!{" + ", ".join(s for s in scopes if s != scope) + "}")
             body = body.replace(f"!SCOPE{j}!", module.metadata(f"!{{{scope}}}"))
             body = body.replace(f"!OTHERS{j}!", others)
@@ -153,10 +161,13 @@ class KernelWriter:
         for part in parts[1:]:
             body += module.metadata(f"!{{!SELF, {parallel}}}", distinct=True) + part
         module.functions["KERNEL"] = body.replace("!EMPTY", empty).replace("!ACCESS", group)
-        text = module.text()
-        name = "k" + blake2b(text.encode(), digest_size=10).hexdigest()
-        return Kernel(name, text.replace("@KERNEL(", f"@{name}("), tuple(self.slots), ntiles,
-                      cost)
+
+
+def named(module: Module) -> tuple[str, str]:
+    """A kernel's name, made of its content, and the module's text with that name in it."""
+    text = module.text()
+    name = "k" + blake2b(text.encode(), digest_size=10).hexdigest()
+    return name, text.replace("@KERNEL", f"@{name}")
 
 
 def _is_affine(index: Index, var: Var) -> bool:

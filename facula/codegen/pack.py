@@ -36,6 +36,7 @@ class Source:
     k: int
     j_stride: int
     k_stride: int
+    offset: int = 0
 
     @property
     def distinct(self) -> tuple[int, ...]:
@@ -117,7 +118,7 @@ def emit_pack(module: Module, name: str, x: Source, width: int, t: Target,
     fn = Fn(module, name, PARAMS, attrs=t.attributes)
     src, dst = operand(fn, 0), operand(fn, 1)
     *batch, panel, chunk = unravel(fn, "%tile", (*x.distinct, panels, chunks))
-    src = fn.gep(scalar, src, batch_offset(fn, batch, x.batch_strides))
+    src = fn.gep(scalar, src, fn.add(batch_offset(fn, batch, x.batch_strides), x.offset))
     each = x.j * rows_ld if rows_ld else panels * width * x.k
     flat: str | int = 0
     for index, n in zip(batch, x.distinct, strict=True):

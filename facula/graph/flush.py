@@ -35,8 +35,11 @@ _UNHELD = _calibrate()
 HOME_REFS = 5
 """References to a leaf that nobody holds: a local, getrefcount's argument, and the graph's three."""
 
-make_executable: Any = None
-"""Compile (steps, outputs, donations) into something with `run(values)`; None interprets."""
+def make_executable(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int]) -> Any:
+    """Compile a program; the compiler is loaded with the first one."""
+    from facula.schedule.executable import Executable
+    return Executable(steps, outputs, donations)
+
 
 _NEVER = 1 << 60
 
@@ -86,7 +89,7 @@ class Program:
         if executable is not None:
             return executable.run(values)                     # type: ignore[no-any-return]
         self.runs += 1
-        if self.runs > self.threshold and make_executable is not None:
+        if self.runs > self.threshold:
             self.executable = executable = make_executable(self.steps, self.outputs,
                                                            self.donations)
             self.steps = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from facula import dtype as d
+from facula import dtypes as d
 from facula.device import CPU, check_device, preserve_format, strided
 from facula.device import device as Device
 from facula.dtype import DType
@@ -401,3 +401,28 @@ _FACTS: dict[str, Any] = {
     "is_xpu": lambda self: False, "nbytes": _nbytes, "itemsize": _element_size, "names": _names}
 for _name, _fn in _FACTS.items():
     setattr(Tensor, _name, property(_fn))
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether `obj` is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the dtype of `input` is floating."""
+    return input.dtype.kind == "f"
+
+
+def is_complex(input: Tensor) -> bool:
+    """Whether the dtype of `input` is complex."""
+    return input.dtype.kind == "c"
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the only element of `input` is not zero."""
+    return _bool(input)
+
+
+def numel(input: Tensor) -> int:
+    """The number of elements."""
+    return input.numel()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from facula import dtype as _d
+from facula import dtypes as _d
 from facula.dtype import DType
 from facula.errors import BroadcastError, DTypeError
 from facula.graph.record import LOCK, Graph, State, _local

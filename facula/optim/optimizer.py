@@ -424,7 +424,7 @@ REAL: dict[str, DType] = {}
 
 
 def _fill_real() -> None:
-    from facula import dtype as d
+    from facula import dtypes as d
     REAL["complex64"], REAL["complex128"] = d.float32, d.float64
 
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from facula.codegen.lower import INLINE, MOVEMENT, Place, accesses, operands
 from facula.graph.spec import Step
 from facula.schedule.index import Index, loop_var
+from facula.schedule.products import matrix_behind
 
-__all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "lowered", "REDUCE",
-           "SCAN", "UPDATE"]
+__all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "item_index",
+           "lowered", "memory_behind", "REDUCE", "SCAN", "UPDATE"]
 
 REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all", "argmax", "argmin"])
 SCAN = frozenset(["cumsum", "cumprod", "cummax", "cummin"])
@@ -83,8 +84,10 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
         if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op == "matmul":
             roots.add(number)
         if step.op == "matmul":
-            for i in step.inputs:
-                roots.update(_behind_movement(steps, i))
+            for which in (0, 1):
+                behind = matrix_behind(steps, number, which)
+                if steps[behind].op != "leaf":
+                    roots.add(behind)
     below = [0] * count            # cost of recomputing one element
     size = [0] * count             # steps in the expression
     for number, step in enumerate(steps):
@@ -124,13 +127,6 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
 _FREE = frozenset(["leaf", "scalar", "full", "iota"])
 
 
-def _behind_movement(steps: Sequence[Step], number: int) -> set[int]:
-    """The value that a chain of movement rearranges."""
-    while steps[number].op in MOVEMENT:
-        number = steps[number].inputs[0]
-    return {number} if steps[number].op not in ("leaf",) else set()
-
-
 @dataclass
 class Item:
     """One root in its kernel.
@@ -158,7 +154,6 @@ class Group:
     items: list[Item] = field(default_factory=list)
     deps: set[int] = field(default_factory=set)
     reads: list[Place] = field(default_factory=list)
-    copy_of: int | None = None                 # a plain copy of this step's value (in-place last)
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -256,7 +251,7 @@ def group_items(steps: Sequence[Step], roots: set[int]) -> list[Group]:
             group = _new_group(groups, "update", squeeze(step.spec.shape), ())
             group.items.append(Item(number, "rows"))
             group.reads = [(i, ()) for base in step.inputs
-                           for i in _memory_behind(steps, base, in_memory)]
+                           for i in memory_behind(steps, base, in_memory)]
         else:
             group = _place(steps, number, groups, home, in_memory)
         home[number] = group
@@ -266,7 +261,7 @@ def group_items(steps: Sequence[Step], roots: set[int]) -> list[Group]:
     return groups
 
 
-def _memory_behind(steps: Sequence[Step], number: int, in_memory: object) -> set[int]:
+def memory_behind(steps: Sequence[Step], number: int, in_memory: object) -> set[int]:
     """Every value in memory that `number` is made of, whatever the indices."""
     found, stack, seen = set(), [number], set()
     while stack:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from facula import dtype as _d
+from facula import dtypes as _d
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Spec, spec
 from facula.ops.primitive import numeric

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facula import dtype as _d
+from facula import dtypes as _d
 from facula.graph.spec import Spec, spec
 from facula.ops.primitive.record import (
     Infer,

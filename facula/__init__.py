@@ -1,0 +1,160 @@
+"""Facula: a deep-learning framework in Python, with PyTorch's names and its own compiler.
+
+`import facula as torch` and a program goes on working.  Operations are recorded, and computed
+when a value is needed; whole steps are compiled to machine code.
+"""
+
+from __future__ import annotations
+
+import importlib as _importlib
+import math as _math
+from typing import Any
+
+from facula.dtype import (
+    DType,
+    bfloat16,
+    bool_,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from facula.device import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    device,
+    layout,
+    memory_format,
+    preserve_format,
+    strided,
+)
+from facula.errors import (
+    BroadcastError,
+    DataError,
+    DTypeError,
+    FaculaError,
+    GradientError,
+    ShapeError,
+    StaleTensorError,
+)
+from facula.tensor import Size, Tensor
+from facula.graph import flush as _flush
+from facula.ops import families as _families
+from facula.ops.define import OPS as _OPS
+from facula.ops.promote import (
+    broadcast_shapes,
+    can_cast,
+    get_default_dtype,
+    promote_types,
+    result_type,
+    set_default_dtype,
+)
+from facula.ops.convert import clone, is_complex, is_floating_point, is_nonzero, is_tensor, numel
+from facula.ops.creation import (
+    arange,
+    as_tensor,
+    asarray,
+    empty,
+    empty_like,
+    empty_permuted,
+    empty_strided,
+    eye,
+    from_numpy,
+    frombuffer,
+    full,
+    full_like,
+    linspace,
+    logspace,
+    ones,
+    ones_like,
+    range,
+    scalar_tensor,
+    tensor,
+    tril_indices,
+    triu_indices,
+    vander,
+    zeros,
+    zeros_like,
+)
+from facula.autograd import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from facula.info import finfo, iinfo
+
+__version__ = "0.1.0"
+
+float = float32
+double = float64
+half = float16
+long = int64
+int = int32
+short = int16
+bool = bool_
+cfloat = complex64
+cdouble = complex128
+dtype = DType
+
+pi = _math.pi
+e = _math.e
+inf = _math.inf
+nan = _math.nan
+newaxis = None
+
+for _name, _record in _OPS.items():
+    if "." not in _name:
+        globals().setdefault(_name, _record.fn)
+
+_LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "linalg", "fft",
+         "special", "func", "cuda", "backends", "random", "serialization", "autograd", "hub",
+         "amp", "multiprocessing", "onnx", "distributions", "curvature", "jit", "version",
+         "printing", "profiler")
+"""Modules that are imported when somebody first names them."""
+
+_FROM = {"save": "serialization", "load": "serialization", "compile": "compiler",
+         "explain": "compiler", "set_printoptions": "printing", "get_printoptions": "printing",
+         "get_num_threads": "runtime.threads", "set_num_threads": "runtime.threads",
+         "from_dlpack": "ops.dlpack", "to_dlpack": "ops.dlpack",
+         "autocast": "amp"}
+"""Names that are imported from these modules when somebody first uses them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM:
+        found = getattr(_importlib.import_module(f"facula.{_FROM[name]}"), name)
+    elif name in _LAZY:
+        try:
+            return _importlib.import_module(f"facula.{name}")
+        except ModuleNotFoundError as missing:
+            if missing.name != f"facula.{name}":
+                raise
+            raise AttributeError(f"module 'facula' has no attribute {name!r}") from None
+    elif name.endswith("Tensor"):
+        from facula.ops.convert import legacy
+        found = legacy(name)
+        if found is None:
+            raise AttributeError(f"module 'facula' has no attribute {name!r}")
+    else:
+        raise AttributeError(f"module 'facula' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({n for n in globals() if not n.startswith("_")} | set(_LAZY) | set(_FROM))
+
+
+del annotations

@@ -1,0 +1,151 @@
+"""What follows a matrix product, written into the product's own tiles.
+
+A finished tile of sums goes through the elementwise items of its group while it is still in the
+first cache: bias, activation, the optimiser's update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from facula.codegen import expr
+from facula.codegen.contract import Contraction, emit_contraction
+from facula.codegen.llvm import LLVM_TYPES, Fn, Module
+from facula.codegen.loops import Kernel, KernelWriter, Storage, named, point_cost
+from facula.dtype import DTYPES
+from facula.graph.spec import Step
+from facula.schedule.fuse import Group, spread
+from facula.schedule.index import Index
+
+__all__ = ["Product", "emit_product"]
+
+NS_PER_FLOP = 1 / 100
+"""What a multiplication or addition of a contraction is estimated to take, on one thread."""
+
+
+class Product:
+    """The kernels of a contraction group: `phases` of (kernel, operands).
+
+    An operand is a slot of the program or 'tmpN', the N-th of `temporaries` (bytes each); packing
+    comes in phases before the last.
+    """
+
+    def __init__(self) -> None:
+        self.phases: list[list[tuple[Kernel, list[int | str]]]] = []
+        self.temporaries: list[int] = []
+
+
+class _Epilogue:
+    """The items of a group on one tile of the product; see `facula.codegen.contract.Epilogue`."""
+
+    def __init__(self, steps: Sequence[Step], group: Group, product: int, c: Contraction,
+                 storage: Callable[[int], Storage | None],
+                 scalars: Callable[[int], Storage | None]):
+        self.steps, self.group, self.product, self.c = steps, group, product, c
+        self.storage, self.scalars = storage, scalars
+        self.operands: list[str] = []
+        self.writer: KernelWriter | None = None
+
+    @property
+    def extras(self) -> int:
+        return len(self.writer.slots) if self.writer is not None else 0
+
+    def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
+             scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
+        c, steps = self.c, self.steps
+        self.writer = writer = KernelWriter(
+            steps, lambda n: self.storage(n) or self.scalars(n), fn, 2)
+        em = writer.emitter
+
+        def position(number: int) -> tuple[str, tuple[int, ...], str] | None:
+            place = self.storage(number)
+            if place is None or number == self.product:
+                return None
+            return writer.pointer(place.slot), place.strides, writer.tags(place.slot)
+
+        em.position = position
+        shape = steps[self.product].spec.shape
+        variables = self.group.row_vars()
+        index = spread(shape, variables)
+        sums = DTYPES[c.sums]
+        kind = LLVM_TYPES[c.sums]
+        own = steps[self.product].spec.dtype
+        with fn.loop(0, rows, hint="i") as i:
+            line = fn.gep(kind, scratch_ptr, fn.mul(i, scratch_ld))
+            at = [*batch_indices, fn.add(m0, i)]
+            with fn.loop(0, cols, hint="j", metadata=writer.loop_metadata()) as j:
+                em.open()
+                for place, name in zip(index, [*at, fn.add(n0, j)], strict=True):
+                    if place.terms:
+                        em.names[place.terms[0][0]] = name
+                value = expr.load_value(fn, sums, line, j, ", !llvm.access.group !ACCESS")
+                em.remember((self.product, index), expr.emit_cast(fn, value, sums, own))
+                self._items(writer, index, variables)
+                em.close()
+
+    def _items(self, writer: KernelWriter, index: tuple[Index, ...],
+               variables: Sequence[Index]) -> None:
+        """Every value of the group at one point is computed, then those that are kept stored."""
+        em = writer.emitter
+        done = []
+        if self.storage(self.product) is not None:
+            done.append((self.product, index, em.recall((self.product, index))))
+        for item in sorted(self.group.items, key=lambda i: i.step):
+            if item.step == self.product:
+                continue
+            place = spread(self.steps[item.step].spec.shape, variables)
+            value = em.recall((item.step, place))
+            if value is None:
+                value = em.remember((item.step, place), em.compute(item.step, place))
+            if self.storage(item.step) is not None:
+                done.append((item.step, place, value))
+        for step, place, value in done:
+            writer.put(step, place, value)
+
+
+def emit_product(steps: Sequence[Step], group: Group, c: Contraction, a: int, b: int,
+                 storage: Callable[[int], Storage | None],
+                 scalars: Callable[[int], Storage | None]) -> Product:
+    """The kernels of a contraction group; `a` and `b` are slots of the operands."""
+    product = next(i.step for i in group.items if i.role == "all")
+    place = storage(product)
+    plain = len(group.items) == 1 and c.dtype in ("float32", "float64") and place is not None
+    epilogue = None if plain else _Epilogue(steps, group, product, c, storage, scalars)
+    module = Module()
+    emission = emit_contraction(module, "KERNEL", c, epilogue)
+    if epilogue is not None and epilogue.writer is not None:
+        epilogue.writer.resolve()
+    out = Product()
+    numbers = {name: k for k, (name, _) in enumerate(emission.temporaries)}
+    out.temporaries = [size for _, size in emission.temporaries]
+    flops = 2.0 * c.m * c.n * c.k
+    for n in c.batch:
+        flops *= n
+    points = max(flops / max(2.0 * c.k, 1.0), 1.0)
+    cost = flops * NS_PER_FLOP + points * (0.0 if plain else point_cost(steps, group, storage)
+                                           / max(c.k, 1))
+    for phase in emission.phases:
+        kernels = []
+        for k in phase:
+            name, text = named(k.module)
+            operands: list[int | str] = []
+            for role in k.roles:
+                if isinstance(role, tuple):
+                    assert epilogue is not None and epilogue.writer is not None
+                    operands.append(epilogue.writer.slots[role[1]])
+                elif role in numbers:
+                    operands.append(f"tmp{numbers[role]}")
+                elif role == "c":
+                    assert place is not None
+                    operands.append(place.slot)
+                else:
+                    operands.append(a if role == "a" else b)
+            last = phase is emission.phases[-1]
+            kernels.append((Kernel(k.name.replace("KERNEL", name), text, (), k.ntiles,
+                                   cost if last else 0.1 * cost / max(c.n, 1) + 1000.0),
+                            operands))
+        out.phases.append(kernels)
+    return out
+
+

@@ -1,0 +1,1 @@
+"""Public operations, one family a file; `facula.ops.families` loads them all."""

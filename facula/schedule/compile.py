@@ -1,0 +1,319 @@
+"""From simplified steps to a plan: fuse, decide what lies where, emit, order in phases.
+
+`build` is a pure function of steps, outputs and donations.  Nothing is compiled here; the plan
+it returns is plain data with the LLVM text of every kernel in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from facula.codegen.epilogue import emit_product
+from facula.codegen.loops import Kernel, Storage, emit_group
+from facula.codegen.lower import accesses
+from facula.codegen.updates import emit_copy, emit_update
+from facula.graph.spec import Step
+from facula.runtime.plan import STATUS_SLOT, KernelPlan, PhasePlan, ProgramPlan
+from facula.schedule.fuse import (
+    REDUCE,
+    Group,
+    choose_roots,
+    group_items,
+    item_index,
+    item_start,
+    memory_behind,
+)
+from facula.schedule.index import row_major
+from facula.schedule.memory import Interval, place
+from facula.schedule.products import contraction_of, leaf_strides
+
+__all__ = ["Native", "Report", "build"]
+
+
+@dataclass
+class Report:
+    """What one group became, for people: steps it computes, and its kernels."""
+
+    kind: str
+    steps: list[int]
+    kernels: list[str]
+    cost: float
+    phase: int = 0
+
+
+@dataclass
+class Native:
+    """A plan, and how its arguments come about.
+
+    inputs   for each argument before the outputs: (step, part); part is 0, or 0 and 1 for the
+             real and imaginary part of a complex number
+    outputs  for each output: (bytes, None), or (bytes, step) where it takes over a leaf's memory
+    """
+
+    plan: ProgramPlan
+    inputs: list[tuple[int, int]]
+    outputs: list[tuple[int, int | None]]
+    reports: list[Report] = field(default_factory=list)
+
+
+@dataclass
+class _Unit:
+    """A kernel, the phase it runs in, and its operands: slots, or temporaries of its own."""
+
+    kernel: Kernel
+    level: int
+    operands: list[int | str]
+    group: int
+
+
+def build(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
+          name: str = "program") -> Native:
+    """The plan that computes `outputs`; `donations` maps outputs to leaves they may overwrite."""
+    return _Build(steps, outputs, donations, name).native()
+
+
+class _Build:
+    def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
+                 name: str):
+        self.steps, self.name = steps, name
+        self.outputs = list(outputs)
+        self.slots = STATUS_SLOT + 1
+        self.places: dict[int, Storage] = {}
+        self.numbers: dict[int, Storage] = {}
+        self.inputs: list[tuple[int, int]] = []
+        self.arguments: list[tuple[int, str]] = []
+        self._leaves()
+        roots = choose_roots(steps, outputs)
+        self.groups = group_items(steps, roots)
+        self.home = {item.step: g for g in self.groups for item in g.items}
+        self.donated = self._donate(donations)
+        self._outputs()
+        self.temporaries: dict[int, int] = {}        # slot -> bytes
+        self.spans: dict[int, list[int]] = {}        # slot -> [first phase, last phase]
+        self._intermediates()
+
+    # -- where values lie
+    def _slot(self) -> int:
+        self.slots += 1
+        return self.slots - 1
+
+    def _leaves(self) -> None:
+        for number, step in enumerate(self.steps):
+            dtype = step.spec.dtype
+            if step.op == "leaf":
+                slot = self._slot()
+                self.places[number] = Storage(slot, leaf_strides(step))
+                self.arguments.append((slot, "P"))
+                self.inputs.append((number, 0))
+            elif step.op == "scalar":
+                code = "d" if dtype.kind in "fc" else "Q" if dtype.name == "uint64" else "q"
+                slot = self._slot()
+                self.numbers[number] = Storage(slot, ())
+                for part in range(2 if dtype.kind == "c" else 1):
+                    self.arguments.append((slot if not part else self._slot(), code))
+                    self.inputs.append((number, part))
+
+    def _outputs(self) -> None:
+        for o in self.outputs:
+            leaf = self.donated.get(o)
+            strides = row_major(self.steps[o].spec.shape)
+            if leaf is not None:
+                self.places[o] = Storage(self.places[leaf].slot, strides)
+                continue
+            slot = self._slot()
+            self.places[o] = Storage(slot, strides)
+            self.arguments.append((slot, "P"))
+
+    def _intermediates(self) -> None:
+        """Memory for what other groups read, and for what a later loop of its own group needs."""
+        for group in self.groups:
+            for source, _ in group.reads:
+                writer = self.home.get(source)
+                if writer is not None and writer is not group and source not in self.places:
+                    self._temporary(source)
+            if group.kind == "update":
+                number = group.items[0].step
+                if number not in self.places:
+                    self._temporary(number)
+
+    def _temporary(self, number: int) -> None:
+        step = self.steps[number]
+        slot = self._slot()
+        self.places[number] = Storage(slot, row_major(step.spec.shape))
+        self.temporaries[slot] = step.spec.numel * step.spec.dtype.itemsize
+
+    # -- which outputs may overwrite a leaf
+    def _donate(self, donations: dict[int, int]) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for o, leaf in donations.items():
+            if o in self.home and leaf not in found.values() and self._may_take(o, leaf):
+                found[o] = leaf
+        return found
+
+    def _may_take(self, o: int, leaf: int) -> bool:
+        steps = self.steps
+        if steps[leaf].op != "leaf" or steps[leaf].spec is not steps[o].spec \
+                or steps[leaf].attrs[0] is not None:
+            return False
+        group = self.home[o]
+        if not self._reads_in_place(group, o, leaf):
+            return False
+        others = [g for g in self.groups
+                  if g is not group and any(s == leaf for s, _ in g.reads)]
+        if any(self._depends(g, group) for g in others):
+            return False
+        group.deps.update(g.number for g in others)
+        return True
+
+    def _depends(self, group: Group, on: Group) -> bool:
+        stack, seen = [group.number], set()
+        while stack:
+            g = stack.pop()
+            if g == on.number:
+                return True
+            if g not in seen:
+                seen.add(g)
+                stack.extend(self.groups[g].deps)
+        return False
+
+    def _reads_in_place(self, group: Group, o: int, leaf: int) -> bool:
+        """Whether every read of `leaf` in the group is of the element about to be written."""
+        steps = self.steps
+        if group.kind == "update":
+            rest = {n for i in steps[o].inputs[1:] for n in memory_behind(
+                steps, i, lambda n: n in self.home or steps[n].op == "leaf")}
+            return steps[o].inputs[0] == leaf and leaf not in rest
+        rows, columns = group.row_vars(), group.column_vars()
+        target = next(i for i in group.items if i.step == o)
+        own = item_index(steps, group, target, rows, columns)
+
+        def in_memory(n: int) -> bool:
+            """In memory, or kept for the row: whatever is not is computed again where it is read."""
+            if steps[n].op == "leaf":
+                return True
+            item = group.find(n)
+            if item is None:
+                return n in self.home
+            return n != o and (item.role == "rows" or steps[n].op in REDUCE
+                               or steps[n].op == "matmul")
+
+        for item in group.items:
+            start = item_start(steps, group, item, rows, columns)
+            for source, index in accesses(steps, start, in_memory):
+                if source != leaf:
+                    continue
+                if steps[item.step].op == "matmul" or item.role != target.role \
+                        or item.stage > target.stage or index != own:
+                    return False
+        return True
+
+    # -- emission
+    def _storage(self, number: int) -> Storage | None:
+        return self.places.get(number)
+
+    def _scalars(self, number: int) -> Storage | None:
+        return self.numbers.get(number)
+
+    def native(self) -> Native:
+        units: list[_Unit] = []
+        ends: dict[int, int] = {}
+        reports = []
+        for group in self._ordered():
+            start = max([ends[d] + 1 for d in group.deps], default=0)
+            mine = self._emit(group, start, ends)
+            first, last = min(u.level for u in mine), max(u.level for u in mine)
+            ends[group.number] = last
+            self._spans_of(group, first, last)
+            units += mine
+            reports.append(Report(group.kind, [i.step for i in group.items],
+                                  [u.kernel.name for u in mine],
+                                  sum(u.kernel.cost for u in mine), last))
+        return self._plan(units, reports)
+
+    def _ordered(self) -> Iterable[Group]:
+        """Groups after those they depend on."""
+        done: set[int] = set()
+        for root in self.groups:
+            stack = [root.number]
+            while stack:
+                g = stack[-1]
+                waiting = [d for d in self.groups[g].deps if d not in done]
+                if waiting:
+                    stack.extend(waiting)
+                    continue
+                stack.pop()
+                if g not in done:
+                    done.add(g)
+                    yield self.groups[g]
+
+    def _emit(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
+        number = group.number
+        if group.kind == "update":
+            step = group.items[0].step
+            units = []
+            if step not in self.donated:
+                copy = emit_copy(self.steps, step, self._storage, self._scalars)
+                units.append(_Unit(copy, start, list(copy.slots), number))
+            update = emit_update(self.steps, step, self._storage, self._scalars)
+            units.append(_Unit(update, start + len(units), list(update.slots), number))
+            return units
+        if group.kind == "contract":
+            return self._emit_contract(group, start, ends)
+        kernel = emit_group(self.steps, group, self._storage, self._scalars)
+        return [_Unit(kernel, start, list(kernel.slots), number)]
+
+    def _emit_contract(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
+        steps = self.steps
+        product = next(i.step for i in group.items if i.role == "all")
+        place = self.places.get(product)
+        strides = place.strides if place is not None else row_major(steps[product].spec.shape)
+        c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides)
+        made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
+                            self._storage, self._scalars)
+        tmp = []
+        for size in made.temporaries:
+            slot = self._slot()
+            self.temporaries[slot] = size
+            tmp.append(slot)
+        # packing waits for its operand only
+        ready = max([ends[self.home[s].number] + 1 for s in (a, b) if s in self.home], default=0)
+        main = max(start, ready + len(made.phases) - 1)
+        units = []
+        for k, phase in enumerate(made.phases):
+            last = k == len(made.phases) - 1
+            for kernel, operands in phase:
+                slots = [tmp[int(r[3:])] if isinstance(r, str) else r for r in operands]
+                units.append(_Unit(kernel, main if last else ready + k, list(slots),
+                                   group.number))
+        for slot in tmp:
+            self.spans[slot] = [ready, main]
+        return units
+
+    def _spans_of(self, group: Group, first: int, last: int) -> None:
+        """Extend the life of the temporaries that the group writes and reads."""
+        touched = {i.step for i in group.items} | {s for s, _ in group.reads}
+        for step in touched:
+            found = self.places.get(step)
+            if found is not None and found.slot in self.temporaries:
+                span = self.spans.setdefault(found.slot, [first, last])
+                span[0], span[1] = min(span[0], first), max(span[1], last)
+
+    def _plan(self, units: list[_Unit], reports: list[Report]) -> Native:
+        levels = max([u.level for u in units], default=-1) + 1
+        phases: list[list[KernelPlan]] = [[] for _ in range(levels)]
+        # the longest tiles first, so that the last to finish are short
+        for u in sorted(units, key=lambda u: (u.level, -u.kernel.cost / max(u.kernel.ntiles, 1))):
+            phases[u.level].append(KernelPlan(u.kernel.name, u.kernel.text,
+                                              tuple([int(s) for s in u.operands]),
+                                              u.kernel.ntiles))
+        intervals = [Interval(slot, size, *self.spans[slot])
+                     for slot, size in self.temporaries.items() if slot in self.spans]
+        offsets, arena = place(intervals)
+        plan = ProgramPlan(tuple([PhasePlan(tuple(p)) for p in phases if p]), self.slots,
+                           tuple(self.arguments), arena, offsets, {},
+                           sum(u.kernel.cost for u in units), self.name)
+        outputs = [(self.steps[o].spec.numel * self.steps[o].spec.dtype.itemsize,
+                    self.donated.get(o)) for o in self.outputs]
+        return Native(plan, self.inputs, outputs, reports)
+

@@ -1,0 +1,175 @@
+"""An executable: compiled parts of a program, run over the memory of one launch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from facula import config
+from facula.graph.spec import Step
+from facula.runtime.allocator import Buffer, empty, from_numpy_private
+from facula.runtime.program import Program
+from facula.schedule.compile import Native, Report, build
+from facula.schedule.segments import Segment, segments
+from facula.schedule.simplify import simplify
+
+__all__ = ["Executable", "make_executable"]
+
+
+class Executable:
+    """What `facula.graph.flush` runs instead of the interpreter.
+
+    `steps` are the program's steps after simplification; `parts` its native parts with what NumPy
+    computes after each.
+    """
+
+    def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]):
+        self.leaves = [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")]
+        self.steps, new, self.outputs = simplify(steps, outputs)
+        self.sources = [new[i] for i in self.leaves]
+        place = {o: self.outputs[k] for k, o in enumerate(outputs)}
+        given = {place[o]: new[leaf] for o, leaf in donations.items()
+                 if self.steps[new[leaf]].op == "leaf"}
+        parts = segments(self.steps, self.outputs)
+        if config.flag.DEBUG >= 3:
+            _print_steps(self.steps, self.outputs)
+        self.parts = [_Part(part, self.steps, given if len(parts) == 1 else {})
+                      for part in parts]
+        if len(parts) == 1 and not parts[0].host:
+            part = self.parts[0]
+            order = [part.names.index(o) for o in self.outputs]
+            self.run: Callable[[list[Any]], list[Buffer]] = _launcher(part, self.sources, order)
+        else:
+            self.run = self._run_parts
+
+    @property
+    def reports(self) -> list[tuple[_Part, Report]]:
+        """The kernels of each part, for people."""
+        return [(part, report) for part in self.parts if part.native is not None
+                for report in part.native.reports]
+
+    def _run_parts(self, values: list[Any]) -> list[Buffer]:
+        known: dict[int, Any] = dict(zip(self.sources, values, strict=True))
+        for part in self.parts:
+            part.compute(known)
+            for i in part.host:
+                known[i] = self._host(i, known)
+        return [known[o] for o in self.outputs]
+
+    def _host(self, number: int, known: dict[int, Any]) -> Buffer:
+        """One step through its NumPy meaning."""
+        from facula.ops.table import PRIMS
+        step = self.steps[number]
+        arrays = []
+        for j in step.inputs:
+            spec, value = self.steps[j].spec, known[j]
+            strides = self.steps[j].attrs[0] if self.steps[j].op == "leaf" else None
+            arrays.append(value.array(spec, strides) if isinstance(value, Buffer)
+                          else np.asarray(value, spec.dtype.np))
+        with np.errstate(all="ignore"):
+            out = PRIMS[step.op].numpy(arrays, step.attrs, step.spec)
+        array = np.asarray(out, dtype=step.spec.dtype.np)
+        return from_numpy_private(np.ascontiguousarray(array).reshape(step.spec.shape))
+
+
+class _Part:
+    """A native part made executable; `program` is None where there is nothing to compute."""
+
+    def __init__(self, segment: Segment, steps: Sequence[Step], donations: dict[int, int]):
+        self.steps = segment.steps
+        self.names = segment.names
+        self.host = segment.host
+        own = {i: n for n, i in segment.inputs.items()}
+        given = {segment.outputs[segment.names.index(o)]: own[leaf]
+                 for o, leaf in donations.items() if o in segment.names and leaf in own}
+        self.native: Native | None = None
+        self.program: Program | None = None
+        if not segment.outputs:
+            return
+        self.native = build(segment.steps, segment.outputs, given)
+        # arguments by the numbers of the whole program
+        self.own = {segment.inputs[n]: segment.steps[n] for n, _ in self.native.inputs}
+        self.inputs = [(segment.inputs[n], part) for n, part in self.native.inputs]
+        self.results = [(size, None if leaf is None else segment.inputs[leaf])
+                        for size, leaf in self.native.outputs]
+        if self.native.plan.phases:
+            self.program = Program(self.native.plan)
+
+    def compute(self, known: dict[int, Any]) -> None:
+        """Run with the values in `known`, and add the results to it."""
+        if self.native is None:
+            return
+        args = [_argument(known[i], part) for i, part in self.inputs]
+        for name, (size, leaf) in zip(self.names, self.results, strict=True):
+            known[name] = known[leaf] if leaf is not None else empty(size)
+            if leaf is None:
+                args.append(known[name].ptr)
+        if self.program is not None and self.program.run(args):
+            raise _out_of_range(self.steps)
+
+
+def _argument(value: Any, part: int) -> Any:
+    if type(value) is Buffer:
+        return value.ptr
+    if type(value) is complex:
+        return value.imag if part else value.real
+    return value
+
+
+def _launcher(part: _Part, sources: list[int], order: list[int]
+              ) -> Callable[[list[Any]], list[Buffer]]:
+    """The launch of a single part as one straight-line function.
+
+    A step runs thousands of times: what each argument is has been settled, so the function that
+    gathers them is written out once instead of deciding it anew at every launch.
+    """
+    place = {source: k for k, source in enumerate(sources)}
+    args, lines, names = [], [], []
+    if part.native is not None:
+        for i, half in part.inputs:
+            step = part.own[i]
+            if step.op == "leaf":
+                args.append(f"v[{place[i]}].ptr")
+            elif step.spec.dtype.kind == "c":
+                args.append(f"complex(v[{place[i]}]).{'imag' if half else 'real'}")
+            else:
+                args.append(f"v[{place[i]}]")
+        for k, (size, leaf) in enumerate(part.results):
+            names.append(f"o{k}" if leaf is None else f"v[{place[leaf]}]")
+            if leaf is None:
+                lines.append(f"    o{k} = empty({size})")
+                args.append(f"o{k}.ptr")
+    body = ["def run(v):", *lines]
+    if part.program is not None:
+        body += [f"    if launch(({', '.join(args)}{',' if args else ''})):",
+                 "        raise failed(steps)"]
+    body.append(f"    return [{', '.join(names[k] for k in order)}]")
+    scope: dict[str, Any] = {"empty": empty, "failed": _out_of_range, "steps": part.steps,
+                             "launch": part.program.run if part.program else None}
+    exec("\n".join(body), scope)        # noqa: S102 - text made here, from numbers only
+    launcher: Callable[[list[Any]], list[Buffer]] = scope["run"]
+    return launcher
+
+
+def _out_of_range(steps: Sequence[Step]) -> IndexError:
+    """The error of a kernel that met an index outside its tensor; names the candidates."""
+    places = sorted({s.where for s in steps if s.where and s.op in (
+        "take", "gather", "scatter", "index_put")})
+    text = f" (indexing at {', '.join(places)})" if places else ""
+    return IndexError(f"index out of range in self{text}")
+
+
+def _print_steps(steps: Sequence[Step], outputs: Sequence[int]) -> None:
+    print("facula: steps after simplification", file=sys.stderr)
+    for i, step in enumerate(steps):
+        mark = "*" if i in outputs else " "
+        print(f"facula: {mark} %{i} = {step!r}", file=sys.stderr)
+
+
+def make_executable(steps: Sequence[Step], outputs: Sequence[int],
+                    donations: dict[int, int]) -> Executable:
+    """Compile a program; see `facula.graph.flush.make_executable`."""
+    return Executable(steps, outputs, donations)

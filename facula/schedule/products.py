@@ -1,0 +1,86 @@
+"""Contractions of a schedule: where a matrix product finds its operands, and the product itself.
+
+The operands of a matrix product are read where they lie: a transposed, sliced or expanded matrix
+is the same memory with other strides.  Only what is not affine in the indices of the product is
+copied first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from facula.codegen.contract import Contraction
+from facula.codegen.lower import MOVEMENT, Place, operands
+from facula.graph.spec import Step
+from facula.schedule.index import Index, flatten, loop_var, row_major
+
+__all__ = ["matrix_behind", "contraction_of"]
+
+Strides = tuple[int, ...]
+
+
+def _indices(steps: Sequence[Step], number: int) -> tuple[list[Index], Index, Index, Index]:
+    """Loop variables (batch..., m, n, k) of a matmul step."""
+    step = steps[number]
+    *batch, m, n = step.spec.shape
+    k = steps[step.inputs[0]].spec.shape[-1]
+    return ([loop_var(f"b{d}", size, d) for d, size in enumerate(batch)],
+            loop_var("m", m, 20), loop_var("n", n, 21), loop_var("k", k, 22))
+
+
+def _follow(steps: Sequence[Step], place: Place, stop: Callable[[int], bool]) -> Place:
+    """The element that a chain of movement reads."""
+    while not stop(place[0]) and steps[place[0]].op in MOVEMENT:
+        place = operands(steps, *place)[0]
+    return place
+
+
+def _affine(index: Index, variables: Sequence[Index]) -> tuple[tuple[int, ...], int] | None:
+    """(coefficient of each variable, offset) where that is all there is, else None."""
+    known = {v.terms[0][0] for v in variables if v.terms}
+    if any(var not in known or coef < 0 for var, coef in index.terms) or index.offset < 0:
+        return None
+    return (tuple([index.coefficient(v.terms[0][0]) if v.terms else 0 for v in variables]),
+            index.offset)
+
+
+def leaf_strides(step: Step) -> Strides:
+    """Strides of a leaf, or of any value that gets row-major memory."""
+    if step.op == "leaf" and step.attrs[0] is not None:
+        return tuple(step.attrs[0])
+    return row_major(step.spec.shape)
+
+
+def _operand(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool]
+             ) -> tuple[int, tuple[tuple[int, ...], int] | None]:
+    """(the step behind operand `which`, strides over (batch..., its two indices) and offset)."""
+    batch, m, n, k = _indices(steps, number)
+    own = [m, k] if which == 0 else [k, n]
+    source, index = _follow(steps, (steps[number].inputs[which], (*batch, *own)), stop)
+    at = flatten(index, leaf_strides(steps[source]))
+    return source, _affine(at, [*batch, *own])
+
+
+def matrix_behind(steps: Sequence[Step], number: int, which: int) -> int:
+    """The step that has to be in memory for operand `which` of a matmul: as far back as strides
+    can express what lies between."""
+    def stop(_: int) -> bool:
+        return False
+
+    source, found = _operand(steps, number, which, stop)
+    if found is None or steps[source].op == "scalar":
+        return steps[number].inputs[which]
+    return source
+
+
+def contraction_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool],
+                   c_strides: Strides) -> tuple[Contraction, int, int]:
+    """The product of matmul step `number`, and the steps in memory that it reads."""
+    step = steps[number]
+    *batch, m, n = step.spec.shape
+    k = steps[step.inputs[0]].spec.shape[-1]
+    a, left = _operand(steps, number, 0, in_memory)
+    b, right = _operand(steps, number, 1, in_memory)
+    assert left is not None and right is not None
+    return (Contraction(step.spec.dtype.name, tuple(batch), m, n, k, left[0], right[0], c_strides,
+                        a_offset=left[1], b_offset=right[1]), a, b)

@@ -20,7 +20,7 @@ Value = Any     # a name or literal; (real, imaginary) for a complex number
 
 _UNARY = set("""neg abs sign exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan
 asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid floor ceil round trunc isnan
-isinf isfinite logical_not bitwise_not conj real imag cast alias bitcast""".split())
+isinf isfinite logical_not bitwise_not conj real imag cast alias bitcast relu""".split())
 _BINARY = set("""add sub mul div floor_divide remainder fmod pow atan2 maximum minimum fmax fmin
 eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor
 shift_left shift_right copysign hypot logaddexp complex""".split())
@@ -233,6 +233,8 @@ def _emit_integer(fn: Fn, op: str, args: list[str], dtype: DType) -> str:
         return "true"
     if op == "bitwise_not":
         return fn.val(f"xor {type_} {a}, -1")
+    if op == "relu":
+        return intrinsic(fn, "smax", type_, a, "0") if signed else a
     if op in ("maximum", "fmax", "minimum", "fmin"):
         name = ("s" if signed else "u") + ("max" if op in ("maximum", "fmax") else "min")
         return intrinsic(fn, name, type_, a, b)

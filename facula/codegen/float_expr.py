@@ -67,6 +67,9 @@ def emit_float(fn: Fn, op: str, args: list[str], dtype: DType) -> str:
             first = fn.val(f"fcmp o{order} {t} {a}, {b}")
             keep = fn.val(f"or i1 {first}, {fn.val(f'fcmp uno {t} {a}, {a}')}")
         return fn.val(f"select i1 {keep}, {t} {a}, {t} {b}")
+    if op == "relu":                     # in this form it is one instruction, and NaN stays
+        negative = fn.val(f"fcmp olt {t} {a}, {lit(0.0)}")
+        return fn.val(f"select i1 {negative}, {t} {lit(0.0)}, {t} {a}")
     if op in ("fmax", "fmin"):
         order = "gt" if op == "fmax" else "lt"
         first = fn.val(f"fcmp o{order} {t} {a}, {b}")

@@ -532,6 +532,11 @@ def _write_through(view: Tensor, value: Tensor) -> Tensor:
     storage = view._storage
     assert storage is not None
     whole = make(storage.node, storage.rg and not view._detached)
+    if any(step[0] == "expand" for step in view._path) and view._strides is not None \
+            and storage.node.strides is None and all(step[3] is None for step in view._path) \
+            and not any(s == 0 and n > 1 for s, n in zip(view._strides, view.shape)):
+        # Part of an expanded tensor in which no element is met twice.
+        return prim("as_strided_update", whole, value, attrs=(view._strides, view._offset))
     stages = [whole]
     for name, attrs, shape, dtype in view._path[:-1]:
         stages.append(prim(name, stages[-1], attrs=attrs, shape=shape, dtype=dtype, view=True))

@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT))
 
 # Pages made of the public names of a module: (page, title, modules).
 MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("tensor", "Tensor and creation", ("facula.tensor", "facula.creation", "facula.random")),
+    ("tensor", "Tensor and creation", ("facula.tensor", "facula.random", "facula.printing",
+                                       "facula.serialization", "facula.info")),
     ("autograd", "Autograd", ("facula.autograd",)),
     ("nn", "Modules", ("facula.nn", "facula.nn.init", "facula.nn.utils")),
     ("optim", "Optimisers", ("facula.optim",)),

@@ -35,14 +35,28 @@ MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
+class _Plain(str):
+    """An annotation that prints without the quotes of a string."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def signature(fn: Any) -> str:
-    """The signature as text, without what differs from run to run."""
+    """The signature as text, without `self` and without what differs from run to run."""
     try:
-        text = str(inspect.signature(fn))
+        found = inspect.signature(fn)
     except (TypeError, ValueError):
         return "(...)"
-    text = re.sub(r" at 0x[0-9a-f]+", "", text)
-    return text.replace("facula.tensor.", "").replace("'", "").replace("self, ", "")
+
+    def plain(annotation: Any) -> Any:
+        return _Plain(annotation) if isinstance(annotation, str) else annotation
+
+    parameters = [p.replace(annotation=plain(p.annotation))
+                  for p in found.parameters.values() if p.name not in ("self", "cls")]
+    result = inspect.Signature.empty if inspect.isclass(fn) else plain(found.return_annotation)
+    text = str(found.replace(parameters=parameters, return_annotation=result))
+    return re.sub(r" at 0x[0-9a-f]+", "", text).replace("facula.tensor.", "")
 
 
 def _doc(thing: Any) -> str:
@@ -85,7 +99,8 @@ def ops_pages() -> dict[str, str]:
             if not record.differentiable:
                 notes.append("has no gradient")
             if notes:
-                lines += ["; ".join(notes).capitalize() + ".", ""]
+                text = "; ".join(notes)
+                lines += [text[0].upper() + text[1:] + ".", ""]
         pages[f"ops-{family}.md"] = "\n".join(lines)
     return pages
 
@@ -96,9 +111,10 @@ def primitives_page() -> dict[str, str]:
 
     kinds: dict[str, list[str]] = {}
     for name, record in sorted(PRIMS.items()):
+        saves = "depends on its attributes" if callable(record.saves) else ", ".join(record.saves)
         kinds.setdefault(record.kind, []).append(
             f"| `{name}` | {'yes' if record.vjp else 'no'} | {'yes' if record.jvp else 'no'} | "
-            f"{', '.join(record.saves) or '-'} |")
+            f"{saves or '-'} |")
     lines = ["# Primitives", "",
              "Every operation is recorded as these. Operands agree in shape and dtype.", ""]
     for kind, rows in kinds.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facula.dtype import DType, float32, from_numpy_dtype
+from facula.dtypes import DType, float32, from_numpy_dtype
 from facula.graph.spec import Step, spec
 from facula.ops.table import PRIMS
 from facula.reference.interpreter import interpret

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.schedule.programs import Build, maker
 
-from facula import dtype as d
+from facula import dtypes as d
 from facula.ops.table import PRIMS
 
 DTYPES = [d.float32, d.float64, d.float16, d.bfloat16, d.int64, d.uint8, d.bool_, d.complex64]

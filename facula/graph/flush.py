@@ -33,7 +33,7 @@ def _calibrate() -> int:
 _UNHELD = _calibrate()
 
 HOME_REFS = 5
-"""References to a leaf that nobody holds: a local, getrefcount's argument, and the graph's three."""
+"""References to a leaf nobody holds: a local, getrefcount's argument, and the graph's three."""
 
 make_executable: Any = None
 """Compile (steps, outputs, donations) into something with `run(values)`; None interprets."""

@@ -165,7 +165,8 @@ class Pass:
                 call[0].receive(self, graph, index, call[1], gradient)
                 continue
             record = PRIMS[step.op]
-            c = self._context(graph, steps, index, record.reads(step.attrs), pending)
+            saves = record.reads(step.attrs, step.mask)
+            c = self._context(graph, steps, index, saves, pending)
             assert record.vjp is not None
             for k, part in enumerate(record.vjp(c, gradient)):
                 if part is not None and step.mask >> k & 1:

@@ -84,8 +84,7 @@ def emit_float(fn: Fn, op: str, args: list[str], dtype: DType) -> str:
     if op == "sign":
         up = fn.val(f"uitofp i1 {fn.val(f'fcmp ogt {t} {a}, {lit(0)}')} to {t}")
         down = fn.val(f"uitofp i1 {fn.val(f'fcmp olt {t} {a}, {lit(0)}')} to {t}")
-        out = fn.val(f"fsub {t} {up}, {down}")
-        return fn.val(f"select i1 {fn.val(f'fcmp uno {t} {a}, {a}')}, {t} {a}, {t} {out}")
+        return fn.val(f"fsub {t} {up}, {down}")        # NaN gives 0, as in PyTorch
     if op == "copysign":
         return intrinsic(fn, "copysign", t, a, b)
     if op == "sigmoid":

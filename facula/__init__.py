@@ -94,6 +94,7 @@ from facula.autograd import (
     set_grad_enabled,
 )
 from facula.info import finfo, iinfo
+from facula.printing import get_printoptions, set_printoptions
 
 __version__ = "0.1.0"
 
@@ -121,11 +122,11 @@ for _name, _record in _OPS.items():
 _LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "linalg", "fft",
          "special", "func", "cuda", "backends", "random", "serialization", "autograd", "hub",
          "amp", "multiprocessing", "onnx", "distributions", "curvature", "jit", "version",
-         "printing", "profiler")
+         "profiler")
 """Modules that are imported when somebody first names them."""
 
 _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler",
-         "explain": "compiler", "set_printoptions": "printing", "get_printoptions": "printing",
+         "explain": "compiler", 
          "get_num_threads": "runtime.threads", "set_num_threads": "runtime.threads",
          "from_dlpack": "ops.dlpack", "to_dlpack": "ops.dlpack",
          "autocast": "amp"}

@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 
 from facula.dtype import DType, from_numpy_dtype
-from facula.graph.record import Node
 from facula.graph.spec import spec
 from facula.runtime.allocator import empty, from_numpy_private
-from facula.tensor import Tensor, make
+from facula.tensor import Tensor, from_buffer
 
 __all__ = ["is_tensor", "peek", "to_tensor", "new_tensor", "Held"]
-
-_NOWHERE = (None, -1)
 
 
 def is_tensor(value: Any) -> bool:
@@ -33,16 +30,17 @@ def peek(tensor: Any) -> np.ndarray:
 def to_tensor(array: np.ndarray, fresh: bool = False) -> Tensor:
     """A tensor with the array's content.  fresh=True: nobody else holds the array."""
     array = np.asarray(array)
-    dtype = from_numpy_dtype(array.dtype)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     buffer = from_numpy_private(array, fresh)
-    return make(Node(_NOWHERE, spec(array.shape, dtype), buffer))
+    return from_buffer(buffer, spec(array.shape, from_numpy_dtype(array.dtype)))
 
 
 def new_tensor(shape: tuple[int, ...], dtype: DType) -> tuple[Tensor, np.ndarray]:
     """A tensor not yet filled, and the ndarray to fill before anyone sees the tensor."""
     what = spec(shape, dtype)
     buffer = empty(what.numel * dtype.itemsize)
-    return make(Node(_NOWHERE, what, buffer)), buffer.array(what)
+    return from_buffer(buffer, what), buffer.array(what)
 
 
 class Held:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from facula.data import collate as _collate
 from facula.data import rng
 from facula.data.arrays import Held, new_tensor
+from facula.data.collate import default_collate, untouched
 from facula.data.sampler import order_of
 from facula.dtype import from_numpy_dtype
 
@@ -120,7 +120,7 @@ def batches_at_once(dataset: Any, batch_sampler: Any, collate_fn: Any,
 
     `slow` makes a batch sample by sample: `slow(indices, position)`.
     """
-    if collate_fn is not _collate.default_collate or not _collate.untouched():
+    if collate_fn is not default_collate or not untouched():
         return None
     source = source_of(dataset)
     if source is None or not source.size:

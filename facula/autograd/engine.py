@@ -165,7 +165,8 @@ class Pass:
                 call[0].receive(self, graph, index, call[1], gradient)
                 continue
             record = PRIMS[step.op]
-            c = self._context(graph, steps, index, record.reads(step.attrs), pending)
+            saves = record.reads(step.attrs, step.mask)
+            c = self._context(graph, steps, index, saves, pending)
             assert record.vjp is not None
             for k, part in enumerate(record.vjp(c, gradient)):
                 if part is not None and step.mask >> k & 1:
@@ -246,7 +247,8 @@ class Pass:
             made[i] = prim(step.op, *[made[j] for j in step.inputs], attrs=step.attrs,
                            shape=step.spec.shape, dtype=step.spec.dtype)
             todo.pop()
-        return made[index]
+        out = made[index]
+        return out if linked else make(out._node)
 
     def _link(self, graph: Graph, steps: list[Step], index: int, kept: Any) -> Tensor:
         if isinstance(kept, Buffer):

@@ -36,7 +36,7 @@ def saved(steps: list[Step], through: Iterable[int]) -> set[int]:
     todo: list[int] = []
     for i in through:
         step = steps[i]
-        for what in PRIMS[step.op].reads(step.attrs):
+        for what in PRIMS[step.op].reads(step.attrs, step.mask):
             if what == "out":
                 todo.append(i)
             elif what == "all":

@@ -276,7 +276,7 @@ def expand(self: Tensor, *sizes: Any) -> Tensor:
                 raise ShapeError(f"The expanded size of the tensor ({n}) isn't allowed in a "
                                  f"leading, non-existing dimension {k}")
             out.append(n)
-            steps.append(0 if n != 1 or not shape else shape[0] * strides[0])
+            steps.append(0)
             continue
         have = shape[j]
         if n == -1 or n == have:
@@ -294,6 +294,8 @@ def expand(self: Tensor, *sizes: Any) -> Tensor:
     for k in range(lead - 1, -1, -1):
         if out[k] == 1:
             steps[k] = out[k + 1] * steps[k + 1] if k + 1 < len(out) else 1
+    if not shape:
+        steps = [0] * len(out)
     wide = self
     if lead:
         ones = (1,) * lead + tuple(shape)

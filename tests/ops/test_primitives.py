@@ -142,7 +142,7 @@ def test_meaning_against_torch(name):
             raise
         want = from_torch(torch, want)
         compared += 1
-        if name in ("remainder", "fmod") and kind == "f":
+        if name in ("remainder", "fmod") and dtype in TOLERANCE:
             # PyTorch's vector code gives up on enormous quotients
             with np.errstate(all="ignore"):
                 a, b = (v.astype(np.float64) for v in arrays)
@@ -152,9 +152,6 @@ def test_meaning_against_torch(name):
             # the sign of a NaN is lost on the way through other dtypes
             sane = ~np.isnan(arrays[1])
             mine, want = mine[sane], want[sane]
-        if name == "sign" and kind == "f":
-            sane = ~np.isnan(arrays[0])
-            mine, want = mine[sane], want[sane]
         if mine.dtype.name == "bfloat16":
             mine = mine.astype(np.float32)
         assert mine.shape == want.shape
@@ -162,10 +159,12 @@ def test_meaning_against_torch(name):
             tolerance = TOLERANCE[dtype] * (1 if PRIMS[name].kind == "elementwise" else 8)
             tiny = np.finfo(np.float32).tiny if dtype == "bfloat16" else \
                 np.finfo(mine.dtype).smallest_subnormal
+            floor = tolerance if kind == "c" else 4 * float(tiny)
+            if name == "erf" and arrays[0].dtype.itemsize == 2:
+                floor = 2e-7            # PyTorch's vector code is exact to that
             with np.errstate(all="ignore"):
                 np.testing.assert_allclose(mine, want, rtol=tolerance,
-                                           atol=4 * float(tiny) if kind != "c"
-                                           else tolerance, err_msg=f"{name} {dtype}")
+                                           atol=floor, err_msg=f"{name} {dtype}")
         else:
             np.testing.assert_array_equal(mine, want, err_msg=f"{name} {dtype}")
     assert compared
@@ -224,8 +223,12 @@ DIFFERENTIABLE = [n for n in COMPUTED if PRIMS[n].differentiable]
 
 
 def smooth_samples(name, seed=2):
+    from facula.ops.primitive.record import Sample
     found = []
     for sample in PRIMS[name].samples(maker(seed)):
+        if sample.dtype is None:        # float32 is too coarse for differences
+            sample = Sample(tuple(a.astype(np.float64) if a.dtype == np.float32 else a
+                                  for a in sample.arrays), sample.attrs, sample.shape)
         if not smooth(sample):
             continue
         specs, given = specs_of(sample)
@@ -356,10 +359,8 @@ def test_complex_gradients_of_two_operands_are_pytorchs(name):
     torch = pytest.importorskip("torch")
     make = maker(5)
     a, b, w = (make(7, dtype=d.complex128) for _ in range(3))
-    a[0] = 0
-    b[:2] = 1, 0
-    if name == "div":
-        b[1] = 2
+    if name == "pow":
+        b[1] = 0
     x, y = (torch.tensor(v, requires_grad=True) for v in (a, b))
     want = torch.autograd.grad(getattr(torch, name)(x, y), (x, y), torch.tensor(w))
     for g, t in zip(gradients(name, (a, b), weight=w), want):
@@ -495,16 +496,16 @@ def test_error_function_to_the_last_place():
 
 # ------------------------------------------------------------------------------ inference
 
-F, I, B, C = (spec((2, 3), t) for t in (d.float32, d.int64, d.bool_, d.complex64))
+F, L, B, C = (spec((2, 3), t) for t in (d.float32, d.int64, d.bool_, d.complex64))
 
 
 @pytest.mark.parametrize("name,specs,attrs,error", [
-    ("add", (F, I), (), DTypeError), ("add", (F, spec((3,), d.float32)), (), ShapeError),
-    ("add", (F,), (), TypeError), ("div", (I, I), (), DTypeError), ("exp", (I,), (), DTypeError),
+    ("add", (F, L), (), DTypeError), ("add", (F, spec((3,), d.float32)), (), ShapeError),
+    ("add", (F,), (), TypeError), ("div", (L, L), (), DTypeError), ("exp", (L,), (), DTypeError),
     ("lt", (C, C), (), DTypeError), ("bitwise_and", (F, F), (), DTypeError),
     ("where", (F, F, F), (), DTypeError), ("where", (spec((3,), d.bool_), F, F), (), ShapeError),
     ("where", (B, F), (), TypeError), ("cast", (F,), (), DTypeError),
-    ("bitcast", (F,), (), DTypeError), ("complex", (I, I), (), DTypeError),
+    ("bitcast", (F,), (), DTypeError), ("complex", (L, L), (), DTypeError),
     ("complex", (spec((2,), d.float16),) * 2, (), DTypeError), ("maximum", (C, C), (), DTypeError),
     ("sum", (F,), ((2,),), IndexError), ("sum", (F,), ((0, 0),), RuntimeError),
     ("sum", (B,), ((0,),), DTypeError), ("amax", (C,), ((0,),), DTypeError),
@@ -527,3 +528,24 @@ def test_inferred_specs():
     assert PRIMS["bitcast"].infer((C,), (), spec((2, 3, 2), d.float32)).shape == (2, 3, 2)
     with pytest.raises(ShapeError):
         PRIMS["bitcast"].infer((C,), (), F)
+
+
+@pytest.mark.parametrize("name", ["mul", "div", "matmul"])
+def test_what_no_gradient_reads_may_be_overwritten(name):
+    from facula.autograd import grad
+    from facula.errors import StaleTensorError
+    from facula.tensor import prim
+    a, b = np.array([[1.0, 2], [3, 4]]), np.array([[2.0, 5], [1, 3]])
+
+    def gradient(both):
+        x, w = tensor(a, True), tensor(b, both)
+        h = prim("exp", x)
+        base = prim("add", h, h)
+        out = prim(name, base, w)
+        base._write(prim("neg", base))
+        return grad([out], [x], grad_outputs=[tensor(np.ones((2, 2)))])[0]
+
+    slope = {"mul": b, "div": 1 / b, "matmul": np.ones((2, 2)) @ b.T}[name]
+    np.testing.assert_allclose(value(gradient(False)), 2 * np.exp(a) * slope)
+    with pytest.raises(StaleTensorError):
+        gradient(True)

@@ -114,3 +114,30 @@ def log1p(x: Val) -> Val:
     value = select(x.lt(inf), value.copysign(x), x)
     value = select(x.lt(-1.0), x.literal(nan), value)
     return select(x.eq(-1.0), x.literal(-inf), value)
+
+
+_HUGE = {"double": 2.0 ** 56, "float": 2.0 ** 28}      # 1/x is nothing beside log(x)
+_LN2 = 0.6931471805599453
+
+
+def asinh(x: Val) -> Val:
+    """log1p(x + x^2 / (1 + sqrt(1 + x^2))); log(x) + log(2) for huge x."""
+    size = x.abs()
+    huge = size.gt(_HUGE[x.t])
+    z = size * size
+    value = log1p(select(huge, size, size + z / (1.0 + (z + 1.0).sqrt())))
+    return (value + select(huge, x.literal(_LN2), 0.0)).copysign(x)
+
+
+def acosh(x: Val) -> Val:
+    """log1p(t + sqrt(2t + t^2)) with t = x - 1; log(x) + log(2) for huge x."""
+    huge = x.gt(_HUGE[x.t])
+    t = x - 1.0
+    value = log1p(select(huge, x, t + (t * 2.0 + t * t).sqrt()))
+    value = value + select(huge, x.literal(_LN2), 0.0)
+    return select(x.lt(1.0), x.literal(nan), value)
+
+
+def atanh(x: Val) -> Val:
+    size = x.abs()
+    return (log1p(size * 2.0 / (1.0 - size)) * 0.5).copysign(x)

@@ -116,7 +116,7 @@ def samples_of(kinds: str, count: int, low: float = -2, high: float = 2) -> Any:
 def _unary(name: str, kinds: str, change: Part | None = None, saves: Sequence[str] = (),
            low: float = -2, high: float = 2) -> None:
     """`change(t, x, y)`: how y = f(x) changes with x, x or y being None unless saved."""
-    rest: dict[str, Any] = linear_rules((change,), saves) if change is not None else {}
+    rest: dict[str, Any] = linear_rules((change,), (saves,)) if change is not None else {}
     register(name, "elementwise", infer_same(name, 1, kinds), numeric.meaning(numeric.UNARY[name]),
              samples=samples_of(kinds, 1, low, high), **rest)
 
@@ -196,7 +196,7 @@ def _alias(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec) -> n
 
 
 register("alias", "elementwise", infer_same("alias", 1, "buifc"), _alias,
-         samples=samples_of("buifc", 1), **linear_rules((lambda t, x, y: t,), ()))
+         samples=samples_of("buifc", 1), **linear_rules((lambda t, x, y: t,), ((),)))
 
 # ---------------------------------------------------------------- complex numbers
 
@@ -215,12 +215,13 @@ def _complex(real: Any, imag: Any) -> Any:
 
 def _direction(c: Any) -> Any:
     """x / |x|, and 0 at 0."""
-    x, size = c.inputs[0], c.out
+    x = c.inputs[0]
+    size = prim("abs", x)
     none = prim("eq", size, zeros_like(size))
     return div(x, cast(where(none, full(size, 1), size), x.dtype))
 
 
-_real_abs = linear_rules((lambda t, x, y: mul(t, prim("sign", x)),), ["in0"])
+_real_abs = linear_rules((lambda t, x, y: mul(t, prim("sign", x)),), (("in0",),))
 
 
 def _abs_vjp(c: Any, g: Any) -> tuple[Any, ...]:
@@ -237,7 +238,7 @@ def _abs_jvp(c: Any, tangents: tuple[Any, ...]) -> Any:
 
 
 register("abs", "elementwise", _infer_to_real("abs", "buifc"), numeric.meaning(np.abs),
-         vjp=_abs_vjp, jvp=_abs_jvp, saves=("in0", "out"), samples=samples_of("buifc", 1))
+         vjp=_abs_vjp, jvp=_abs_jvp, saves=("in0",), samples=samples_of("buifc", 1))
 
 
 def _real_jvp(c: Any, tangents: tuple[Any, ...]) -> Any:
@@ -306,8 +307,9 @@ register("complex", "elementwise", _infer_complex, _join, vjp=_complex_vjp, jvp=
 # ---------------------------------------------------------------- two operands, same dtype
 
 def _binary(name: str, kinds: str, changes: tuple[Part, Part] | None = None,
-            saves: Sequence[str] = (), low: float = -2, high: float = 2) -> None:
-    """`changes[k](t, a, b, y)`: how y = f(a, b) changes with operand k."""
+            saves: tuple[Sequence[str], Sequence[str]] = ((), ()), low: float = -2,
+            high: float = 2) -> None:
+    """`changes[k](t, a, b, y)`: how y = f(a, b) changes with operand k; it reads `saves[k]`."""
     rest: dict[str, Any] = linear_rules(changes, saves) if changes is not None else {}
     register(name, "elementwise", infer_same(name, 2, kinds),
              numeric.meaning(numeric.BINARY[name]), samples=samples_of(kinds, 2, low, high),
@@ -332,7 +334,7 @@ def _pow_exponent(t: Any, a: Any, b: Any, y: Any) -> Any:
     flat = prim("logical_and", prim("eq", a, zeros_like(a)),
                 prim("ge", above, zeros_like(above)))
     log = prim("log", where(flat, full(a, 1), a))
-    return mul(t, where(flat, zeros_like(a), mul(y, log)))
+    return mul(t, where(flat, zeros_like(a), mul(prim("pow", a, b), log)))
 
 
 def _larger(order: str, first: bool) -> Part:
@@ -380,30 +382,32 @@ def _copysign(t: Any, a: Any, b: Any, y: Any) -> Any:
     return mul(t, mul(prim("sign", a), prim("copysign", full(b, 1), b)))
 
 
-_BOTH = ("in0", "in1")
+_BOTH = (("in0", "in1"),) * 2
 
 _binary("add", "buifc", (_through, _through))
 _binary("sub", "buifc", (_through, lambda t, a, b, y: neg(t)))
-_binary("mul", "buifc", (lambda t, a, b, y: mul(t, b), lambda t, a, b, y: mul(t, a)), _BOTH)
+_binary("mul", "buifc", (lambda t, a, b, y: mul(t, b), lambda t, a, b, y: mul(t, a)),
+        (("in1",), ("in0",)))
 _binary("div", "fc", (lambda t, a, b, y: div(t, b),
-                      lambda t, a, b, y: neg(mul(t, div(div(a, b), b)))), _BOTH, 0.3, 3)
-_binary("floor_divide", "uif", (_flat, _flat), (), -9, 9)
-_binary("remainder", "uif", (_through, _remainder_divisor), _BOTH, -9, 9)
-_binary("fmod", "uif", (_through, _fmod_divisor), _BOTH, -9, 9)
-_binary("pow", "uifc", (_pow_base, _pow_exponent), (*_BOTH, "out"), 0.2, 3)
+                      lambda t, a, b, y: neg(mul(t, div(div(a, b), b)))),
+        (("in1",), ("in0", "in1")), 0.3, 3)
+_binary("floor_divide", "uif", (_flat, _flat), ((), ()), -9, 9)
+_binary("remainder", "uif", (_through, _remainder_divisor), ((), ("in0", "in1")), -9, 9)
+_binary("fmod", "uif", (_through, _fmod_divisor), ((), ("in0", "in1")), -9, 9)
+_binary("pow", "uifc", (_pow_base, _pow_exponent), _BOTH, 0.2, 3)
 _binary("atan2", "f", (_atan2(True), _atan2(False)), _BOTH)
 _binary("maximum", "buif", (_larger("lt", True), _larger("lt", False)), _BOTH)
 _binary("minimum", "buif", (_larger("gt", True), _larger("gt", False)), _BOTH)
 _binary("fmax", "buif", (_preferred("ge", True), _preferred("ge", False)), _BOTH)
 _binary("fmin", "buif", (_preferred("le", True), _preferred("le", False)), _BOTH)
-_binary("copysign", "f", (_copysign, _flat), _BOTH)
+_binary("copysign", "f", (_copysign, _flat), (("in0", "in1"), ()))
 _binary("hypot", "f", (lambda t, a, b, y: mul(t, div(a, y)), lambda t, a, b, y: mul(t, div(b, y))),
-        (*_BOTH, "out"))
+        (("in0", "out"), ("in1", "out")))
 _binary("logaddexp", "f", (_logaddexp(True), _logaddexp(False)), _BOTH)
 for _name in ("bitwise_and", "bitwise_or", "bitwise_xor"):
     _binary(_name, "bui")
 for _name in ("shift_left", "shift_right"):
-    _binary(_name, "ui", None, (), 0, 7)
+    _binary(_name, "ui", None, ((), ()), 0, 7)
 
 for _name, _kinds in (("eq", "buifc"), ("ne", "buifc"), ("lt", "buif"), ("le", "buif"),
                       ("gt", "buif"), ("ge", "buif"), ("logical_and", "buifc"),
@@ -440,7 +444,8 @@ def _where_samples(make: Make) -> list[Sample]:
 
 register("where", "elementwise", _infer_where, _where, samples=_where_samples,
          **linear_rules((None, lambda t, c, a, b, y: where(c, t, zeros_like(t)),
-                         lambda t, c, a, b, y: where(c, zeros_like(t), t)), ["in0"]))
+                         lambda t, c, a, b, y: where(c, zeros_like(t), t)),
+                        ((), ("in0",), ("in0",))))
 
 # ---------------------------------------------------------------- conversions
 

@@ -40,7 +40,10 @@ def _whole(fn: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
 
 
 def _sign(x: np.ndarray) -> np.ndarray:
-    return x if x.dtype.kind == "b" else np.sign(x)
+    """(x > 0) - (x < 0), which makes 0 of NaN, as PyTorch does."""
+    if x.dtype.kind in "bu":
+        return (x != 0).astype(x.dtype)
+    return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
 
 
 def _exp2(x: np.ndarray) -> np.ndarray:

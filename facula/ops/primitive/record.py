@@ -46,7 +46,8 @@ class Primitive:
     `vjp(c, g)` returns one gradient (or None) per input; `c` has inputs, out, attrs and needs.
     `jvp(c, tangents)` returns the tangent of the result, tangents being Tensors or None.
     `saves` names what the vjp reads besides shapes and dtypes: 'in0', 'in1', ..., 'out'; where
-    that depends on the attributes it is a function of them.
+    that depends on the attributes it is a function of them.  `saves_for[k]`, where given, names
+    those of them that the gradient of input k reads; the others are not kept for it.
     """
 
     name: str
@@ -57,9 +58,14 @@ class Primitive:
     jvp: Callable[[Any, tuple[Any, ...]], Any] | None = None
     saves: tuple[str, ...] | Callable[[tuple[Any, ...]], tuple[str, ...]] = ()
     samples: Callable[[Callable[..., np.ndarray]], list[Sample]] = field(default=lambda make: [])
+    saves_for: tuple[tuple[str, ...], ...] = ()
 
-    def reads(self, attrs: tuple[Any, ...]) -> tuple[str, ...]:
-        """What the vjp of a step with these attributes reads."""
+    def reads(self, attrs: tuple[Any, ...], mask: int = -1) -> tuple[str, ...]:
+        """What the vjp of a step with these attributes reads; bit k of `mask` is set where the
+        gradient of input k is wanted."""
+        if self.saves_for:
+            names = [n for k, each in enumerate(self.saves_for) if mask >> k & 1 for n in each]
+            return tuple(dict.fromkeys(names))
         return self.saves(attrs) if callable(self.saves) else self.saves
 
     @property

@@ -209,7 +209,8 @@ def _samples(kinds: str, nonempty: bool) -> Any:
                 if kind == "f":
                     odd = np.array([[1, np.nan, 3, np.nan], [np.inf, 1, -np.inf, 0],
                                     [2, 2, 0, 0], [-0.0, 0.0, -5, 1]], np.float32)
-                    out += [Sample((odd.astype(dtype.np),), (axes,)) for axes in ((0,), (1,), (0, 1))]
+                    out += [Sample((odd.astype(dtype.np),), (axes,))
+                            for axes in ((0,), (1,), (0, 1))]
         return out
     return samples
 

@@ -135,11 +135,11 @@ def times(x: Any, number: float) -> Any:
 Part = Callable[..., Any]
 
 
-def linear_rules(parts: Sequence[Part | None], saves: Sequence[str]) -> dict[str, Any]:
+def linear_rules(parts: Sequence[Part | None], saves: Sequence[Sequence[str]]) -> dict[str, Any]:
     """vjp, jvp and saves of an elementwise function from what it does to a small change.
 
     `parts[k](t, *values)` is the change of the result where input k changes by t; `values` are
-    the inputs and then the result, None for those that `saves` does not name.  Where the
+    the inputs and then the result, None for those that `saves[k]` does not name.  Where the
     function is complex differentiable this is t times the derivative, and the gradient is g times
     its conjugate (PyTorch's convention): the same expression of the conjugated values, because
     all these functions are real on the real axis.
@@ -147,27 +147,38 @@ def linear_rules(parts: Sequence[Part | None], saves: Sequence[str]) -> dict[str
     16-bit operands are differentiated in float32 and rounded once.
     """
     names = [f"in{k}" for k in range(len(parts))] + ["out"]
-    known = [name in saves for name in names]
 
-    def values(c: Any, of: Callable[[Any], Any]) -> list[Any]:
-        return [of(_wide(v)) if k else None for k, v in zip(known, (*c.inputs, c.out), strict=True)]
+    def values(c: Any, wanted: Sequence[str], of: Callable[[Any], Any], known: dict[str, Any]
+               ) -> list[Any]:
+        for name, v in zip(names, (*c.inputs, c.out), strict=True):
+            if name in wanted and name not in known:
+                known[name] = of(_wide(v))
+        return [known[name] if name in wanted else None for name in names]
 
     def vjp(c: Any, g: Any) -> tuple[Any, ...]:
-        have = values(c, conj)
         wide = _wide(g)
-        return tuple(cast(part(wide, *have), x.dtype) if part is not None and need else None
-                     for part, need, x in zip(parts, c.needs, c.inputs, strict=True))
+        known: dict[str, Any] = {}
+        out: list[Any] = []
+        for k, (part, x) in enumerate(zip(parts, c.inputs, strict=True)):
+            out.append(cast(part(wide, *values(c, saves[k], conj, known)), x.dtype)
+                       if part is not None and c.needs[k] else None)
+        return tuple(out)
 
     def jvp(c: Any, tangents: tuple[Any, ...]) -> Any:
-        have = values(c, lambda x: x)
         total = None
-        for part, t in zip(parts, tangents, strict=True):
+        known: dict[str, Any] = {}
+        for k, (part, t) in enumerate(zip(parts, tangents, strict=True)):
             if part is not None and t is not None:
-                term = part(_wide(t), *have)
+                term = part(_wide(t), *values(c, saves[k], _itself, known))
                 total = term if total is None else add(total, term)
         return zeros_like(c.out) if total is None else cast(total, c.out.dtype)
 
-    return {"vjp": vjp, "jvp": jvp, "saves": tuple(saves)}
+    every = tuple(dict.fromkeys(name for each in saves for name in each))
+    return {"vjp": vjp, "jvp": jvp, "saves": every, "saves_for": tuple(map(tuple, saves))}
+
+
+def _itself(x: Any) -> Any:
+    return x
 
 
 def _wide(x: Any) -> Any:

@@ -94,6 +94,28 @@ from facula.autograd import (
     set_grad_enabled,
 )
 from facula.info import finfo, iinfo
+from facula.printing import get_printoptions, set_printoptions
+from facula.random import (
+    Generator,
+    bernoulli,
+    binomial,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    multinomial,
+    normal,
+    poisson,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+    seed,
+    set_rng_state,
+)
 
 __version__ = "0.1.0"
 
@@ -119,13 +141,13 @@ for _name, _record in _OPS.items():
         globals().setdefault(_name, _record.fn)
 
 _LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "linalg", "fft",
-         "special", "func", "cuda", "backends", "random", "serialization", "autograd", "hub",
+         "special", "func", "cuda", "backends", "serialization", "autograd", "hub",
          "amp", "multiprocessing", "onnx", "distributions", "curvature", "jit", "version",
-         "printing", "profiler")
+         "profiler")
 """Modules that are imported when somebody first names them."""
 
 _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler",
-         "explain": "compiler", "set_printoptions": "printing", "get_printoptions": "printing",
+         "explain": "compiler", 
          "get_num_threads": "runtime.threads", "set_num_threads": "runtime.threads",
          "from_dlpack": "ops.dlpack", "to_dlpack": "ops.dlpack",
          "autocast": "amp"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "layout", "shape",
-            "indexing", "scans", "sorting", "contractions", "linear", "convert", "creation", "search", "statistics",
+            "indexing", "scans", "sorting", "contractions", "linear", "convert", "creation", "dlpack", "search", "statistics",
             "extra")
 
 for _family in FAMILIES:

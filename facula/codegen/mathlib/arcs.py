@@ -1,11 +1,12 @@
 """asin, acos, atan and atan2 (in double after the schemes of FDLIBM, without its branches).
 
-The float functions are computed in double with shorter polynomials and rounded once.
+asin and acos of a float are computed in double with shorter polynomials and rounded once.
 """
 
 from __future__ import annotations
 
 from math import inf
+from struct import pack, unpack
 
 from facula.codegen.mathlib import coefficients as c
 from facula.codegen.mathlib.values import Val, exact_sub, poly, select
@@ -70,50 +71,54 @@ def acos(x: Val) -> Val:
     return select(inner, near, select(below, left, right))
 
 
-def _angle(y: Val, x: Val, short: bool) -> Val:
+def _angle(y: Val, x: Val) -> Val:
     """atan(y / x) for y, x >= 0 that are not both 0 or infinite: one division.
 
     The tangent of the difference to the nearest of 0, atan(1/2), atan(1), atan(3/2), pi/2 is at
     most 7/16.
     """
     up, down = -x, y
-    high, low = (y.literal(v) for v in _ATAN[3])
+    high, low = _parts(y, 3)
     for bound, top, bottom, k in (
             (39 / 16, y - x * 1.5, x + y * 1.5, 2), (19 / 16, y - x, x + y, 1),
             (11 / 16, y * 2.0 - x, x * 2.0 + y, 0), (7 / 16, y, x, -1)):
         here = y.lt(x * bound)
         up, down = select(here, top, up), select(here, bottom, down)
-        high, low = (select(here, y.literal(v), old) for v, old in
-                     zip(_ATAN[k] if k >= 0 else (0.0, 0.0), (high, low), strict=True))
+        part, part_low = _parts(y, k)
+        high, low = select(here, part, high), select(here, part_low, low)
     t = up / down
     z = t * t
-    if short:
-        return high + (t + t * z * poly(z, c.ATAN_SHORT))
-    return high + (t + (low + t * z * poly(z, c.ATAN_64)))
+    series = poly(z, c.ATAN_64 if y.t == "double" else c.ATAN_32)
+    return high + (t + (low + t * z * series))
+
+
+def _parts(y: Val, k: int) -> tuple[Val, Val]:
+    """Number k of `_ATAN` in two numbers of the type of y; zeros for k = -1."""
+    high, low = _ATAN[k] if k >= 0 else (0.0, 0.0)
+    if y.t == "float":
+        whole = high
+        high = unpack("f", pack("f", whole))[0]
+        low = whole - high
+    return y.literal(high), y.literal(low)
 
 
 def atan(x: Val) -> Val:
-    wide, short = _wide(x)
-    value = _angle(wide.abs(), wide.literal(1.0), short)
-    return (value.cast("fptrunc", "float") if short else value).copysign(x)
+    return _angle(x.abs(), x.literal(1.0)).copysign(x)
 
 
 def atan2(y: Val, x: Val) -> Val:
-    wide_y, short = _wide(y)
-    wide_x, _ = _wide(x)
-    b, a = wide_y.abs(), wide_x.abs()
+    b, a = y.abs(), x.abs()
     # both zero, or both infinite: the quadrant alone matters
     a = select((a.eq(0.0) & b.eq(0.0)), a.literal(1.0), a)
     endless = a.eq(inf) & b.eq(inf)
     a, b = select(endless, a.literal(1.0), a), select(endless, b.literal(1.0), b)
-    if not short:
-        top = select(a.gt(b), a, b)
-        factor = select(top.gt(2.0 ** 1000), top.literal(2.0 ** -60), 1.0)
-        factor = select(top.lt(2.0 ** -900), top.literal(2.0 ** 120), factor)
-        a, b = a * factor, b * factor
-    value = _angle(b, a, short)
-    left = exact_sub(value, _PI[1])
-    value = select(wide_x.bits().lt(0), _PI[0] - left, value)
-    value = value.cast("fptrunc", "float") if short else value
-    nan = y.isnan() | x.isnan()
-    return select(nan, y + x, value.copysign(y))
+    # out of the reach of overflow, and of products that are denormal
+    top = select(a.gt(b), a, b)
+    large, small = (2.0 ** 1000, 2.0 ** -900) if x.t == "double" else (2.0 ** 120, 2.0 ** -70)
+    factor = select(top.gt(large), top.literal(2.0 ** -20), 1.0)
+    factor = select(top.lt(small), top.literal(2.0 ** 60), factor)
+    value = _angle(b * factor, a * factor)
+    half, half_low = _parts(x, 3)
+    left = exact_sub(value, half_low * 2.0)
+    value = select(x.bits().lt(0), half * 2.0 - left, value)
+    return select(y.isnan() | x.isnan(), y + x, value.copysign(y))

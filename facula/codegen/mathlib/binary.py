@@ -166,7 +166,7 @@ def fmod(x: Val, y: Val) -> Val:
     rest = select(rest.lt(0.0), exact_add(rest, b), rest)
     hard = hard & a.lt(inf) & b.gt(0.0)
     flag = select(hard, a.literal(1.0), 0.0)
-    beyond = far_call("math.fmod", [a, b, flag], None, _long_division)
+    beyond = far_call("fmod", [a, b, flag], None, _long_division)
     value = select(hard, beyond, rest)
     value = select(b.eq(inf), a, value)
     valid = a.lt(inf) & b.gt(0.0)

@@ -41,4 +41,6 @@ def erfc(x: Val) -> Val:
     square, low = two_prod(size, size)
     r, n = reduce_exp(-square)
     value = scale(g * exp_poly(exact_sub(r, low)), n)
-    return select(x.lt(0.0), 2.0 - value, value)
+    value = select(x.lt(0.0), 2.0 - value, value)
+    # near 0 the last bits come better from erf
+    return select(size.lt(0.65), 1.0 - (x * poly(x * x, c.ERF_64) + x), value)

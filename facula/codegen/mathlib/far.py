@@ -34,60 +34,66 @@ def far_call(name: str, args: list[Val], limit: float | None,
              body: Callable[..., Val]) -> Val:
     """`body(*args)` where it is needed; elsewhere the result means nothing.
 
-    args: doubles.  It is needed where the magnitude of the first is above `limit` or, without a
+    args: of one type; `body` gets doubles.  It is needed where the magnitude of the first is above `limit` or, without a
     limit, where the last of them is not 0.  The function is written once per module.
     """
-    fn = args[0].fn
+    fn, t = args[0].fn, args[0].t
+    name = f"math.{name}.{t}"
     if name not in fn.module.functions:
-        _define(fn.module, name, len(args), limit, body)
+        _define(fn.module, name, t, len(args), limit, body)
     shape = "v" * len(args)
     variants = ",".join(f"_ZGV_LLVM_N{n}{shape}_{name}({name}.v{n})" for n in _LANES)
-    operands = ", ".join(f"double {a.name}" for a in args)
-    return Val(fn, fn.val(f"call double @{name}({operands}) nounwind willreturn memory(none) "
-                          f'"vector-function-abi-variant"="{variants}"'), "double")
+    operands = ", ".join(f"{t} {a.name}" for a in args)
+    return Val(fn, fn.val(f"call {t} @{name}({operands}) nounwind willreturn memory(none) "
+                          f'"vector-function-abi-variant"="{variants}"'), t)
 
 
-def _define(module: Module, name: str, count: int, limit: float | None,
+def _define(module: Module, name: str, t: str, count: int, limit: float | None,
             body: Callable[..., Val]) -> None:
     # the same attributes as a kernel: vectors are passed in the registers that it has
     attrs = f"noinline willreturn memory(none) {target().attributes}"
-    fn = Fn(module, name, [("double", f"x{i}") for i in range(count)], "double", attrs, "internal")
-    args = [Val(fn, f"%x{i}", "double") for i in range(count)]
+    fn = Fn(module, name, [(t, f"x{i}") for i in range(count)], t, attrs, "internal")
+    args = [Val(fn, f"%x{i}", t) for i in range(count)]
     needed = args[0].abs().gt(limit) if limit is not None else args[-1].ne(0.0)
     work, skip = fn.new_label("work"), fn.new_label("skip")
     fn.cbr(needed.name, work, skip)
     fn.place(skip)
-    fn.do(f"ret double {args[0].name}")
+    fn.do(f"ret {t} {args[0].name}")
     fn.place(work)
-    fn.finish(f"double {body(*args).name}")
+    if t == "double":
+        value = body(*args)
+    else:
+        value = body(*(a.cast("fpext", "double") for a in args)).cast("fptrunc", t)
+    fn.finish(f"{t} {value.name}")
     for lanes in _LANES:
-        _variant(module, name, count, limit, lanes, attrs)
+        _variant(module, name, t, count, limit, lanes, attrs)
     kept = [f"@{f}" for f in module.functions if f.startswith("math.")]
     module.globals["llvm.compiler.used"] = (
         f"@llvm.compiler.used = appending global [{len(kept)} x ptr] "
         f"[{', '.join(f'ptr {k}' for k in kept)}], section \"llvm.metadata\"")
 
 
-def _variant(module: Module, name: str, count: int, limit: float | None, lanes: int,
+def _variant(module: Module, name: str, element: str, count: int, limit: float | None, lanes: int,
              attrs: str) -> None:
     """The function of whole vectors."""
-    t = f"<{lanes} x double>"
+    t = f"<{lanes} x {element}>"
+    suffix = f"v{lanes}{'f64' if element == 'double' else 'f32'}"
     fn = Fn(module, f"{name}.v{lanes}", [(t, f"x{i}") for i in range(count)], t, attrs, "internal")
     if limit is None:
         needed = fn.val(f"fcmp one {t} %x{count - 1}, zeroinitializer")
     else:
-        callee = module.declare(f"{t} @llvm.fabs.v{lanes}f64({t})")
+        callee = module.declare(f"{t} @llvm.fabs.{suffix}({t})")
         size = fn.val(f"call {t} {callee}({t} %x0)")
-        bound = ", ".join([f"double {float_literal(limit, 'double')}"] * lanes)
+        bound = ", ".join([f"{element} {float_literal(limit, element)}"] * lanes)
         needed = fn.val(f"fcmp ogt {t} {size}, <{bound}>")
     some = fn.val(f"icmp ne i{lanes} {fn.val(f'bitcast <{lanes} x i1> {needed} to i{lanes}')}, 0")
     result = fn.alloca(t)
     fn.store(t, "%x0", result)
     with fn.when(some), fn.loop(0, lanes) as i:
         each = ", ".join(
-            f"double {fn.val(f'extractelement {t} %x{k}, i64 {i}')}" for k in range(count))
-        value = fn.val(f"call double @{name}({each})")
-        fn.store("double", value, fn.gep("double", result, i))
+            f"{element} {fn.val(f'extractelement {t} %x{k}, i64 {i}')}" for k in range(count))
+        value = fn.val(f"call {element} @{name}({each})")
+        fn.store(element, value, fn.gep(element, result, i))
     fn.finish(f"{t} {fn.load(t, result)}")
 
 

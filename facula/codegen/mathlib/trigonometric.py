@@ -76,7 +76,7 @@ def _circular(x: Val, shift: int) -> Val:
         y, tail, n = reduce_far(x)
         return _sine_of(y, tail, n + shift)
 
-    name = "math.cos" if shift else "math.sin"
+    name = "cos" if shift else "sin"
     if x.t == "double":
         y, tail, n = _reduce(x)
         near = _sine_of(y, tail, n + shift)
@@ -85,7 +85,7 @@ def _circular(x: Val, shift: int) -> Val:
         wide = x.cast("fpext", "double")
         y, n = _reduce_short(wide)
         near = _turn(n.cast("trunc", "i32") + shift, *_series_float(y.cast("fptrunc", "float")))
-        beyond = far_call(name + ".wide", [wide], _LIMIT_SHORT, far).cast("fptrunc", "float")
+        beyond = far_call(name, [x], _LIMIT_SHORT, far)
         value = select(x.abs().gt(_LIMIT_SHORT), beyond, near)
     return value if shift else select(x.eq(0.0), x, value)        # -0 stays -0
 
@@ -118,7 +118,7 @@ def tan(x: Val) -> Val:
 
     if x.t == "double":
         near = _tangent_of(*_reduce(x))
-        value = select(x.abs().gt(_LIMIT), far_call("math.tan", [x], _LIMIT, far), near)
+        value = select(x.abs().gt(_LIMIT), far_call("tan", [x], _LIMIT, far), near)
     else:
         wide = x.cast("fpext", "double")
         y, n = _reduce_short(wide)
@@ -126,7 +126,7 @@ def tan(x: Val) -> Val:
         s = y * z * poly(z, c.SIN_SHORT) + y
         k = z * z * poly(z, c.COS_SHORT) + (1.0 - z * 0.5)
         odd = (n & 1).ne(0)
-        near = select(odd, -k, s) / select(odd, s, k)
-        beyond = far_call("math.tan.wide", [wide], _LIMIT_SHORT, far)
-        value = select(wide.abs().gt(_LIMIT_SHORT), beyond, near).cast("fptrunc", "float")
+        near = (select(odd, -k, s) / select(odd, s, k)).cast("fptrunc", "float")
+        beyond = far_call("tan", [x], _LIMIT_SHORT, far)
+        value = select(x.abs().gt(_LIMIT_SHORT), beyond, near)
     return select(x.eq(0.0), x, value)

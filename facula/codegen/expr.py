@@ -363,12 +363,30 @@ def emit_cast(fn: Fn, value: Value, source: DType, target: DType) -> Value:
 
 def _float_to_float(fn: Fn, wide: str, have: DType, target: DType) -> str:
     if have is float64 and target.name == "float16":
-        return fn.val(f"fptrunc double {wide} to half")
+        return _double_to_half(fn, wide)
     work = compute_dtype(target)
     if work is not have:
         name = "fptrunc" if have is float64 else "fpext"
         wide = fn.val(f"{name} {register_type(have)} {wide} to {register_type(work)}")
     return narrow(fn, target, wide)
+
+
+def _double_to_half(fn: Fn, wide: str) -> str:
+    """double to half by way of float, rounded to odd on the way so that it rounds only once.
+
+    LLVM's own conversion would be a call of a run-time library that is not there (Boldo and
+    Melquiond, "Emulation of FMA and correctly rounded sums", 2008, on rounding to odd).
+    """
+    near = fn.val(f"fptrunc double {wide} to float")
+    back = fn.val(f"fpext float {near} to double")
+    inexact = fn.val(f"fcmp one double {back}, {wide}")
+    bits = fn.val(f"bitcast float {near} to i32")
+    beyond = fn.val(f"fcmp ogt double {intrinsic(fn, 'fabs', 'double', back)}, "
+                    f"{intrinsic(fn, 'fabs', 'double', wide)}")
+    below = fn.val(f"sub i32 {bits}, {fn.val(f'zext i1 {beyond} to i32')}")
+    odd = fn.val(f"or i32 {below}, 1")
+    best = fn.val(f"select i1 {inexact}, i32 {odd}, i32 {bits}")
+    return fn.val(f"fptrunc float {fn.val(f'bitcast i32 {best} to float')} to half")
 
 
 def _float_to_integer(fn: Fn, wide: str, have_type: str, target: DType) -> str:

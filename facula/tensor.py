@@ -339,7 +339,7 @@ class Tensor:
         from facula.graph.flush import value_of
         self._fresh()
         storage = self._storage
-        node = storage.node if self._path and storage is not None else self._node
+        node = self._node if storage is None else storage.node
         value, strides = value_of(node)
         if type(value) is not _Buffer:                    # a runtime scalar: give it memory
             import numpy as np

@@ -95,6 +95,27 @@ from facula.autograd import (
 )
 from facula.info import finfo, iinfo
 from facula.printing import get_printoptions, set_printoptions
+from facula.random import (
+    Generator,
+    bernoulli,
+    binomial,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    multinomial,
+    normal,
+    poisson,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+    seed,
+    set_rng_state,
+)
 
 __version__ = "0.1.0"
 
@@ -120,7 +141,7 @@ for _name, _record in _OPS.items():
         globals().setdefault(_name, _record.fn)
 
 _LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "linalg", "fft",
-         "special", "func", "cuda", "backends", "random", "serialization", "autograd", "hub",
+         "special", "func", "cuda", "backends", "serialization", "autograd", "hub",
          "amp", "multiprocessing", "onnx", "distributions", "curvature", "jit", "version",
          "profiler")
 """Modules that are imported when somebody first names them."""

@@ -43,8 +43,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("autograd", ("autograd", "func")),
     ("capture", ("compiler", "jit")),
     ("nn", ("nn",)),
-    ("users", ("optim", "data", "utils", "vision", "amp", "serialization", "export", "hub", "onnx",
-               "distributions", "multiprocessing", "backends", "cuda", "version", "curvature")),
+    ("users", ("optim", "data", "utils", "vision", "amp", "serialization", "pickled",
+               "export", "hub", "onnx", "distributions", "multiprocessing", "backends", "cuda",
+               "version", "curvature")),
     ("package", ("",)),
     ("tools", ("viz", "profiler", "testing", "cli", "__main__")),
 )

@@ -128,7 +128,9 @@ class Tensor:
         self._rg = self._leaf = True
         self._detached = False
         node = self._node
-        if node.origin is not None or (node.leaf is not None and node.leaf() is not None):
+        if node.origin is not None or node.value is None \
+                or (node.leaf is not None and node.leaf() is not None):
+            # This value may have a history of its own, where the gradient must not go on.
             self._node = _alias(make(node))._node
         self._own_leaf()
         return self
@@ -155,6 +157,8 @@ class Tensor:
         if not self._path:
             self._node = storage.node
             if self._leaf:
+                if storage.rg:
+                    self._node = _alias(make(storage.node))._node
                 self._own_leaf()
             elif not self._detached:
                 self._rg = storage.rg
@@ -317,7 +321,13 @@ class Tensor:
         operations write into it at once.
         """
         buffer, strides = self._memory()
-        buffer.shared = True
+        if not buffer.shared:
+            # What has been recorded reads the content of before anybody outside changes it.
+            node = self._node if self._storage is None else self._storage.node
+            graph = node.at[0]
+            if graph is not None and not graph.sealed:
+                _record.flush(graph.owner)
+            buffer.shared = True
         return self._look(buffer, strides)
 
     def _peek(self) -> Any:
@@ -329,7 +339,7 @@ class Tensor:
         from facula.graph.flush import value_of
         self._fresh()
         storage = self._storage
-        node = storage.node if self._path and storage is not None else self._node
+        node = self._node if storage is None else storage.node
         value, strides = value_of(node)
         if type(value) is not _Buffer:                    # a runtime scalar: give it memory
             import numpy as np

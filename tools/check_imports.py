@@ -29,27 +29,30 @@ PACKAGE = "facula"
 # From the bottom up.  A module belongs to the layer that names it, or else the nearest package
 # around it.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("config", "errors", "dtype", "device")),
+    ("ground", ("config", "errors", "dtype", "dtypes", "device", "version")),
     ("values", ("graph.spec", "runtime.allocator", "runtime.plan")),
     ("primitives", ("ops.primitive", "ops.table")),
     ("graph", ("graph",)),
     ("reference", ("reference",)),
     ("loops", ("schedule", "codegen")),
     ("runtime", ("runtime",)),
+    ("programs", ("schedule.executable",)),          # a plan with its machine code
     ("flush", ("graph.flush",)),
     ("tensor", ("tensor",)),
-    ("ops", ("ops", "random", "creation", "printing", "linalg", "fft", "special")),
+    ("ops", ("ops", "info", "modes", "random", "printing", "linalg", "fft", "special")),
     ("autograd", ("autograd", "func")),
-    ("capture", ("capture", "compile")),
+    ("capture", ("compiler", "jit")),
     ("nn", ("nn",)),
-    ("users", ("optim", "data", "utils", "vision", "amp", "serialization", "io", "curvature")),
+    ("users", ("optim", "data", "utils", "vision", "amp", "serialization", "pickled",
+               "export", "hub", "onnx", "distributions", "multiprocessing", "backends", "cuda",
+               "curvature")),
     ("package", ("",)),
-    ("tools", ("viz", "testing", "cli", "__main__")),
+    ("tools", ("viz", "profiler", "testing", "cli", "__main__")),
 )
 
 COMPILER = ("schedule", "codegen", "reference", "runtime")
-DRIVERS = ("schedule", "codegen", "reference", "runtime", "graph.flush", "capture", "compile",
-           "viz", "testing", "cli", "__main__")
+DRIVERS = ("schedule", "codegen", "reference", "runtime", "graph.flush", "compiler", "jit", "viz",
+           "profiler", "testing", "cli", "__main__")
 LIGHT = ("runtime.allocator", "runtime.plan")   # memory and its layout: every tensor holds some
 
 # (importer, imported, reason); a name stands for itself and everything below it.
@@ -58,6 +61,7 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
      "a gradient is asked for"),
     ("ops.primitive", "tensor", "the same"),
     ("ops.primitive", "ops", "the same"),
+    ("schedule", "tensor", "numbers are frozen in one way where they are recorded and compiled"),
     ("tensor", "ops", "methods that fall back on an operation"),
     ("tensor", "autograd", "methods that ask for gradients"),
     ("graph", "graph.flush", "a graph past its bound is run"),
@@ -68,6 +72,7 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
     ("utils", "", "the same"),
     ("vision", "", "the same"),
     ("amp", "", "the same"),
+    ("serialization", "", "the same"),
     ("curvature", "", "the same"),
 )
 

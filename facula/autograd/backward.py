@@ -153,7 +153,8 @@ def _seed(run: Pass, roots: list[Tensor], seeds: list[Any]) -> None:
                              f"output has a shape of {list(t.shape)}.")
         elif s.dtype is not t.dtype:
             s = prim("cast", s, dtype=t.dtype)
-        elif t._leaf:
+        else:
+            # A `.grad` that the seed becomes is a value of its own, not the caller's tensor.
             s = prim("alias", s)
         run.seed(t, s)
 
@@ -164,7 +165,7 @@ def accumulate(rec: Recorder, leaf: Tensor, g: Tensor, create_graph: bool) -> No
         for hook in list(leaf._hooks.values()):
             changed = hook(g)
             if changed is not None:
-                g = changed
+                g = prim("alias", changed)
     before = leaf._grad
     if before is None:
         # Two leaves may be given the very same gradient; each gets a value of its own.

@@ -247,7 +247,8 @@ class Pass:
             made[i] = prim(step.op, *[made[j] for j in step.inputs], attrs=step.attrs,
                            shape=step.spec.shape, dtype=step.spec.dtype)
             todo.pop()
-        return made[index]
+        out = made[index]
+        return out if linked else make(out._node)
 
     def _link(self, graph: Graph, steps: list[Step], index: int, kept: Any) -> Tensor:
         if isinstance(kept, Buffer):

@@ -111,8 +111,8 @@ def run(args: argparse.Namespace) -> int:
     test = datasets.MNIST(args.data, train=False, transform=transform)
     if args.limit:
         train = Subset(train, range(args.limit))
-    train_loader = DataLoader(train, batch_size=args.batch_size, shuffle=True)
-    test_loader = DataLoader(test, batch_size=1000)
+    train_loader: Any = DataLoader(train, batch_size=args.batch_size, shuffle=True)
+    test_loader: Any = DataLoader(test, batch_size=1000)
     targets = np.asarray(test.targets.numpy())
 
     model = _network()

@@ -66,11 +66,11 @@ def curve(path: str, title: str, x_label: str,
 
     small, large = _font(13 * scale), _font(18 * scale)
     draw.text((left, 18 * scale), title, _INK, large)
-    for y in ticks(0.0, y1):
-        draw.line([at(x0, y), at(x1, y)], _PALE, scale)
-        draw.text((left - 10 * scale, at(x0, y)[1]), f"{y:g}", _GREY, small, anchor="rm")
-    for x in ticks(x0, x1, 10):
-        draw.text((at(x, 0.0)[0], height - bottom + 8 * scale), f"{x:g}", _GREY, small,
+    for tick in ticks(0.0, y1):
+        draw.line([at(x0, tick), at(x1, tick)], _PALE, scale)
+        draw.text((left - 10 * scale, at(x0, tick)[1]), f"{tick:g}", _GREY, small, anchor="rm")
+    for tick in ticks(x0, x1, 10):
+        draw.text((at(tick, 0.0)[0], height - bottom + 8 * scale), f"{tick:g}", _GREY, small,
                   anchor="mt")
     draw.text((left + (width - left - right) / 2, height - 18 * scale), x_label, _GREY, small,
               anchor="ms")

@@ -68,13 +68,16 @@ def _divide(fn: Fn, a: tuple[str, str], b: tuple[str, str], real: DType) -> tupl
         return fn.val(f"select i1 {condition}, {t} {x}, {t} {y}")
 
     (ar, ai), (br, bi) = a, b
+    one = constant(real, 1)
     wide = do("ge", do("abs", br), do("abs", bi))
     big, small = pick(wide, br, bi), pick(wide, bi, br)
     zero = do("eq", big, constant(real, 0))
-    ratio = do("div", small, pick(zero, constant(real, 1), big))
-    scale = do("add", big, do("mul", small, ratio))
+    ratio = do("div", small, pick(zero, one, big))
+    scale = do("div", one, do("add", big, do("mul", small, ratio)))
     first, second = pick(wide, ar, ai), pick(wide, ai, ar)
-    re = do("div", do("add", first, do("mul", second, ratio)), scale)
+    re = do("mul", do("add", first, do("mul", second, ratio)), scale)
     turned = do("sub", second, do("mul", first, ratio))
-    im = do("div", pick(wide, turned, do("neg", turned)), scale)
-    return re, im
+    im = do("mul", pick(wide, turned, do("neg", turned)), scale)
+    # by zero: each part by the zero alone, so that finite numbers become infinities
+    size = do("abs", br)
+    return pick(zero, do("div", ar, size), re), pick(zero, do("div", ai, size), im)

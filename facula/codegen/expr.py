@@ -20,7 +20,7 @@ Value = Any     # a name or literal; (real, imaginary) for a complex number
 
 _UNARY = set("""neg abs sign exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan
 asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid floor ceil round trunc isnan
-isinf isfinite logical_not bitwise_not conj real imag cast alias bitcast""".split())
+isinf isfinite logical_not bitwise_not conj real imag cast alias bitcast relu""".split())
 _BINARY = set("""add sub mul div floor_divide remainder fmod pow atan2 maximum minimum fmax fmin
 eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor
 shift_left shift_right copysign hypot logaddexp complex""".split())
@@ -233,6 +233,8 @@ def _emit_integer(fn: Fn, op: str, args: list[str], dtype: DType) -> str:
         return "true"
     if op == "bitwise_not":
         return fn.val(f"xor {type_} {a}, -1")
+    if op == "relu":
+        return intrinsic(fn, "smax", type_, a, "0") if signed else a
     if op in ("maximum", "fmax", "minimum", "fmin"):
         name = ("s" if signed else "u") + ("max" if op in ("maximum", "fmax") else "min")
         return intrinsic(fn, name, type_, a, b)
@@ -361,12 +363,30 @@ def emit_cast(fn: Fn, value: Value, source: DType, target: DType) -> Value:
 
 def _float_to_float(fn: Fn, wide: str, have: DType, target: DType) -> str:
     if have is float64 and target.name == "float16":
-        return fn.val(f"fptrunc double {wide} to half")
+        return _double_to_half(fn, wide)
     work = compute_dtype(target)
     if work is not have:
         name = "fptrunc" if have is float64 else "fpext"
         wide = fn.val(f"{name} {register_type(have)} {wide} to {register_type(work)}")
     return narrow(fn, target, wide)
+
+
+def _double_to_half(fn: Fn, wide: str) -> str:
+    """double to half by way of float, rounded to odd on the way so that it rounds only once.
+
+    LLVM's own conversion would be a call of a run-time library that is not there (Boldo and
+    Melquiond, "Emulation of FMA and correctly rounded sums", 2008, on rounding to odd).
+    """
+    near = fn.val(f"fptrunc double {wide} to float")
+    back = fn.val(f"fpext float {near} to double")
+    inexact = fn.val(f"fcmp one double {back}, {wide}")
+    bits = fn.val(f"bitcast float {near} to i32")
+    beyond = fn.val(f"fcmp ogt double {intrinsic(fn, 'fabs', 'double', back)}, "
+                    f"{intrinsic(fn, 'fabs', 'double', wide)}")
+    below = fn.val(f"sub i32 {bits}, {fn.val(f'zext i1 {beyond} to i32')}")
+    odd = fn.val(f"or i32 {below}, 1")
+    best = fn.val(f"select i1 {inexact}, i32 {odd}, i32 {bits}")
+    return fn.val(f"fptrunc float {fn.val(f'bitcast i32 {best} to float')} to half")
 
 
 def _float_to_integer(fn: Fn, wide: str, have_type: str, target: DType) -> str:

@@ -6,39 +6,16 @@ from math import inf
 
 from facula.codegen.expr import constant, intrinsic, register_type
 from facula.codegen.llvm import Fn
+from facula.codegen.mathlib import emit_math, emit_math2
 from facula.dtype import DType
 
-__all__ = ["emit_float", "emit_function"]
+__all__ = ["emit_float"]
 
 _ARITHMETIC = {"add": "fadd contract", "sub": "fsub contract", "mul": "fmul contract",
                "div": "fdiv"}
 _FCMP = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 _ROUND = {"abs": "fabs", "sqrt": "sqrt", "floor": "floor", "ceil": "ceil",
           "round": "roundeven", "trunc": "trunc"}
-
-
-def emit_function(fn: Fn, name: str, value: str, dtype: DType) -> str:
-    """A transcendental function, inlined from the library of polynomials, else libm's."""
-    try:
-        from facula.codegen.mathlib import emit_math
-        return emit_math(fn, name, value, dtype)
-    except (ImportError, KeyError):
-        type_ = register_type(dtype)
-        suffix = "f" if type_ == "float" else ""
-        callee = fn.module.declare(f"{type_} @{name}{suffix}({type_})")
-        return fn.val(f"call {type_} {callee}({type_} {value})")
-
-
-def _libm2(fn: Fn, name: str, a: str, b: str, dtype: DType) -> str:
-    """A function of two numbers: the library's where it has one, else libm's."""
-    try:
-        from facula.codegen.mathlib import emit_math2
-        return emit_math2(fn, name, a, b, dtype)
-    except (ImportError, KeyError):
-        type_ = register_type(dtype)
-        suffix = "f" if type_ == "float" else ""
-        callee = fn.module.declare(f"{type_} @{name}{suffix}({type_}, {type_})")
-        return fn.val(f"call {type_} {callee}({type_} {a}, {type_} {b})")
 
 
 def emit_float(fn: Fn, op: str, args: list[str], dtype: DType) -> str:
@@ -67,6 +44,9 @@ def emit_float(fn: Fn, op: str, args: list[str], dtype: DType) -> str:
             first = fn.val(f"fcmp o{order} {t} {a}, {b}")
             keep = fn.val(f"or i1 {first}, {fn.val(f'fcmp uno {t} {a}, {a}')}")
         return fn.val(f"select i1 {keep}, {t} {a}, {t} {b}")
+    if op == "relu":                     # in this form it is one instruction, and NaN stays
+        negative = fn.val(f"fcmp olt {t} {a}, {lit(0.0)}")
+        return fn.val(f"select i1 {negative}, {t} {lit(0.0)}, {t} {a}")
     if op in ("fmax", "fmin"):
         order = "gt" if op == "fmax" else "lt"
         first = fn.val(f"fcmp o{order} {t} {a}, {b}")
@@ -89,21 +69,21 @@ def emit_float(fn: Fn, op: str, args: list[str], dtype: DType) -> str:
         return intrinsic(fn, "copysign", t, a, b)
     if op == "sigmoid":
         # from e^-|x|, which cannot overflow: 1/(1+e) for x >= 0, e/(1+e) below
-        small = emit_function(fn, "exp", fn.val(f"fneg {t} {intrinsic(fn, 'fabs', t, a)}"), dtype)
+        small = emit_math(fn, "exp", fn.val(f"fneg {t} {intrinsic(fn, 'fabs', t, a)}"), dtype)
         above = fn.val(f"fcmp oge {t} {a}, {lit(0)}")
         top = fn.val(f"select i1 {above}, {t} {lit(1)}, {t} {small}")
         return fn.val(f"fdiv {t} {top}, {fn.val(f'fadd {t} {small}, {lit(1)}')}")
     if op in ("floor_divide", "remainder"):
         return _floor_division(fn, op, a, b, dtype)
     if op == "fmod":
-        return _libm2(fn, "fmod", a, b, dtype)
+        return emit_math2(fn, "fmod", a, b, dtype)
     if op == "pow":
         return _power(fn, a, b, dtype)
     if op in ("atan2", "hypot"):
-        return _libm2(fn, op, a, b, dtype)
+        return emit_math2(fn, op, a, b, dtype)
     if op == "logaddexp":
         return _logaddexp(fn, a, b, dtype)
-    return emit_function(fn, op, a, dtype)
+    return emit_math(fn, op, a, dtype)
 
 
 def _power(fn: Fn, a: str, b: str, dtype: DType) -> str:
@@ -116,14 +96,14 @@ def _power(fn: Fn, a: str, b: str, dtype: DType) -> str:
         return fn.val(f"fmul {t} {fn.val(f'fmul {t} {a}, {a}')}, {a}")
     if b == constant(dtype, -1):
         return fn.val(f"fdiv {t} {constant(dtype, 1)}, {a}")
-    return _libm2(fn, "pow", a, b, dtype)
+    return emit_math2(fn, "pow", a, b, dtype)
 
 
 def _floor_division(fn: Fn, op: str, a: str, b: str, dtype: DType) -> str:
     """Python's `//` and `%` for floats, built on fmod as NumPy and PyTorch build them."""
     t = register_type(dtype)
     zero = constant(dtype, 0)
-    rest = _libm2(fn, "fmod", a, b, dtype)
+    rest = emit_math2(fn, "fmod", a, b, dtype)
     uneven = fn.val(f"fcmp one {t} {rest}, {zero}")
     below = fn.val(f"fcmp olt {t} {rest}, {zero}")
     divisor_below = fn.val(f"fcmp olt {t} {b}, {zero}")
@@ -159,5 +139,5 @@ def _logaddexp(fn: Fn, a: str, b: str, dtype: DType) -> str:
     gap = intrinsic(fn, "fabs", t, fn.val(f"fsub {t} {a}, {b}"))
     same = fn.val(f"fcmp oeq {t} {a}, {b}")
     gap = fn.val(f"select i1 {same}, {t} {constant(dtype, 0)}, {t} {gap}")
-    tail = emit_function(fn, "exp", fn.val(f"fneg {t} {gap}"), dtype)
-    return fn.val(f"fadd {t} {top}, {emit_function(fn, 'log1p', tail, dtype)}")
+    tail = emit_math(fn, "exp", fn.val(f"fneg {t} {gap}"), dtype)
+    return fn.val(f"fadd {t} {top}, {emit_math(fn, 'log1p', tail, dtype)}")

@@ -33,7 +33,7 @@ def _calibrate() -> int:
 _UNHELD = _calibrate()
 
 HOME_REFS = 5
-"""References to a leaf that nobody holds: a local, getrefcount's argument, and the graph's three."""
+"""References to a leaf nobody holds: a local, getrefcount's argument, and the graph's three."""
 
 def make_executable(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int]) -> Any:
     """Compile a program; the compiler is loaded with the first one."""
@@ -159,15 +159,20 @@ def flush(rec: Recorder) -> None:
             _clear(graph)
             graph.failure = error
             raise
-        for node, home in copies:
-            k = program.slots[alive.index(node)]
-            buffers[k] = _copy_home(home, buffers[k], node.spec)
-            node.strides = home.strides
+        given: set[int] = set()
         for node, slot, masked in zip(alive, program.slots, program.masked):
-            node.value = buffers[slot]
+            value = buffers[slot]
+            if slot in given:
+                # Two handles on one value: each may be overwritten without the other.
+                value = value.snapshot(node.spec)
+            given.add(slot)
+            node.value = value
             if masked:
                 node.origin = (graph, node.at[1]) if node.at[1] in program.through else FREED
             node.at = _NOWHERE
+        for node, home in copies:
+            node.value = _copy_home(home, node.value, node.spec)
+            node.strides = home.strides
         if program.history is None:
             _clear(graph)
         else:
@@ -224,13 +229,15 @@ def _remember(graph: Graph, program: Program, buffers: list[Buffer], alive: list
     graph.steps = steps
     known = {i: n for i, n in graph.leaves}
     held = {index: node for index, node in zip((program.outputs[s] for s in program.slots), alive)}
+    place = {index: k for k, index in enumerate(program.outputs)}
     for i in program.keep:
-        node = known.get(i) or held.get(i)
-        if node is not None and node.origin is None:
-            graph.kept[i] = node
-        else:
-            # Not the node: its origin is this graph, and the two would keep each other alive.
-            graph.kept[i] = buffers[program.outputs.index(i)] if node is None else node.value
+        node = known.get(i)
+        if node is None:
+            node = held.get(i)
+            if node is not None and node.origin is not None:
+                # Its origin is this graph, and the two would keep each other alive.
+                node = None
+        graph.kept[i] = buffers[place[i]] if node is None else node
     wanted = set()
     for i in program.through:
         step = steps[i]

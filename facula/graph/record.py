@@ -190,7 +190,13 @@ class Recorder:
                 raise RuntimeError("internal: a tensor's value was dropped although it is alive")
             flush(other.owner)
             value = node.value
-        if getattr(value, "shared", False):
+        shared = getattr(value, "shared", None)
+        if shared is None:                         # a runtime scalar, not in memory
+            index = self._enter_scalar(graph, node)
+            graph.leaf_map[node] = index
+            node.at = (graph, index)
+            return index
+        if shared:
             # Somebody outside can write to this memory: what the graph reads is its content now.
             node_value, strides = value.snapshot(node.spec, node.strides), None
             taken = Node((graph, -1), node.spec, node_value)
@@ -218,16 +224,21 @@ class Recorder:
     def scalar(self, value: Any, dtype: Any) -> Node:
         """A 0-dim leaf whose number is not part of the structure."""
         graph = self.graph
+        node = Node((None, -1), spec((), dtype), value)
+        node.at = (graph, self._enter_scalar(graph, node))
+        return node
+
+    def _enter_scalar(self, graph: Graph, node: Node) -> int:
         state = graph.state
+        dtype = node.spec.dtype
         edge = state.edges.get(dtype)
         if edge is None:
-            out = spec((), dtype)
-            edge = Edge(self.new_state((Step("scalar", (), (), out),)), state.count, out)
+            step = Step("scalar", (), (), node.spec)
+            edge = Edge(self.new_state((step,)), state.count, node.spec)
             state.edges[dtype] = edge
         graph.state = edge.state
-        node = Node((graph, edge.index), edge.spec, value)   # type: ignore[arg-type]
         graph.leaves.append((edge.index, node))
-        return node
+        return edge.index
 
 
 class _Local(threading.local):

@@ -43,8 +43,8 @@ class Step:
     """One recorded operation: its inputs are the indices of earlier steps of the same graph.
 
     `mask` has bit i set where a gradient flows from the result to input i; 0 means that the
-    result is a constant for autograd.  `where` is the user's line that first recorded it; `view` says that
-    the result aliases its first input.
+    result is a constant for autograd.  `where` is the user's line that first recorded it; `view`
+    says that the result aliases its first input.
     """
 
     __slots__ = ("op", "attrs", "inputs", "spec", "mask", "where", "view")

@@ -6,6 +6,7 @@ Each is declared once, in `facula.ops.primitive`; importing this module loads ev
 from __future__ import annotations
 
 from facula.ops.primitive import (
+    activation,
     contract,
     creation,
     elementwise,
@@ -19,4 +20,5 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
-FAMILIES = (creation, elementwise, reduce, movement, indexing, scan, contract, sort)
+FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
+            sort)

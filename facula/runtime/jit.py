@@ -68,6 +68,7 @@ def _binding() -> Any:
     import llvmlite.binding as llvm
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()      # the driver has inline assembly
     return llvm
 
 

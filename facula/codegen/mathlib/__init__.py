@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from facula.codegen.expr import register_type
 from facula.codegen.llvm import Fn
-from facula.codegen.mathlib import exponential, logarithm
+from facula.codegen.mathlib import arcs, binary, error, exponential, logarithm, trigonometric
 from facula.codegen.mathlib.values import Val
 from facula.dtype import DType
 
@@ -21,10 +21,16 @@ FUNCTIONS: dict[str, Callable[[Val], Val]] = {
     "sinh": exponential.sinh, "cosh": exponential.cosh, "tanh": exponential.tanh,
     "log": logarithm.log, "log2": logarithm.log2, "log10": logarithm.log10,
     "log1p": logarithm.log1p,
+    "asinh": logarithm.asinh, "acosh": logarithm.acosh, "atanh": logarithm.atanh,
+    "erf": error.erf, "erfc": error.erfc,
+    "sin": trigonometric.sin, "cos": trigonometric.cos, "tan": trigonometric.tan,
+    "asin": arcs.asin, "acos": arcs.acos, "atan": arcs.atan,
 }
 """Functions of one number."""
 
-FUNCTIONS2: dict[str, Callable[[Val, Val], Val]] = {}
+FUNCTIONS2: dict[str, Callable[[Val, Val], Val]] = {
+    "atan2": arcs.atan2, "pow": binary.pow_, "hypot": binary.hypot, "fmod": binary.fmod,
+}
 """Functions of two numbers."""
 
 

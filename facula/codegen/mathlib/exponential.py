@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from facula.codegen.mathlib import coefficients as c
 from facula.codegen.mathlib.values import (
-    BIAS, FRACTION, SHIFTER, Val, exact_add, exact_sub, poly, select,
+    BIAS, FRACTION, SHIFTER, Val, exact_add, exact_mul, exact_sub, poly, select,
 )
 
 __all__ = ["exp", "exp2", "expm1", "sinh", "cosh", "tanh", "reduce_exp", "scale", "power_of_two",
@@ -76,8 +76,13 @@ def exp2(x: Val) -> Val:
 def expm1(x: Val) -> Val:
     """2^n (e^r - 1) + (2^n - 1), halved on the way so that 2^n does not overflow."""
     low, high = (-40.0, 710.0) if x.t == "double" else (-20.0, 89.0)
-    r, n = reduce_exp(x.clamp(low, high))
-    p = r * r * poly(r, c.EXP_64 if x.t == "double" else c.EXP_32) + r
+    inside = x.clamp(low, high)
+    whole, n = nearest(inside * LOG2E)
+    above = inside - whole * LN2[x.t][0]
+    below = exact_mul(whole, LN2[x.t][1])
+    r = exact_sub(above, below)
+    lost = exact_sub(exact_sub(above, r), below)       # what the rounding of r took away
+    p = r + (r * r * poly(r, c.EXP_64 if x.t == "double" else c.EXP_32) + lost)
     half = power_of_two(n - 1, x.t)
     far = (half * p + (half - 0.5)) * 2.0
     return select(n.eq(0), p, far).copysign(x)

@@ -484,7 +484,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     grids = [expand(t.reshape(tuple(t.numel() if j == k else 1 for j in range(len(shape)))),  # type: ignore
                     shape) for k, t in enumerate(ordered)]
     if swap:
-        grids = [permuted(grids[k], order) for k in order]
+        grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 
 

@@ -58,6 +58,8 @@ def run(lib, module, name, kw, steps, dtype="float64", between=None):
 @pytest.mark.parametrize("dtype,tol", [("float64", 1e-9), ("float32", 1e-4)])
 def test_step_by_step(name, kw, dtype, tol):
     torch = pytest.importorskip("torch")
+    if name == "ASGD":                  # PyTorch keeps its step size in float32
+        tol = max(tol, 1e-7)
     want, _ = run(torch, torch.optim, name, kw, 7, dtype)
     have, _ = run(facula, optim, name, kw, 7, dtype)
     for step, (h, w) in enumerate(zip(have, want, strict=True)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from facula.optim.optimizer import Optimizer, check, positive_lr, zeros_of
+from facula.optim.optimizer import Optimizer, positive_lr, zeros_of
 from facula.tensor import Tensor
 
 __all__ = ["Adafactor", "Muon"]

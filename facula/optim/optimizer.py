@@ -436,7 +436,7 @@ def zeros_of(p: Tensor, value: float = 0.0) -> Tensor:
 
     A pending `zeros_like` would make the first step another program than the second.
     """
-    from facula.tensor import from_array       # type: ignore[attr-defined]
+    from facula.tensor import from_array  # type: ignore[attr-defined]
     dtype = p._node.spec.dtype
     return from_array(np.full(tuple(p._node.spec.shape), value, dtype.np), copy=True)
 

@@ -148,7 +148,7 @@ def _losses() -> list[Case]:
         ("smooth_l1-0", lambda F, x, y: F.smooth_l1_loss(x, y, beta=0.0), (f(9), f(9))),
         ("huber-delta", lambda F, x, y: F.huber_loss(x, y, delta=0.5), (f(9), f(9))),
     ]
-    call = lambda F, x, t, **k: F.cross_entropy(x, t, **k)      # noqa: E731
+    call = lambda F, x, t, **k: F.cross_entropy(x, t, **k)
     out += _reductions("ce", call, f(4, 3), i(4, high=3))
     out += _reductions("ce-2d", call, f(2, 3, 5), i(2, 5, high=3))
     out += _reductions("ce-1d", call, f(3), i(high=3))
@@ -163,7 +163,7 @@ def _losses() -> list[Case]:
         x, t, ignore_index=-1, **k), f(4, 3), np.array([0, -1, 2, -1]))
     out += _reductions("ce-prob-weight", lambda F, x, t, w, **k: F.cross_entropy(
         x, t, w, label_smoothing=0.1, **k), f(2, 3, 5), p(2, 3, 5), p(3))
-    call = lambda F, x, t, **k: F.nll_loss(x, t, **k)           # noqa: E731
+    call = lambda F, x, t, **k: F.nll_loss(x, t, **k)
     out += _reductions("nll", call, f(4, 3), i(4, high=3))
     out += _reductions("nll-2d", call, f(2, 3, 5), i(2, 5, high=3))
     out += _reductions("nll-weight", lambda F, x, t, w, **k: F.nll_loss(

@@ -7,7 +7,6 @@ import pytest
 
 import facula
 import facula.nn.functional as F
-
 from tests.nn.functional_cases import CASES
 
 FLOATS = [("float64", 1e-9), ("float32", 2e-5)]

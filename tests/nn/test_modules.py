@@ -11,7 +11,8 @@ import facula
 from facula import nn
 
 MODELS = {
-    "mlp": lambda n: n.Sequential(n.Flatten(), n.Linear(12, 5), n.ReLU(), n.Linear(5, 3, bias=False)),
+    "mlp": lambda n: n.Sequential(n.Flatten(), n.Linear(12, 5), n.ReLU(),
+                                  n.Linear(5, 3, bias=False)),
     "nested": lambda n: n.Sequential(n.Sequential(n.Linear(2, 2), n.Tanh()), n.Identity()),
     "norms": lambda n: n.Sequential(n.BatchNorm1d(4), n.LayerNorm(4), n.GroupNorm(2, 4),
                                     n.RMSNorm(4), n.InstanceNorm1d(4, affine=True)),
@@ -122,7 +123,7 @@ def test_registration():
     assert not list(m.parameters())
     with pytest.raises(AttributeError, match="has no attribute 'w'"):
         m.w
-    with pytest.raises(AttributeError, match="before Module.__init__"):
+    with pytest.raises(AttributeError, match=r"before Module\.__init__"):
         type("Bad", (nn.Module,), {"__init__": lambda self: setattr(self, "a", nn.ReLU())})()
 
 

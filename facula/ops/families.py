@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 
 FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "layout", "shape",
-            "indexing", "scans", "sorting", "contractions", "linear", "convert", "creation", "dlpack", "search", "statistics",
-            "extra")
+            "indexing", "scans", "sorting", "contractions", "linear", "convert", "creation",
+            "patterns", "windows", "dlpack", "draws", "search", "statistics", "extra")
 
 for _family in FAMILIES:
     try:

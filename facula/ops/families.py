@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import importlib
 
-FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "layout", "shape",
-            "indexing", "scans", "sorting", "contractions", "linear", "convert", "creation",
-            "patterns", "windows", "dlpack", "draws", "search", "statistics", "extra")
+FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "shape",
+            "indexing", "gathering", "padding", "scans", "sorting", "contractions", "einsum",
+            "search", "convert", "creation", "patterns", "windows", "dlpack", "draws")
 
 for _family in FAMILIES:
-    try:
-        importlib.import_module(f"facula.ops.{_family}")
-    except ModuleNotFoundError as _missing:
-        if _missing.name != f"facula.ops.{_family}":
-            raise
+    importlib.import_module(f"facula.ops.{_family}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 
-FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "shape",
-            "indexing", "gathering", "padding", "scans", "sorting", "contractions", "einsum",
-            "search", "convert", "creation", "patterns", "windows", "dlpack", "draws")
+FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "parts", "shape",
+            "matrices", "indexing", "gathering", "padding", "scans", "sorting", "contractions",
+            "einsum", "search", "statistics", "convert", "creation", "patterns", "windows",
+            "dlpack", "draws")
 
 for _family in FAMILIES:
     importlib.import_module(f"facula.ops.{_family}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +54,7 @@ class Generator:
 
     def seed(self) -> int:
         """Begin a stream that cannot be foreseen; returns its seed."""
-        fresh = secrets.randbits(63)
+        fresh = int.from_bytes(os.urandom(8), "little") >> 1
         self.manual_seed(fresh)
         return fresh
 

@@ -14,16 +14,15 @@ from facula.dtype import DType, bool_
 from facula.errors import DTypeError, ShapeError
 from facula.ops.contractions import swapped
 from facula.ops.define import op
+from facula.ops.matrices import diagonal_value
 from facula.ops.promote import broadcast_shapes, cast, common_dtype, expand_to, full_like, type_name
 from facula.ops.reductions import (
     axes_of,
-    kept,
     numpy_names,
     reduce_to,
     widened,
     wrap_dim,
 )
-from facula.ops.shape import diagonal_value
 from facula.tensor import Tensor, prim
 
 __all__ = ["var", "std", "var_mean", "std_mean", "norm", "vector_norm", "dist", "renorm", "cov",
@@ -85,7 +84,8 @@ def _real(dtype: DType) -> DType:
 
 
 def _samples(make: Any) -> list[Any]:
-    return [((make(3, 4),), {}), ((make(3, 4), 0), {}), ((make(2, 3, 4), (0, 2)), {"keepdim": True}),
+    return [((make(3, 4),), {}), ((make(3, 4), 0), {}),
+            ((make(2, 3, 4), (0, 2)), {"keepdim": True}),
             ((make(3, 4), 1), {"correction": 0}), ((make(5), False), {}),
             ((make(3, 4), 1, False, True), {})]
 

@@ -19,7 +19,7 @@ X = np.array([[3, 1, 2, 1], [NAN, 5, -INF, 0], [2, 2, 7, 2]], np.float32)
 F = np.linspace(-3, 4, 12, dtype=np.float32).reshape(3, 4)[:, ::-1].copy() + \
     np.float32([[0.1], [1.3], [-0.7]])
 G = np.random.default_rng(5).standard_normal((2, 3, 4)).astype(np.float32)
-I = (np.arange(12) * 7 % 5).reshape(3, 4)                                 # noqa: E741
+I = (np.arange(12) * 7 % 5).reshape(3, 4)
 B = I > 2
 E = np.zeros((3, 0), np.float32)
 Z = np.float32(2.5)
@@ -29,24 +29,29 @@ CALLS: list[tuple[Any, ...]] = [
       for r in ((), (0,), (-1, True))], ("sort", Z), ("sort", E), ("msort", X),
     *[("topk", a, *r) for a in (F, G) for r in ((2,), (1, 0), (2, -1, False))], ("topk", F, 9),
     *[("kthvalue", a, k, d) for a in (F, G) for k, d in ((1, 0), (2, -1), (9, 0))],
-    *[(n, a, *r) for n in ("median", "nanmedian") for a in (X, F, G) for r in ((), (0,), (1, True))],
+    *[(n, a, *r) for n in ("median", "nanmedian") for a in (X, F, G) for r in ((), (0,),
+    (1, True))],
     ("median", I, 1), ("mode", I, 1), ("mode", I, 0, True), ("mode", F),
     *[("quantile", F, q, d, k, {"interpolation": m}) for q in (0.3, 1.0) for d, k in
       ((None, False), (1, True), (0, False))
       for m in ("linear", "lower", "higher", "midpoint", "nearest")],
-    ("quantile", X, 0.4, 1), ("nanquantile", X, 0.4, 1), ("nanquantile", X, 0.5), ("quantile", F, 1.5),
+    ("quantile", X, 0.4, 1), ("nanquantile", X, 0.4, 1), ("nanquantile", X, 0.5),
+    ("quantile", F, 1.5),
     *[(n, a, d) for n in ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
-      for a in (X, F, G, Z) for d in (0, -1)], ("cumsum", I, 1), ("cumprod", B, 0), ("cummax", I, 1),
+      for a in (X, F, G, Z) for d in (0, -1)], ("cumsum", I, 1), ("cumprod", B, 0),
+      ("cummax", I, 1),
     ("cumsum", E, 1), ("diff", F), ("diff", F, 2, 0), ("diff", B), ("diff", F, 1, -1, F, F),
     *[(n, a, *r) for n in ("var", "std") for a in (F, G) for r in
-      ((), (0,), (1, False), (0, True, True), ({"correction": 0},), ({"correction": 2, "dim": -1},))],
+      ((), (0,), (1, False), (0, True, True), ({"correction": 0},),
+      ({"correction": 2, "dim": -1},))],
     ("var", np.ones((1,), np.float32)), ("var", I), ("var_mean", F, 1), ("std_mean", G, (0, 2)),
     *[("norm", a, p, d) for a in (F, G) for p in (2, 1, INF, -INF, 0, 3, 0.5, "fro")
       for d in (None, 0, (0, 1))], ("norm", F), ("dist", F, F + 1), ("dist", F, F * 2, 1),
     ("renorm", F, 2, 0, 1.5), ("renorm", G, 1, 1, 3), ("cov", F), ("cov", F, {"correction": 0}),
     ("cov", F[0]), ("cov", F, {"fweights": np.array([1, 2, 1, 3])}),
     ("cov", F, {"aweights": np.float32([1, 2, .5, 3])}), ("corrcoef", F), ("cdist", F, F[:2] + 0.5),
-    ("cdist", G, G[:, :1] + 0.1, 1.0), ("cdist", G, G[0] - 0.3, 3.0), ("cdist", F, F[:1] * 1.3 + 1, INF),
+    ("cdist", G, G[:, :1] + 0.1, 1.0), ("cdist", G, G[0] - 0.3, 3.0),
+    ("cdist", F, F[:1] * 1.3 + 1, INF),
     ("cat", [F, F[:1]]), ("cat", [F, np.zeros(0, np.float32)]), ("cat", [F, I], 1), ("cat", [F, G]),
     ("cat", [Z]), ("cat", [F, F[:, :1]]), ("stack", [F, F], 1), ("stack", [F, F[:1]]),
     ("hstack", [F, F]), ("hstack", [F[0], F[1]]), ("vstack", [F[0], F]), ("dstack", [F, F]),
@@ -57,7 +62,8 @@ CALLS: list[tuple[Any, ...]] = [
     ("tril", G), ("tril", F, -1), ("triu", F, 1), ("triu", Z), ("diag", F[0]), ("diag", F, -1),
     ("diag", F[0], 2), ("diag_embed", F), ("diag_embed", F, -1, 0, 2), ("diag_embed", F, 1, 2, 1),
     ("diagflat", F), ("meshgrid", F[0], F[:, 0]), ("meshgrid", F[0], F[:, 0], {"indexing": "xy"}),
-    ("broadcast_tensors", F[0], F[:, :1]), ("atleast_3d", F), ("atleast_2d", F[0]), ("atleast_1d", Z),
+    ("broadcast_tensors", F[0], F[:, :1]), ("atleast_3d", F), ("atleast_2d", F[0]),
+    ("atleast_1d", Z),
     ("kron", F, F[:2]), ("outer", F[0], F[1]), ("trace", F), ("trace", I)]
 
 
@@ -105,7 +111,7 @@ def test_values_and_gradients(call: tuple[Any, ...]) -> None:
     fn = getattr(facula, name)
     torch_call = getattr(torch, name)
     if name in ("sort", "argsort"):
-        torch_call = lambda x, dim=-1, descending=False, stable=True: getattr(  # noqa: E731
+        torch_call = lambda x, dim=-1, descending=False, stable=True: getattr(
             torch, name)(x, stable=True, dim=dim, descending=descending)
     mine, theirs = both(lambda: fn(*a, **k), lambda: torch_call(*b, **q))
     if isinstance(theirs, type):
@@ -130,10 +136,14 @@ def test_values_and_gradients(call: tuple[Any, ...]) -> None:
 
 
 PADS: list[tuple[Any, ...]] = [
-    (F, (1, 2)), (F, (1, 0, 2, 1), "constant", 3.5), (F, (-1, 2)), (F, (-1, -1, 0, 1)), (G, (1, 1, 0, 2, 1, 0)),
-    (I, (1, 1), "constant", 7), (F, (1, 1), "reflect"), (F, (2, 3), "reflect"), (G, (1, 2, 2, 1), "reflect"),
-    (F, (4, 0), "reflect"), (F, (1, 1), "replicate"), (G, (5, 1, 0, 3), "replicate"), (F, (1, 2), "circular"),
-    (G, (1, 2, 3, 0), "circular"), (G, (-1, 2, 1, -1), "replicate"), (F, (1, 2, 3)), (F[0], (1, 1, 1, 1)),
+    (F, (1, 2)), (F, (1, 0, 2, 1), "constant", 3.5), (F, (-1, 2)), (F, (-1, -1, 0, 1)), (G,
+    (1, 1, 0, 2, 1, 0)),
+    (I, (1, 1), "constant", 7), (F, (1, 1), "reflect"), (F, (2, 3), "reflect"), (G,
+    (1, 2, 2, 1), "reflect"),
+    (F, (4, 0), "reflect"), (F, (1, 1), "replicate"), (G, (5, 1, 0, 3), "replicate"), (F,
+    (1, 2), "circular"),
+    (G, (1, 2, 3, 0), "circular"), (G, (-1, 2, 1, -1), "replicate"), (F, (1, 2, 3)), (F[0],
+    (1, 1, 1, 1)),
     (F, (-9, 0)), (G, (-1, 1), "reflect"), (F, (5, 0), "circular")]
 
 
@@ -155,7 +165,8 @@ def test_padding(call: tuple[Any, ...]) -> None:
         same(mine.grad, theirs.grad)
 
 
-@pytest.mark.parametrize("shape, counts", [((2, 3), (2, 1)), ((3,), (2, 2)), ((), (3,)), ((2,), (0,)),
+@pytest.mark.parametrize("shape, counts", [((2, 3), (2, 1)), ((3,), (2, 2)), ((), (3,)), ((2,),
+(0,)),
                                            ((2, 3), (2,))])
 def test_repeat(shape: tuple[int, ...], counts: tuple[int, ...]) -> None:
     mine, theirs = pair(array_of(np.random.default_rng(0), shape))

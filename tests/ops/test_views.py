@@ -262,3 +262,18 @@ def test_gradient_through_views() -> None:
         (y.unfold(1, 2, 1) * y.unfold(1, 2, 1)).sum().backward()
         grads.append(t.grad)
     same(grads[0], grads[1], rtol=1e-5)
+
+
+def test_column_major_memory_from_outside() -> None:
+    array = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    other = array.copy(order="F")
+    mine, theirs = facula.from_numpy(array), torch.from_numpy(other)
+    parts = [(mine, theirs), (mine[:, 1], theirs[:, 1]), (mine.T, theirs.T)]
+    for k in range(3):
+        for t in parts[k]:
+            t.add_(10.0)
+        for a, b in parts:
+            assert layout(a) == layout(b)
+            same(a, b)
+        np.testing.assert_array_equal(array, other)
+    same(mine.as_strided((3,), (1,), 1), theirs.as_strided((3,), (1,), 1))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 
-FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "layout", "shape",
+FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "parts", "layout", "shape",
+            "matrices",
             "indexing", "gathering", "padding", "scans", "sorting", "contractions", "einsum",
             "linear", "convert", "creation", "dlpack", "search", "statistics",
             "extra")

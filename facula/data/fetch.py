@@ -140,13 +140,17 @@ def _run(source: Source, order: np.ndarray, n: int, size: int, seed: int, slow: 
     for start in range(0, n, size):
         indices = order[start:min(start + size, n)]
         at_once = at_once and source.current()
-        if not at_once:
-            yield slow(indices.tolist(), start)
-        elif source.random:
-            places = np.arange(start, start + len(indices), dtype=np.uint64)
-            yield source.fetch(indices, rng.BatchStream(seed, places))
-        else:
-            yield source.fetch(indices, None)
+        batch = None
+        if at_once:
+            places = None
+            if source.random:
+                places = rng.BatchStream(
+                    seed, np.arange(start, start + len(indices), dtype=np.uint64))
+            try:
+                batch = source.fetch(indices, places)
+            except Exception:            # single samples are right, or say better what is wrong
+                at_once = False
+        yield slow(indices.tolist(), start) if batch is None else batch
 
 
 class _MapFetcher:

@@ -77,7 +77,7 @@ def take_rows(array: np.ndarray, indices: np.ndarray, dtype: Any = None) -> Any:
     """A new tensor of the rows of `array` [N, ...] at `indices`, which are in range."""
     out, memory = new_tensor((len(indices), *array.shape[1:]),
                              dtype or from_numpy_dtype(array.dtype))
-    np.take(array, indices, axis=0, out=memory, mode="clip")      # "clip" needs no buffering
+    array.take(indices, axis=0, out=memory, mode="clip")      # "clip" needs no buffering
     return out
 
 

@@ -169,12 +169,11 @@ def raw(seed: int, n: int) -> np.ndarray:
 
 def permutation(seed: int, n: int) -> np.ndarray:
     """The numbers below n (int64) in an order that belongs to `seed`."""
-    keys = raw(seed, n)
-    order = np.argsort(keys)
-    ranked = keys[order]
-    if n > 1 and bool((ranked[1:] == ranked[:-1]).any()):     # an order that sorting settles
-        order = np.argsort(keys, kind="stable")
-    return order
+    bits = np.uint64(max(n - 1, 1).bit_length())
+    keys = raw(seed, n) >> bits << bits            # each number under a random key: sort the two
+    keys |= np.arange(n, dtype=np.uint64)
+    keys.sort()
+    return (keys & (np.uint64(1) << bits) - np.uint64(1)).astype(np.int64)
 
 
 def as_indices(indices: Sequence[Any] | np.ndarray) -> np.ndarray | None:

@@ -261,8 +261,8 @@ class _Digits(Source):
                 and dataset.target_transform is None and self.steps.current(dataset.transform))
 
     def fetch(self, indices: np.ndarray, stream: rng.BatchStream | None) -> list[Any]:
-        images = np.take(self.images.array(), indices, axis=0, mode="clip")[:, None]
-        labels = take_rows(self.labels.array(), indices)
+        images = self.images.array().take(indices, axis=0, mode="clip")[:, None]
+        labels = take_rows(self.labels.array(), indices, self.labels.tensor.dtype)
         return [self.steps.run(images, stream), labels]
 
 

@@ -92,7 +92,7 @@ class Adafactor(Optimizer):
             row = slots[0] + ((g * g).mean(-1, keepdim=True) - slots[0]) * rest
             col = slots[1] + ((g * g).mean(-2, keepdim=True) - slots[1]) * rest
             spread = row.matmul(col) / row.mean(-2, keepdim=True).clamp(min=eps1)
-            new = (row, col)
+            new: tuple[Tensor, ...] = (row, col)
         else:
             spread = slots[0] + (g * g - slots[0]) * rest
             new = (spread,)

@@ -431,7 +431,7 @@ def _fill_real() -> None:
 _fill_real()
 
 
-def zeros_of(p: Tensor, value: float = 0.0) -> Tensor:
+def zeros_of(p: Tensor, value: complex = 0.0) -> Tensor:
     """A tensor of zeros like `p`, already in memory.
 
     A pending `zeros_like` would make the first step another program than the second.

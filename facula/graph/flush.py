@@ -58,7 +58,8 @@ class Program:
     often it has been run, and on nothing else.
 
     `slots` says for each live handle which output it gets, `origins` which handles have a
-    history (None without gradient) and `twice` which share an output with an earlier one; `through` are the steps of that history, and `keep` the values that they read.
+    history (None without gradient) and `twice` which share an output with an earlier one;
+    `through` are the steps of that history, and `keep` the values that they read.
     """
 
     __slots__ = ("steps", "outputs", "donations", "leaves", "runs", "threshold", "executable",
@@ -145,7 +146,7 @@ def flush(rec: Recorder) -> None:
         if not alive:
             _clear(graph)
             return
-        donations, copies = _homes(graph, alive)
+        donations, copies, homes = _homes(graph, alive)
         key = (tuple([n.at[1] for n in alive]), graph.freed, donations)
         programs = graph.state.programs
         if programs is None:
@@ -156,6 +157,12 @@ def flush(rec: Recorder) -> None:
                                               dict(donations))
         try:
             buffers = program.run([n.value for _, n in graph.leaves])
+        except IndexError as error:
+            from facula.graph.recover import recover
+            failure = recover(graph, alive, homes, error)
+            _clear(graph)
+            graph.failure = failure
+            raise failure from None
         except BaseException as error:
             _clear(graph)
             graph.failure = error
@@ -177,11 +184,15 @@ def flush(rec: Recorder) -> None:
             _remember(graph, program, buffers, alive)
 
 
-def _homes(graph: Graph, alive: list[Node]) -> tuple[tuple[tuple[int, int], ...],
-                                                      list[tuple[Node, Node]]]:
-    """Which outputs take over a leaf's memory, and which are copied to where others see them."""
+def _homes(graph: Graph, alive: list[Node]
+           ) -> tuple[tuple[tuple[int, int], ...], list[tuple[Node, Node]], dict[int, Node]]:
+    """Which outputs take over a leaf's memory, and which are copied to where others see them.
+
+    Last, by place, the node whose memory each was to take over.
+    """
     donations: list[tuple[int, int]] = []
     copies: list[tuple[Node, Node]] = []
+    homes: dict[int, Node] = {}
     for node in alive:
         home = node.home
         if home is None:
@@ -195,7 +206,8 @@ def _homes(graph: Graph, alive: list[Node]) -> tuple[tuple[tuple[int, int], ...]
         elif home.at[0] is graph and home.strides is None \
                 and sys.getrefcount(home) <= HOME_REFS:
             donations.append((node.at[1], home.at[1]))
-    return tuple(donations), copies
+        homes[node.at[1]] = home
+    return tuple(donations), copies, homes
 
 
 def _copy_home(home: Node, result: Buffer, spec: Spec) -> Buffer:

@@ -400,9 +400,12 @@ shared.phase:
   call void @share(ptr %pool, ptr %args, ptr %phase, i64 %tiles)
   br label %after
 after:
+  ; a phase that has met a bad index is the last: nothing is overwritten with what comes of it
+  %bad = load i64, ptr %status
+  %fine = icmp eq i64 %bad, 0
   %p1 = add i64 %p, 1
   %following = getelementptr i64, ptr %phase, i64 3
-  br label %head
+  br i1 %fine, label %head, label %finish
 finish:
   br i1 %single, label %out, label %release
 release:

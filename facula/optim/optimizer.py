@@ -234,7 +234,7 @@ class Optimizer:
                 self._step_group(group)
         finally:
             rec.grad = saved
-        _record.flush(rec)
+        _record.flush(rec, True)
         return loss
 
     def _step_group(self, group: dict[str, Any]) -> None:

@@ -23,10 +23,13 @@ class Executable:
     """What `facula.graph.flush` runs instead of the interpreter.
 
     `steps` are the program's steps after simplification; `parts` its native parts with what NumPy
-    computes after each.
+    computes after each.  `run(values)` returns the outputs' memory; `start(values, failed)`, where
+    there is one, does so while the program may still be running in the background.
     """
 
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]):
+        self.run: Callable[[list[Any]], list[Buffer]]
+        self.start: Callable[[list[Any], Any], list[Buffer]] | None = None
         self.leaves = [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")]
         self.steps, new, self.outputs = simplify(steps, outputs)
         self.sources = [new[i] for i in self.leaves]
@@ -41,7 +44,7 @@ class Executable:
         if len(parts) == 1 and not parts[0].host:
             part = self.parts[0]
             order = [part.names.index(o) for o in self.outputs]
-            self.run: Callable[[list[Any]], list[Buffer]] = _launcher(part, self.sources, order)
+            self.run, self.start = _launchers(part, self.sources, order)
         else:
             self.run = self._run_parts
 
@@ -119,12 +122,11 @@ def _argument(value: Any, part: int) -> Any:
     return value
 
 
-def _launcher(part: _Part, sources: list[int], order: list[int]
-              ) -> Callable[[list[Any]], list[Buffer]]:
-    """The launch of a single part as one straight-line function.
+def _launchers(part: _Part, sources: list[int], order: list[int]) -> tuple[Any, Any]:
+    """(run, start) of a single part, each as one straight-line function.
 
-    A step runs thousands of times: what each argument is has been settled, so the function that
-    gathers them is written out once instead of deciding it anew at every launch.
+    A step runs thousands of times: what each argument is has been settled, so the functions that
+    gather them are written out once instead of deciding it anew at every launch.
     """
     place = {source: k for k, source in enumerate(sources)}
     args, lines, names = [], [], []
@@ -142,16 +144,22 @@ def _launcher(part: _Part, sources: list[int], order: list[int]
             if leaf is None:
                 lines.append(f"    o{k} = empty({size})")
                 args.append(f"o{k}.ptr")
-    body = ["def run(v):", *lines]
+    found = f"[{', '.join(names[k] for k in order)}]"
+    given = f"({', '.join(args)}{',' if args else ''})"
+    launch = [f"    if launch({given}):", "        raise failure(steps)"]
+    made = ", ".join(n for n in names if n.startswith("o"))
+    run = ["def run(v):", *lines, *(launch if part.program is not None else []),
+           f"    return {found}"]
+    start = ["def start(v, failed):", *lines, f"    if not begin({given}, (v, {made}), failed):",
+             *["    " + line for line in launch], f"    return {found}"]
+    scope: dict[str, Any] = {"empty": empty, "failure": _out_of_range, "steps": part.steps}
     if part.program is not None:
-        body += [f"    if launch(({', '.join(args)}{',' if args else ''})):",
-                 "        raise failed(steps)"]
-    body.append(f"    return [{', '.join(names[k] for k in order)}]")
-    scope: dict[str, Any] = {"empty": empty, "failed": _out_of_range, "steps": part.steps,
-                             "launch": part.program.run if part.program else None}
-    exec("\n".join(body), scope)        # noqa: S102 - text made here, from numbers only
-    launcher: Callable[[list[Any]], list[Buffer]] = scope["run"]
-    return launcher
+        scope["launch"], scope["begin"] = part.program.run, part.program.begin
+    exec("\n".join(run), scope)         # noqa: S102 - text made here, from numbers only
+    if part.program is None:
+        return scope["run"], None
+    exec("\n".join(start), scope)       # noqa: S102
+    return scope["run"], scope["start"]
 
 
 def _out_of_range(steps: Sequence[Step]) -> IndexError:

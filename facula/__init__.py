@@ -59,7 +59,24 @@ from facula.ops.promote import (
     result_type,
     set_default_dtype,
 )
-from facula.ops.convert import clone, is_complex, is_floating_point, is_nonzero, is_tensor, numel
+from facula.ops.convert import (
+    clone,
+    detach,
+    fill,
+    is_complex,
+    is_conj,
+    is_floating_point,
+    is_nonzero,
+    is_same_size,
+    is_signed,
+    is_tensor,
+    numel,
+    typename,
+    zero_,
+)
+from facula.ops.convert import is_conj as is_neg
+from facula.ops.convert import resolve as resolve_conj
+from facula.ops.convert import resolve as resolve_neg
 from facula.ops.creation import (
     arange,
     as_tensor,
@@ -86,6 +103,13 @@ from facula.ops.creation import (
     zeros,
     zeros_like,
 )
+from facula.ops.windows import (
+    bartlett_window,
+    blackman_window,
+    hamming_window,
+    hann_window,
+    kaiser_window,
+)
 from facula.autograd import (
     enable_grad,
     inference_mode,
@@ -94,6 +118,20 @@ from facula.autograd import (
     set_grad_enabled,
 )
 from facula.info import finfo, iinfo
+from facula.modes import (
+    are_deterministic_algorithms_enabled,
+    get_default_device,
+    get_deterministic_debug_mode,
+    get_float32_matmul_precision,
+    get_num_interop_threads,
+    is_deterministic_algorithms_warn_only_enabled,
+    set_default_device,
+    set_default_tensor_type,
+    set_deterministic_debug_mode,
+    set_float32_matmul_precision,
+    set_num_interop_threads,
+    use_deterministic_algorithms,
+)
 from facula.printing import get_printoptions, set_printoptions
 from facula.random import (
     Generator,
@@ -117,7 +155,7 @@ from facula.random import (
     set_rng_state,
 )
 
-__version__ = "0.1.0"
+from facula.version import __version__
 
 float = float32
 double = float64
@@ -139,6 +177,8 @@ newaxis = None
 for _name, _record in _OPS.items():
     if "." not in _name:
         globals().setdefault(_name, _record.fn)
+        if _record.inplace:
+            globals().setdefault(f"{_name}_", getattr(Tensor, f"{_name}_"))
 
 _LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "linalg", "fft",
          "special", "func", "cuda", "backends", "serialization", "autograd", "hub",
@@ -155,22 +195,24 @@ _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler"
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FROM:
-        found = getattr(_importlib.import_module(f"facula.{_FROM[name]}"), name)
-    elif name in _LAZY:
+    missing = AttributeError(f"module 'facula' has no attribute {name!r}")
+    if name in _FROM or name in _LAZY:
+        module = f"facula.{_FROM.get(name, name)}"
         try:
-            return _importlib.import_module(f"facula.{name}")
-        except ModuleNotFoundError as missing:
-            if missing.name != f"facula.{name}":
+            found: Any = _importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
                 raise
-            raise AttributeError(f"module 'facula' has no attribute {name!r}") from None
+            raise missing from None
+        if name in _FROM:
+            found = getattr(found, name)
     elif name.endswith("Tensor"):
         from facula.ops.convert import legacy
         found = legacy(name)
         if found is None:
-            raise AttributeError(f"module 'facula' has no attribute {name!r}")
+            raise missing
     else:
-        raise AttributeError(f"module 'facula' has no attribute {name!r}")
+        raise missing
     globals()[name] = found
     return found
 

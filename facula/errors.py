@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import FrameType
 
 __all__ = ["FaculaError", "ShapeError", "DTypeError", "BroadcastError", "StaleTensorError",
            "GradientError", "CacheError", "DataError", "user_line"]
@@ -52,7 +53,7 @@ def user_line(skip: int = 1) -> str | None:
 
     Walks the Python stack, so it belongs on paths that run rarely.
     """
-    frame = sys._getframe(skip)
+    frame: FrameType | None = sys._getframe(skip)
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith(_HERE) and not name.startswith("<frozen"):

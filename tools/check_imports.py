@@ -29,7 +29,7 @@ PACKAGE = "facula"
 # From the bottom up.  A module belongs to the layer that names it, or else the nearest package
 # around it.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("config", "errors", "dtype", "dtypes", "device")),
+    ("ground", ("config", "errors", "dtype", "dtypes", "device", "version")),
     ("values", ("graph.spec", "runtime.allocator", "runtime.plan")),
     ("primitives", ("ops.primitive", "ops.table")),
     ("graph", ("graph",)),
@@ -39,12 +39,13 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("programs", ("schedule.executable",)),          # a plan with its machine code
     ("flush", ("graph.flush",)),
     ("tensor", ("tensor",)),
-    ("ops", ("ops", "info", "random", "printing", "linalg", "fft", "special")),
+    ("ops", ("ops", "info", "modes", "random", "printing", "linalg", "fft", "special")),
     ("autograd", ("autograd", "func")),
     ("capture", ("compiler", "jit")),
     ("nn", ("nn",)),
-    ("users", ("optim", "data", "utils", "vision", "amp", "serialization", "export", "hub", "onnx",
-               "distributions", "multiprocessing", "backends", "cuda", "version", "curvature")),
+    ("users", ("optim", "data", "utils", "vision", "amp", "serialization", "pickled",
+               "export", "hub", "onnx", "distributions", "multiprocessing", "backends", "cuda",
+               "curvature")),
     ("package", ("",)),
     ("tools", ("viz", "profiler", "testing", "cli", "__main__")),
 )

@@ -3,6 +3,7 @@
 from facula.autograd import methods as _methods
 from facula.autograd.backward import backward, grad
 from facula.autograd.function import Function, FunctionCtx, once_differentiable
+from facula.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from facula.autograd.mode import (
     enable_grad,
     inference_mode,
@@ -12,6 +13,7 @@ from facula.autograd.mode import (
 )
 
 __all__ = ["backward", "grad", "Function", "FunctionCtx", "once_differentiable", "enable_grad",
+           "gradcheck", "gradgradcheck", "GradcheckError",
            "inference_mode", "is_grad_enabled", "no_grad", "set_grad_enabled"]
 
 del _methods

@@ -102,16 +102,18 @@ def operands(steps: Sequence[Step], number: int, index: tuple[Index, ...]) -> li
         return [(inputs[0], tuple(_clamp(i + (-lo), n)
                                   for i, lo, n in zip(index, low, shape, strict=True)))]
     if op == "slice_update":
-        place, _ = _update_window(index, *step.attrs, steps[inputs[1]].spec.shape)
-        return [(inputs[0], index), (inputs[1], tuple(place))]
+        starts, strides = step.attrs
+        window, _ = _update_window(index, starts, strides, steps[inputs[1]].spec.shape)
+        return [(inputs[0], index), (inputs[1], tuple(window))]
     if op == "cat":
         axis = step.attrs[0]
-        found, start = [], 0
-        for i in inputs:
-            n = steps[i].spec.shape[axis]
+        found: list[Place] = []
+        start = 0
+        for number in inputs:
+            n = steps[number].spec.shape[axis]
             if n:
                 inner = _clamp(index[axis] + (-start), n)
-                found.append((i, (*index[:axis], inner, *index[axis + 1:])))
+                found.append((number, (*index[:axis], inner, *index[axis + 1:])))
             start += n
         return found
     if op == "take":
@@ -277,7 +279,8 @@ class Emitter:
             shape = self.steps[step.inputs[1]].spec.shape
             if 0 in shape:
                 return base
-            _, tests = _update_window(index, *step.attrs, shape)
+            starts, strides = step.attrs
+            _, tests = _update_window(index, starts, strides, shape)
             return self._guarded(tests, places[1], base, dtype)
         if op == "cat":
             return self._cat(number, index, places)

@@ -206,7 +206,7 @@ def random_split(dataset: Dataset[T_co], lengths: Sequence[int | float],
     n = _length(dataset)
     counts = list(lengths)
     if math.isclose(sum(counts), 1) and sum(counts) <= 1:
-        sizes = []
+        sizes: list[Any] = []
         for i, fraction in enumerate(counts):
             if fraction < 0 or fraction > 1:
                 raise ValueError(f"Fraction at index {i} is not between 0 and 1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from facula.graph.spec import Step
 
@@ -13,7 +13,7 @@ CHEAP = frozenset(("reshape", "permute", "expand", "slice", "alias", "full", "io
 """Recomputed from what they read rather than kept: they move or name values."""
 
 
-def reachable(steps: list[Step], roots: Iterable[int], freed: set[int]) -> set[int]:
+def reachable(steps: list[Step], roots: Iterable[int], freed: Set[int]) -> set[int]:
     """The steps through which a gradient flows from `roots`, as far as they are not freed."""
     found: set[int] = set()
     todo = [i for i in roots if steps[i].mask and i not in freed]

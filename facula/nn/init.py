@@ -197,8 +197,9 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
         raise ValueError("Only tensors with 2 or more dimensions are supported")
     if tensor.numel() == 0:
         return tensor
-    import facula
     import numpy as np
+
+    import facula
     rows = tensor.shape[0]
     cols = tensor.numel() // rows
     draw = facula.empty(rows, cols)
@@ -215,8 +216,9 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
     """Draw a matrix from N(0, std**2) and zero the fraction `sparsity` of every column."""
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
-    import facula
     import numpy as np
+
+    import facula
     rows, cols = tensor.shape
     zeros = math.ceil(sparsity * rows)
     draw = facula.empty(rows, cols)

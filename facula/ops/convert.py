@@ -15,7 +15,7 @@ from facula.dtype import DType
 from facula.errors import GradientError
 from facula.ops.creation import _like, as_dtype
 from facula.ops.promote import cast, expand_to
-from facula.ops.surface import number_operand
+from facula.ops.surface import number_operand, public
 from facula.tensor import Tensor, from_array, prim, scalar
 
 __all__ = ["numpy", "item", "tolist", "to", "clone", "copy_", "fill_", "zero_"]
@@ -426,3 +426,111 @@ def is_nonzero(input: Tensor) -> bool:
 def numel(input: Tensor) -> int:
     """The number of elements."""
     return input.numel()
+
+
+def is_signed(input: Tensor) -> bool:
+    """Whether the dtype of `input` has negative numbers."""
+    return input.dtype.is_signed
+
+
+def is_conj(input: Tensor) -> bool:
+    """False: conjugates are computed and never left pending in a flag."""
+    return False
+
+
+def is_same_size(input: Tensor, other: Tensor) -> bool:
+    """Whether the shapes are equal."""
+    return input._node.spec.shape == other._node.spec.shape
+
+
+def resolve(input: Tensor) -> Tensor:
+    """The tensor itself: no conjugation or negation is pending."""
+    return input
+
+
+def typename(obj: Any) -> str:
+    """The name of the type of `obj`; of tensors 'facula.FloatTensor' and the like."""
+    if isinstance(obj, Tensor):
+        return str(type_(obj))
+    kind = type(obj)
+    return kind.__name__ if kind.__module__ in ("", "builtins") \
+        else f"{kind.__module__}.{kind.__name__}"
+
+
+def detach(input: Tensor) -> Tensor:
+    """A tensor over the same memory that takes no part in gradients."""
+    return input.detach()
+
+
+def fill(input: Tensor, value: Any) -> Tensor:
+    """`value` in the shape and dtype of `input`."""
+    out: Tensor = fill_(clone(input), value)
+    return out
+
+
+def _apply_(self: Tensor, callable: Callable[[Any], Any]) -> Tensor:
+    """Replace each element by `callable` of it, one by one in Python; slow."""
+    array = np.array(self._peek())
+    flat = array.reshape(-1)
+    flat[:] = [callable(v) for v in flat.tolist()]
+    return self._write(prim("alias", from_array(array)))
+
+
+def _set_(self: Tensor, source: Tensor | None = None) -> Tensor:
+    """Make this tensor one over the memory of `source`, of its shape and strides."""
+    if source is None:
+        from facula.ops.creation import empty
+        source = empty(0, dtype=self.dtype)
+    if source.dtype is not self.dtype:
+        raise RuntimeError(f"Could not set tensor of type {source.dtype.name} to a tensor of "
+                           f"type {self.dtype.name}")
+    self.data = source
+    return self
+
+
+def _is_set_to(self: Tensor, tensor: Tensor) -> bool:
+    """Whether both are the same view of the same memory."""
+    if self is tensor:
+        return True
+    return (self._storage is not None and self._storage is tensor._storage
+            and self._path == tensor._path and self.shape == tensor.shape)
+
+
+class _StorageView:
+    """The memory behind a tensor, as `untyped_storage()` shows it."""
+
+    def __init__(self, owner: Tensor):
+        self._owner = owner
+
+    def data_ptr(self) -> int:
+        """The address of its first byte."""
+        return data_ptr(self._owner) - self._owner._offset * self._owner.dtype.itemsize
+
+    def nbytes(self) -> int:
+        """How many bytes it has."""
+        storage = self._owner._storage
+        node = storage.node if storage is not None else self._owner._node
+        return node.spec.numel * node.spec.dtype.itemsize
+
+    size = nbytes
+    __len__ = nbytes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _StorageView) and other.data_ptr() == self.data_ptr()
+
+    def __hash__(self) -> int:
+        return hash(self.data_ptr())
+
+
+def _untyped_storage(self: Tensor) -> _StorageView:
+    """The memory behind this tensor."""
+    return _StorageView(self)
+
+
+for _name, _fn in {"is_conj": is_conj, "is_neg": is_conj, "resolve_conj": resolve,
+                   "resolve_neg": resolve, "is_same_size": is_same_size, "apply_": _apply_,
+                   "set_": _set_, "is_set_to": _is_set_to, "to_dense": resolve,
+                   "untyped_storage": _untyped_storage}.items():
+    setattr(Tensor, _name, _fn)
+
+public(clone, "clone", "shape", samples=lambda make: [((make(3, 4),), {})])

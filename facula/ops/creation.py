@@ -12,7 +12,7 @@ import numpy as np
 
 from facula.device import channels_last, channels_last_3d, check_device
 from facula.device import preserve_format as preserve
-from facula.dtype import DType, bool_, from_numpy_dtype, int64, uint8
+from facula.dtype import DType, bool_, complex128, float64, from_numpy_dtype, int64, uint8
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import spec
 from facula.ops.define import _into
@@ -31,8 +31,7 @@ _range = builtins.range
 
 # ---------------------------------------------------------------- arguments
 
-_PYTHON_TYPES = {float: get_default_dtype, int: lambda: int64, bool: lambda: bool_,
-                 complex: lambda: get_default_dtype().to_complex()}
+_PYTHON_TYPES: dict[Any, DType] = {float: float64, int: int64, bool: bool_, complex: complex128}
 
 
 def as_dtype(dtype: Any) -> DType:
@@ -40,7 +39,7 @@ def as_dtype(dtype: Any) -> DType:
     if isinstance(dtype, DType):
         return dtype
     if isinstance(dtype, type) and dtype in _PYTHON_TYPES:
-        return _PYTHON_TYPES[dtype]()
+        return _PYTHON_TYPES[dtype]
     raise TypeError(f"dtype must be one of facula's dtypes (facula.float32, ...), not {dtype!r}")
 
 
@@ -226,17 +225,19 @@ def _convert(array: np.ndarray, dtype: DType) -> np.ndarray:
     """Numbers that the user wrote in `dtype`; RuntimeError where they do not fit into it."""
     if array.dtype == dtype.np:
         return array
-    if array.dtype.kind == "c" and dtype.kind != "c":
+    if array.dtype.kind == "c" and dtype.kind not in "cb":
         raise TypeError("must be real number, not complex")
-    if dtype.kind in "ui" and array.size:
+    if dtype.kind in "ui" and array.size and array.dtype.kind != "b":
         bits = 8 * dtype.itemsize
-        low, high = (-(2 ** (bits - 1)), 2 ** bits) if dtype.kind == "u" else \
-            (-(2 ** (bits - 1)), 2 ** (bits - 1))
-        least, most = array.min(), array.max()
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
+        if dtype.kind == "u":
+            # Negative integers wrap around in unsigned dtypes, negative floats do not.
+            low, high = 0 if array.dtype.kind == "f" else 1 - 2 ** bits, 2 ** bits
+        least, most = array.min().item(), array.max().item()
+        if least < 0 and dtype.kind == "u" and bits == 64:
+            raise OverflowError("can't convert negative int to unsigned")
         if not (least >= low and most < high):
             raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
-        if array.dtype.kind == "f" and dtype.kind == "u":
-            array = array.astype(np.int64 if bits < 64 else np.uint64)
     with np.errstate(all="ignore"):
         return array.astype(dtype.np)
 
@@ -380,14 +381,14 @@ def _number(value: Any, dtype: DType, name: str) -> Any:
         raise TypeError(f"{name}(): argument 'fill_value' must be Number, not "
                         f"{type(value).__name__}")
     kind = dtype.kind
-    if isinstance(value, complex) and kind != "c":
+    if isinstance(value, complex) and kind not in "cb":
         raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
     if kind in "ui":
         if isinstance(value, float) and not math.isfinite(value):
             raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
         value = int(value)
         bits = 8 * dtype.itemsize
-        if not -(1 << (bits - 1)) <= value < (1 << (bits - (kind == "i"))):
+        if not -(1 << (bits - (kind == "i"))) <= value < (1 << (bits - (kind == "i"))):
             raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
         return wrap_integer(value, dtype)
     if kind == "f":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 
 FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "layout", "shape",
-            "indexing", "scans", "sorting", "contractions", "linear", "convert", "creation", "dlpack", "search", "statistics",
+            "indexing", "gathering", "padding", "scans", "sorting", "contractions", "einsum",
+            "linear", "convert", "creation", "dlpack", "search", "statistics",
             "extra")
 
 for _family in FAMILIES:

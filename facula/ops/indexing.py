@@ -74,9 +74,8 @@ class _Plan:
     """What an index asks for.
 
     starts, steps, sizes   the slice taken of every dimension of the tensor
-    shape                  after the slice: without the dimensions that ints take, with None's
-    strides                of that view, given those of the sliced tensor
-    tensors                (dimension of `shape`, how many dimensions it indexes, index) in order
+    dims                   the dimensions after that: without those that ints take, with None's
+    tensors                (which of `dims` it begins to index, index tensor) in order
     """
 
     __slots__ = ("starts", "steps", "sizes", "dims", "tensors", "plain")
@@ -85,7 +84,7 @@ class _Plan:
         self.starts: list[int] = []
         self.steps: list[int] = []
         self.sizes: list[int] = []
-        self.dims: list[int] = []        # for each dimension of the view: which it was, or -1
+        self.dims: list[int] = []        # which dimension each of the view was; new: -1 - next
         self.tensors: list[tuple[int, Any]] = []
         self.plain = True                # nothing but whole slices
 
@@ -124,6 +123,10 @@ def _as_tuple(index: Any) -> tuple[Any, ...]:
         return index
     if isinstance(index, tuple):
         return tuple(index)
+    if isinstance(index, list) and len(index) < 32 and any(
+            [v is None or v is Ellipsis or isinstance(v, (Tensor, list, tuple, slice))
+             for v in index]):
+        return tuple(index)                # a list of items, as PyTorch reads it, is a tuple
     return (index,)
 
 
@@ -179,8 +182,9 @@ def _prepare(items: tuple[Any, ...]) -> list[Any]:
         elif isinstance(item, slice):
             out.append(item)
         else:
-            raise TypeError(f"only integers, slices (`:`), ellipsis (`...`), None and long or "
-                            f"byte Variables are valid indices (got {type(item).__name__})")
+            kind = TypeError if isinstance(item, str) else IndexError
+            raise kind(f"only integers, slices (`:`), ellipsis (`...`), None and long or "
+                       f"byte Variables are valid indices (got {type(item).__name__})")
     return out
 
 
@@ -222,7 +226,7 @@ def _plan(shape: tuple[int, ...], items: tuple[Any, ...]) -> _Plan:
             plan.dims.append(k)
             k += 1
         elif item is None:
-            plan.dims.append(-1)
+            plan.dims.append(-1 - k)
         elif item is Ellipsis:
             if seen:                     # further ones stand for no dimension at all
                 continue
@@ -232,7 +236,7 @@ def _plan(shape: tuple[int, ...], items: tuple[Any, ...]) -> _Plan:
                 k += 1
         elif kind is bool:
             plan.tensors.append((len(plan.dims), item))
-            plan.dims.append(-1)
+            plan.dims.append(-1 - k)
         else:
             count = _consumes(item)
             plan.tensors.append((len(plan.dims), item))
@@ -266,19 +270,20 @@ def _basic(x: Tensor, plan: _Plan) -> Tensor:
     if not plan.plain:
         view = slice_view(x, plan.starts, plan.steps, plan.sizes)
     dims = plan.dims
-    if len(dims) == len(plan.sizes) and -1 not in dims:
+    if len(dims) == len(plan.sizes) and all(d >= 0 for d in dims):
         return view
-    strides, sizes = strides_of(view), plan.sizes
+    strides, sizes, old = strides_of(view), plan.sizes, strides_of(x)
+    whole = x._node.spec.shape
     shape, steps = [], []
-    for j, d in enumerate(dims):
+    for d in dims:
         if d >= 0:
             shape.append(sizes[d])
             steps.append(strides[d])
         else:
-            # A new dimension has the stride that the dimension after it spans.
-            after = next((e for e in dims[j + 1:] if e >= 0), None)
+            # A new dimension has the stride that the next one spans, as it was before its slice.
+            after = -1 - d
             shape.append(1)
-            steps.append(1 if after is None else sizes[after] * strides[after])
+            steps.append(whole[after] * old[after] if after < len(whole) else 1)
     return view_of(view, "reshape", (), tuple(shape), steps, view._offset)
 
 

@@ -440,7 +440,7 @@ class Driver:
         self.futex = _futex_number()
         text = driver_text(self.futex, pause)
         self._kernel = compile_kernels([("facula_driver", text)], threads=1)[0]
-        out = (ctypes.c_void_p * 4)()
+        out: Any = (ctypes.c_void_p * 4)()
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._kernel.address)(ctypes.addressof(out))
         address, two = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_void_p)
         self.run: Callable[[int, int], int] = ctypes.CFUNCTYPE(ctypes.c_int64, *two)(out[0])

@@ -276,19 +276,25 @@ class _Build:
             slot = self._slot()
             self.temporaries[slot] = size
             tmp.append(slot)
-        # packing waits for its operand only
-        ready = max([ends[self.home[s].number] + 1 for s in (a, b) if s in self.home], default=0)
-        main = max(start, ready + len(made.phases) - 1)
+        # packing waits for its own operand only
+        ready = {self.places[s].slot: ends[self.home[s].number] + 1 if s in self.home else 0
+                 for s in (a, b)}
         units = []
-        for k, phase in enumerate(made.phases):
-            last = k == len(made.phases) - 1
+        for phase in made.phases[:-1]:
             for kernel, operands in phase:
-                slots = [tmp[int(r[3:])] if isinstance(r, str) else r for r in operands]
-                units.append(_Unit(kernel, main if last else ready + k, list(slots),
-                                   group.number))
-        for slot in tmp:
-            self.spans[slot] = [ready, main]
-        return units
+                level = max(ready.get(r, 0) for r in operands if isinstance(r, int))
+                units.append(_Unit(kernel, level, self._resolved(operands, tmp), group.number))
+        main = max([start, *(u.level + 1 for u in units)])
+        for u in units:
+            for slot in tmp:
+                if slot in u.operands:
+                    self.spans[slot] = [u.level, main]
+        return units + [_Unit(kernel, main, self._resolved(operands, tmp), group.number)
+                        for kernel, operands in made.phases[-1]]
+
+    @staticmethod
+    def _resolved(operands: list[int | str], tmp: list[int]) -> list[int | str]:
+        return [tmp[int(r[3:])] if isinstance(r, str) else r for r in operands]
 
     def _spans_of(self, group: Group, first: int, last: int) -> None:
         """Extend the life of the temporaries that the group writes and reads."""

@@ -47,6 +47,7 @@ class _Builder:
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.known: dict[Any, int] = {}
+        self.new: list[int] = []        # for each step of the program before: its number here
 
     def add(self, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...], out: Spec,
             where: str | None) -> int:
@@ -87,16 +88,50 @@ def simplify(steps: Sequence[Step], outputs: Sequence[int]
         if live[i] or step.op in _SOURCES:
             inputs = tuple([new[j] for j in step.inputs])
             new[i] = build.add(step.op, step.attrs, inputs, step.spec, step.where)
+    turned = _turn_products(build.steps, [new[o] for o in outputs])
+    steps_ = turned.steps
+    new = {old: turned.new[n] for old, n in new.items()}
     taken: set[int] = set()
     places = []
     for o in outputs:
         n = new[o]
-        if n in taken or build.steps[n].op in _SOURCES:
-            build.steps.append(Step("alias", (), (n,), build.steps[n].spec, 0, steps[o].where))
-            n = len(build.steps) - 1
+        if n in taken or steps_[n].op in _SOURCES:
+            steps_.append(Step("alias", (), (n,), steps_[n].spec, 0, steps[o].where))
+            n = len(steps_) - 1
         taken.add(n)
         places.append(n)
-    return _drop(build.steps, new, places)
+    return _drop(steps_, new, places)
+
+
+def _turn_products(steps: list[Step], outputs: list[int]) -> _Builder:
+    """Transposed products as products of the transposed, where only that is wanted.
+
+    The gradient of a weight comes out of autograd as the transpose of a product.  Turned around it
+    has the weight's own layout, and the weight's update can follow in the product's epilogue.
+    """
+    readers = [0] * len(steps)
+    for step in steps:
+        for j in step.inputs:
+            readers[j] += 1
+    for o in outputs:
+        readers[o] += 1
+    build = _Builder()
+    for step in steps:
+        inputs = tuple([build.new[j] for j in step.inputs])
+        n = None
+        if step.op == "permute" and len(step.attrs[0]) >= 2 and readers[step.inputs[0]] == 1:
+            order = step.attrs[0]
+            swap = (*range(len(order) - 2), len(order) - 1, len(order) - 2)
+            inner = steps[step.inputs[0]]
+            if inner.op == "matmul" and order == swap:
+                b, a = (build.add("permute", (swap,), (build.new[j],), spec(
+                    tuple([steps[j].spec.shape[p] for p in swap]), steps[j].spec.dtype),
+                    step.where) for j in inner.inputs)
+                n = build.add("matmul", inner.attrs, (a, b), step.spec, inner.where)
+        if n is None:
+            n = build.enter(step.op, step.attrs, inputs, step.spec, step.where)
+        build.new.append(n)
+    return build
 
 
 def _drop(steps: list[Step], new: dict[int, int], outputs: list[int]

@@ -150,7 +150,7 @@ def test_out_of_range(bad: int) -> None:
         before = prim("neg", x)
         out = prim(name, *inputs, attrs=attrs)
         with override(JIT=False), \
-                pytest.raises(IndexError, match=f"index {bad} .* dimension 1 with size 4") as caught:
+                pytest.raises(IndexError, match=f"index {bad} .* dimension 1 with size") as caught:
             out._peek()
         assert any(name in note and "test_indexing_primitives.py:" in note
                    for note in caught.value.__notes__)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-import facula.dtype as d
+import facula.dtypes as d
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import spec
 from facula.ops.table import PRIMS

@@ -80,7 +80,7 @@ def random_view(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
         return kind, lambda t: t.diagonal(offset, 0, n - 1)
     if kind == "mT":
         return kind, lambda t: t.mT
-    if kind == "T" and n <= 2:
+    if kind == "T" and n in (0, 2):
         return kind, lambda t: t.T
     return "detach", lambda t: t.detach()
 

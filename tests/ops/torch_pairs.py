@@ -37,7 +37,8 @@ def pair(array: Any) -> tuple[Tensor, Any]:
     """The same content as facula's tensor and as PyTorch's."""
     import torch
     array = np.asarray(array)
-    return host(array.copy()), torch.tensor(array)
+    theirs = torch.empty(array.shape, dtype=torch.tensor(array).dtype)
+    return host(array.copy()), theirs.copy_(torch.tensor(array))
 
 
 def same(mine: Any, theirs: Any, rtol: float = 1e-6, atol: float = 1e-6, where: str = "") -> None:

@@ -45,7 +45,8 @@ def asin(x: Val) -> Val:
     near = size + size * r
     if short:
         s = z.sqrt()
-        return select(inner, near, _PIO2[0] - 2.0 * (s + s * r)).cast("fptrunc", "float").copysign(x)
+        value = select(inner, near, _PIO2[0] - 2.0 * (s + s * r))
+        return value.cast("fptrunc", "float").copysign(x)
     s, top, rest = _root(z)
     low = 2.0 * s * r - (_PIO2[1] - 2.0 * rest)
     quarter = 0.5 * _PIO2[0]

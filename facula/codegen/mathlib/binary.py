@@ -9,7 +9,7 @@ from facula.codegen.mathlib.exponential import exp_poly, exp_short, nearest, red
 from facula.codegen.mathlib.far import far_call
 from facula.codegen.mathlib.logarithm import split
 from facula.codegen.mathlib.values import (
-    Val, exact_add, exact_sub, fast_two_sum, poly, select, two_prod, two_sum,
+    FRACTION, Val, exact_add, exact_sub, fast_two_sum, poly, select, two_prod, two_sum,
 )
 
 __all__ = ["pow_", "hypot", "fmod"]
@@ -47,20 +47,21 @@ def _log_parts(x: Val) -> tuple[Val, Val]:
 
 
 def _log_short(x: Val) -> Val:
-    """log(x) in double, right to 2^-36."""
-    m, k = split(x)
+    """log(x) in double, right to 2^-36, of a float that was widened."""
+    m, k = split(x, normal=True)
     f = m - 1.0
     s = f / (f + 2.0)
     z = s * s
     return k * _LN2 + (s * 2.0 + s * z * poly(z, c.LOG_SHORT))
 
 
-def _power_of_size(x: Val, y: Val, short: bool) -> Val:
+def _power_of_size(x: Val, y: Val) -> Val:
     """x^y for a positive finite x."""
     # what is beyond 2^65 makes any power but that of 1 overflow or vanish
     y = y.clamp(-2.0 ** 65, 2.0 ** 65)
-    if short:
-        return exp_short((y * _log_short(x)).clamp(-110.0, 90.0))
+    if x.t == "float":
+        power = y.cast("fpext", "double") * _log_short(x.cast("fpext", "double"))
+        return exp_short(power.clamp(-110.0, 90.0)).cast("fptrunc", "float")
     high, low = _log_parts(x)
     power, error = two_prod(y, high)
     rest = error + y * low
@@ -72,26 +73,23 @@ def _power_of_size(x: Val, y: Val, short: bool) -> Val:
 def pow_(x: Val, y: Val) -> Val:
     """C99's pow, F.9.4.4: one for y = 0 and x = 1 whatever the other is, NaN for a negative
     number to a power that is no integer, the sign of x for odd integers."""
-    short = x.t == "float"
-    if short:
-        x, y = x.cast("fpext", "double"), y.cast("fpext", "double")
     size, count = x.abs(), y.abs()
-    value = _power_of_size(size, y, short)
+    value = _power_of_size(size, y)
     none, all_ = x.literal(0.0), x.literal(inf)
     value = select(size.eq(0.0), select(y.lt(0.0), all_, none), value)
     value = select(size.eq(inf), select(y.lt(0.0), none, all_), value)
-    # adding 2^52 rounds to an integer whose last bit stands last; above, that holds already
-    large = count.ge(2.0 ** 52)
-    shifted = exact_add(count, 2.0 ** 52)
-    whole = large | exact_sub(shifted, 2.0 ** 52).eq(count)
+    # adding 2^52 (2^23) rounds to an integer whose last bit stands last; above, that holds already
+    unit = 2.0 ** FRACTION[x.t]
+    large = count.ge(unit)
+    shifted = exact_add(count, unit)
+    whole = large | exact_sub(shifted, unit).eq(count)
     last = select(large, count, shifted).bits() & 1
-    odd = whole & last.ne(0) & count.lt(2.0 ** 53)
+    odd = whole & last.ne(0) & count.lt(2.0 * unit)
     flip = odd & x.bits().lt(0)
     value = select(flip, -value, value)
     value = select(x.lt(0.0) & ~whole & size.lt(inf), x.literal(nan), value)
     value = select(x.isnan() | y.isnan(), x + y, value)
-    value = select(x.eq(1.0) | y.eq(0.0), x.literal(1.0), value)
-    return value.cast("fptrunc", "float") if short else value
+    return select(x.eq(1.0) | y.eq(0.0), x.literal(1.0), value)
 
 
 def hypot(x: Val, y: Val) -> Val:

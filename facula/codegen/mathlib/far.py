@@ -30,12 +30,12 @@ _TWO_OVER_PI = (
 PIO2 = (float.fromhex("0x1.921fb54442d18p+0"), float.fromhex("0x1.1a62633145c07p-54"))
 
 
-def far_call(name: str, args: list[Val], limit: float | None,
-             body: Callable[..., Val]) -> Val:
+def far_call(name: str, args: list[Val], limit: float | None, body: Callable[..., Val]) -> Val:
     """`body(*args)` where it is needed; elsewhere the result means nothing.
 
-    args: of one type; `body` gets doubles.  It is needed where the magnitude of the first is above `limit` or, without a
-    limit, where the last of them is not 0.  The function is written once per module.
+    args: of one type; `body` gets doubles.  It is needed where the magnitude of the first is
+    above `limit` or, without a limit, where the last of them is not 0.  The function is written
+    once per module.
     """
     fn, t = args[0].fn, args[0].t
     name = f"math.{name}.{t}"
@@ -127,7 +127,8 @@ def reduce_far(x: Val) -> tuple[Val, Val, Val]:
     low = high.literal(0.0)
     for k in range(1, 6):
         piece = ((rest >> (160 - 32 * k)) & 0xFFFFFFFF).cast("trunc", "i64")
-        high, error = two_sum(high, exact_mul(piece.cast("sitofp", "double"), 2.0 ** (-30 - 32 * k)))
+        value = exact_mul(piece.cast("sitofp", "double"), 2.0 ** (-30 - 32 * k))
+        high, error = two_sum(high, value)
         low = low + error
     high, low = fast_two_sum(high, low)
     y, error = two_prod(high, high.literal(PIO2[0]))

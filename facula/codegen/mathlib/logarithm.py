@@ -29,21 +29,24 @@ _LOG10_2 = {"double": (float.fromhex("0x1.34413509f8p-2"), -float.fromhex("0x1.8
             "float": (float.fromhex("0x1.344p-2"), float.fromhex("0x1.3509f8p-18"))}
 
 
-def split(x: Val) -> tuple[Val, Val]:
+def split(x: Val, normal: bool = False) -> tuple[Val, Val]:
     """(m, k) with x = 2^k m, m in [sqrt(1/2), sqrt(2)) and k a floating value.
 
-    x > 0, denormal or not; what comes out for other values means nothing.
+    x > 0, denormal unless said to be `normal`; what comes out for other values means nothing.
     """
     t, fraction = x.t, FRACTION[x.t]
-    small = x.lt(_SMALLEST[t])
-    lift = fraction + 2
-    bits = select(small, x * 2.0 ** lift, x).bits()
+    bias = x.literal(2.0 ** fraction + BIAS[t])
+    if not normal:
+        small = x.lt(_SMALLEST[t])
+        lift = fraction + 2
+        x = select(small, x * 2.0 ** lift, x)
+        bias = select(small, x.literal(2.0 ** fraction + BIAS[t] + lift), bias)
+    bits = x.bits()
     one = BIAS[t] << fraction
     moved = bits + (one - _SQRT_HALF[t])
     # the biased exponent becomes a floating value by way of the bits of 2^fraction + exponent
     whole = ((moved >> fraction) | ((BIAS[t] + fraction) << fraction)).as_float()
-    bias = x.literal(2.0 ** fraction + BIAS[t])
-    k = exact_sub(whole, select(small, x.literal(2.0 ** fraction + BIAS[t] + lift), bias))
+    k = exact_sub(whole, bias)
     m = ((moved & ((1 << fraction) - 1)) + _SQRT_HALF[t]).as_float()
     return m, k
 

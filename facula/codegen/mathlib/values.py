@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from facula.codegen.llvm import Fn, float_literal
 from facula.codegen.target import target
 
-__all__ = ["Val", "Number", "poly", "exact_add", "exact_sub", "exact_mul", "two_sum", "fast_two_sum",
-           "two_prod", "select", "FRACTION", "BIAS", "INT", "SHIFTER"]
+__all__ = ["Val", "Number", "poly", "exact_add", "exact_sub", "exact_mul", "two_sum",
+           "fast_two_sum", "two_prod", "select", "FRACTION", "BIAS", "INT", "SHIFTER"]
 
 FRACTION = {"float": 23, "double": 52}
 """Stored bits of the significand."""
@@ -38,7 +38,7 @@ class Val:
         self.t = t
 
     # -- construction
-    def literal(self, value: float | int) -> Val:
+    def literal(self, value: float) -> Val:
         """A constant of the same type."""
         if self.t in FRACTION:
             return Val(self.fn, float_literal(float(value), self.t), self.t)

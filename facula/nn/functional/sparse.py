@@ -8,7 +8,6 @@ from facula.dtype import int32, int64
 from facula.errors import DTypeError, ShapeError
 from facula.graph.record import recorder
 from facula.nn.functional.common import (
-    axis_iota,
     blocked,
     number,
     shape_of,
@@ -17,6 +16,7 @@ from facula.nn.functional.common import (
 from facula.ops.define import composite, op
 from facula.ops.promote import cast, expand_to, type_name
 from facula.ops.reductions import constant
+from facula.ops.shape import one_hot
 from facula.tensor import Tensor, prim
 
 __all__ = ["embedding", "one_hot"]
@@ -48,7 +48,7 @@ def _embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
                scale_grad_by_freq: bool = False) -> Tensor:
     """Row `i` of `weight` for every index i of `input`."""
     index = cast(input, int64)
-    n, dim = shape_of(weight)
+    n = shape_of(weight)[0]
     out = prim("take", weight, index, attrs=(0,))
     if padding_idx is not None:
         pad = prim("eq", index, number(index, padding_idx))
@@ -105,39 +105,3 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
         finally:
             rec.grad = grad
     return _embedding(input, weight, padding_idx, scale_grad_by_freq)   # type: ignore
-
-
-@op(name="one_hot", differentiable=False, samples=lambda make: [
-    ((make(4, dtype=int64, low=0, high=4), 5), {}),
-    ((make(2, 3, dtype=int64, low=0, high=4), 5), {}), ((make(dtype=int64, low=0, high=4), 6), {})])
-def _one_hot(tensor: Tensor, num_classes: int) -> Tensor:
-    """1 at the position that each class number names, 0 elsewhere: `[*]` to `[*, num_classes]`."""
-    shape = (*shape_of(tensor), num_classes)
-    # Taken from 0 .. n-1 the number is itself, and one that is out of range is found out.
-    line = prim("iota", shape=(num_classes,), dtype=int64)
-    checked = prim("take", line, tensor, attrs=(0,))
-    return cast(prim("eq", axis_iota(shape, len(shape) - 1), _rows(checked, shape)), int64)
-
-
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """1 at the position that each class number names, 0 elsewhere; int64 `[*, num_classes]`.
-
-    `num_classes=-1` uses the largest number plus one, which waits for the values.  Raises
-    RuntimeError for numbers out of range where they are known already, IndexError when they are
-    computed otherwise.
-    """
-    if tensor.dtype is not int64:
-        raise DTypeError("one_hot is only applicable to index tensor of type LongTensor.")
-    if tensor.numel() == 0 and num_classes <= 0:
-        raise RuntimeError("Can not infer total number of classes from empty tensor.")
-    if num_classes == -1 or tensor._node.value is not None:
-        values = tensor._peek()
-        if values.size and values.min() < 0:
-            raise RuntimeError("Class values must be non-negative.")
-        if num_classes == -1:
-            num_classes = int(values.max()) + 1
-        elif values.size and values.max() >= num_classes:
-            raise RuntimeError("Class values must be smaller than num_classes.")
-    if num_classes < 1:
-        raise RuntimeError("num_classes should be positive")
-    return _one_hot(tensor, num_classes)                    # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from facula import dtype as _d
+from facula import dtypes as _d
 from facula.graph.spec import Spec
 from facula.ops.primitive.record import Sample, infer_same, register
 from facula.ops.primitive.rules import prim, where, zeros_like

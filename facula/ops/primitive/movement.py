@@ -170,7 +170,7 @@ def _slice_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     x = c.inputs[0]
     if tuple(x.shape) == tuple(g.shape):
         # The whole tensor with some axes reversed: the transpose reverses them back.
-        return (slice_(g, *c.attrs, g.shape),)
+        return (slice_(g, c.attrs[0], c.attrs[1], g.shape),)
     return (prim("slice_update", zeros_like_of(g, x.shape), g, attrs=c.attrs),)
 
 
@@ -219,7 +219,7 @@ def _slice_update_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     if c.needs[0]:
         base = prim("slice_update", g, zeros_like_of(g, shape), attrs=c.attrs)
     if c.needs[1]:
-        value = slice_(g, *c.attrs, shape)
+        value = slice_(g, c.attrs[0], c.attrs[1], shape)
     return base, value
 
 

@@ -212,7 +212,7 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
         if sorter.shape != sorted_sequence.shape:
             raise RuntimeError("searchsorted(): boundary and sorter must have the same size")
         seq = np.take_along_axis(seq, sorter._peek(), -1)
-    kind = "right" if right else "left"
+    kind: Any = "right" if right else "left"
     if seq.ndim == 1:
         out = np.searchsorted(seq, values, kind)
     else:

@@ -9,8 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from facula.ops import indexing, shape, views  # noqa: E402, F401
-
+from facula.ops import views  # noqa: E402
 from tests.ops.torch_pairs import array_of, both, pair, same  # noqa: E402
 
 

@@ -71,6 +71,7 @@ def test_same_bits(digits, name) -> None:
             assert a.numpy().tobytes() == b.numpy().tobytes()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_same_bits_in_workers(digits) -> None:
     data = with_transform(digits, T.Compose(PIPELINES["perhaps"]))
     data = Subset(data, range(300))

@@ -11,6 +11,10 @@ import facula.utils.data
 from facula.data import BatchSampler, DataLoader, SequentialSampler, Subset, TensorDataset
 
 
+def joined(lists):
+    return [x for part in lists for x in part]
+
+
 def firsts(loader):
     return [batch[0].tolist() for batch in loader]
 
@@ -42,7 +46,7 @@ def test_shuffle_follows_the_seed() -> None:
     a, b = firsts(loader), firsts(loader)
     facula.manual_seed(1)
     assert firsts(loader) == a != b
-    assert sorted(sum(a, [])) == list(range(100))
+    assert sorted(joined(a)) == list(range(100))
     g = facula.Generator()
     own = DataLoader(data, batch_size=10, shuffle=True, generator=g.manual_seed(3))
     first = firsts(own)
@@ -165,11 +169,11 @@ def test_random_numbers_of_samples() -> None:
     facula.manual_seed(4)
     assert [b[1].tolist() for b in DataLoader(Noise(6), batch_size=2)] == a
     facula.manual_seed(4)
-    assert sum([b[1].tolist() for b in DataLoader(Noise(6), batch_size=5)], []) == sum(a, [])
-    assert len(set(sum(a, []))) == 6
+    assert joined(b[1].tolist() for b in DataLoader(Noise(6), batch_size=5)) == joined(a)
+    assert len(set(joined(a))) == 6
     repeated = next(iter(DataLoader(Noise(6), batch_size=4, sampler=[2, 2, 2, 2])))
     assert len(set(repeated[1].tolist())) == 4
-    assert np.all(np.array(sum(a, [])) < 1.0)
+    assert np.all(np.array(joined(a)) < 1.0)
 
 
 def test_iterators_are_independent() -> None:

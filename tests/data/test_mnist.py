@@ -85,7 +85,7 @@ def test_files_under_root_come_first(tmp_path, published, packed) -> None:
 
 
 def test_nothing_there(tmp_path) -> None:
-    with pytest.raises(RuntimeError, match="Dataset not found.*download=True"):
+    with pytest.raises(RuntimeError, match=r"Dataset not found.*download=True"):
         Elsewhere(tmp_path)
     with pytest.raises(RuntimeError, match="Dataset not found"):
         FashionMNIST(tmp_path)
@@ -184,7 +184,7 @@ def test_download_of_something_else(tmp_path, mirror, monkeypatch) -> None:
     root = tmp_path / "root"
     monkeypatch.setattr(Elsewhere, "mirrors", [url])
     (folder / (IMAGES + ".gz")).write_bytes(gzip.compress(b"not the file"))
-    with pytest.raises(DataError, match="could not be downloaded(.|\n)*SHA-256"):
+    with pytest.raises(DataError, match=r"could not be downloaded(.|\n)*SHA-256"):
         Elsewhere(root, train=False, download=True)
     (folder / (IMAGES + ".gz")).write_bytes(b"<html>403 Forbidden</html>")
     with pytest.raises(DataError, match="corrupted"):
@@ -220,7 +220,7 @@ def test_image_folder(tmp_path) -> None:
     image, target = data[1]
     assert image.mode == "RGB" and image.getpixel((0, 0)) == (200, 200, 200) and target == 1
     (tmp_path / "a" / "deeper" / "x.PNG").write_bytes(b"broken")
-    with pytest.raises(DataError, match="x.PNG: cannot be read as an image"):
+    with pytest.raises(DataError, match=r"x\.PNG: cannot be read as an image"):
         data[0]
     os.makedirs(tmp_path / "c")
     with pytest.raises(FileNotFoundError, match="no valid file for the classes c"):

@@ -80,11 +80,9 @@ def test_iterable_in_parts() -> None:
     assert sorted(i for b in uneven for i in b.tolist()) == [0, 1]
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("error", [ValueError, KeyError, ZeroDivisionError])
+@pytest.mark.parametrize("method, error", [("fork", ValueError), ("fork", KeyError),
+                                           ("fork", ZeroDivisionError), ("spawn", ValueError)])
 def test_errors_are_shown_whole(method, error) -> None:
-    if method == "spawn" and error is not ValueError:
-        pytest.skip("one kind of error is enough for the slower way")
     loader = DataLoader(Broken(error), batch_size=2, num_workers=1,
                         multiprocessing_context=method)
     batches = iter(loader)
@@ -160,7 +158,7 @@ def test_worker_that_leaves() -> None:
 
 def test_timeout() -> None:
     batches = iter(DataLoader(Sleepy(3), num_workers=1, timeout=0.3))
-    with pytest.raises(RuntimeError, match="timed out after 0.3 seconds"):
+    with pytest.raises(RuntimeError, match=r"timed out after 0\.3 seconds"):
         next(batches)
     for process in batches._processes:
         process.terminate()
@@ -188,13 +186,13 @@ def test_workers_end_with_the_iterator() -> None:
 def test_persistent_workers() -> None:
     loader = DataLoader(Where(6), batch_size=1, num_workers=2, persistent_workers=True)
 
-    def epoch():
+    def epoch(loader):
         return [(b[0].item(), b[2].item()) for b in loader]
-    first, second = epoch(), epoch()
+    first, second = epoch(loader), epoch(loader)
     assert {p for _, p in first} == {p for _, p in second}
     for _ in loader:                    # left early: what is under way must not turn up later
         break
-    assert [i for i, _ in epoch()] == list(range(6))
+    assert [i for i, _ in epoch(loader)] == list(range(6))
     pids = {p for _, p in first}
     del loader
     gc.collect()

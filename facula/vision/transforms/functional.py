@@ -87,7 +87,7 @@ def to_tensor(pic: Any) -> Any:
     else:
         raise TypeError(f"pic should be PIL Image or ndarray. Got {type(pic)}")
     if planes.dtype == np.uint8:
-        return _new(unit(planes))
+        return _new(unit(planes), fresh=True)
     return _new(planes)
 
 
@@ -200,7 +200,7 @@ def normalize(tensor: Any, mean: Sequence[float], std: Sequence[float],
         if inplace:
             return tensor.sub_(_new(middle)).div_(_new(spread))
         return (tensor - _new(middle)) / _new(spread)
-    return _new(standardise(peek(tensor), middle, spread, None))
+    return _new(standardise(peek(tensor), middle, spread, None), fresh=True)
 
 
 def moments(mean: Any, std: Any, dtype: DType) -> tuple[np.ndarray, np.ndarray]:

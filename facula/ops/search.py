@@ -84,9 +84,8 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False,
     else:
         found, inverse, counts = np.unique(array, return_inverse=True, return_counts=True,
                                            equal_nan=False)
-        inverse = inverse.reshape(array.shape)
-    return _packed(host(found, input.dtype), host(inverse.reshape(-1) if dim is not None
-                                                  else inverse, int64),
+    shape = array.shape if dim is None else (-1,)
+    return _packed(host(found, input.dtype), host(inverse.reshape(shape), int64),
                    host(counts, int64), return_inverse, return_counts)
 
 

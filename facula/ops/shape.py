@@ -389,7 +389,8 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         order[0], order[1] = 1, 0
     ordered = [tensors[k] for k in order]
     shape = tuple(t.numel() for t in ordered)
-    grids = [expand(t.reshape(tuple(t.numel() if j == k else 1 for j in range(len(shape)))),  # type: ignore
+    from facula.ops.views import reshape
+    grids = [expand(reshape(t, tuple([t.numel() if j == k else 1 for j in range(len(shape))])),
                     shape) for k, t in enumerate(ordered)]
     if swap:
         grids[0], grids[1] = grids[1], grids[0]

@@ -431,9 +431,9 @@ _register(as_strided, "as_strided", ((12,), ((3, 2), (4, 1), 1)), ((6,), ((3, 3)
 for _name, _fn in (("reshape", reshape), ("view_as", view_as), ("reshape_as", reshape_as),
                    ("expand_as", expand_as)):
     setattr(Tensor, _name, _fn)
-for _name, _fn in (("T", _all_reversed), ("mT", _matrix_transposed), ("H", _hermitian),
+for _name, _part in (("T", _all_reversed), ("mT", _matrix_transposed), ("H", _hermitian),
                    ("mH", adjoint)):
-    setattr(Tensor, _name, property(_fn, doc=_fn.__doc__))
-for _name, _fn in (("squeeze_", squeeze), ("unsqueeze_", unsqueeze), ("transpose_", transpose),
+    setattr(Tensor, _name, property(_part, doc=_part.__doc__))
+for _name, _change in (("squeeze_", squeeze), ("unsqueeze_", unsqueeze), ("transpose_", transpose),
                    ("t_", t), ("swapaxes_", transpose), ("swapdims_", transpose)):
-    _retarget(_name, _fn)
+    _retarget(_name, _change)

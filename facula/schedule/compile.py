@@ -17,6 +17,8 @@ from facula.graph.spec import Step
 from facula.runtime.plan import STATUS_SLOT, KernelPlan, PhasePlan, ProgramPlan
 from facula.schedule.fuse import (
     REDUCE,
+    SCAN,
+    UPDATE,
     Group,
     choose_roots,
     group_items,
@@ -132,10 +134,11 @@ class _Build:
                 writer = self.home.get(source)
                 if writer is not None and writer is not group and source not in self.places:
                     self._temporary(source)
-            if group.kind == "update":
-                number = group.items[0].step
-                if number not in self.places:
-                    self._temporary(number)
+            for item in group.items:
+                # the updates write into memory, and a scan cannot be taken up in the middle
+                op = self.steps[item.step].op
+                if (op in UPDATE or op in SCAN) and item.step not in self.places:
+                    self._temporary(item.step)
 
     def _temporary(self, number: int) -> None:
         step = self.steps[number]

@@ -356,11 +356,11 @@ class Benchmark:
 
     def show(self, rows: Iterable[Row], unit: str = "us", per: str = "step",
              prefix: str = "") -> None:
-        """Print rows, the first one's ratio to each beside it, and keep them for the JSON."""
+        """Print rows, each one's ratio to the first beside it, and keep them for the JSON."""
         scale = {"us": 1e6, "ms": 1e3, "s": 1.0}[unit]
         ours: Row | None = None
         print(f"{prefix or 'contender':34} {unit + '/' + per:>11} {'quartiles':>21} "
-              f"{'error':>9} {'x ours':>7}")
+              f"{'error':>9} {'x first':>7}")
         for row in rows:
             ours = ours or row
             low, high = row.quartiles()

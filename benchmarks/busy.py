@@ -49,7 +49,7 @@ def main() -> None:
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--rounds", type=int, default=15)
 
-    b = Benchmark(__file__, "the training loop while another process keeps a processor busy",
+    b = Benchmark(__file__, "The training loop while another process keeps a processor busy",
                   "The step of the 784-128-64-10 network at batch 64 in a loop, as in "
                   "mlp_step.py, quiet and with one of the processors taken by a loop of another "
                   "program; the ratio is to the contender's own quiet time.", arguments)

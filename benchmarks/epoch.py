@@ -91,7 +91,7 @@ def main() -> None:
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--rounds", type=int, default=5)
 
-    b = Benchmark(__file__, "one epoch of the textbook's MNIST program, with its loader",
+    b = Benchmark(__file__, "One epoch of the textbook's MNIST program, with its loader",
                   "All of an epoch over 60,000 images: shuffling, reading, ToTensor, Normalize, "
                   "collating, and the training steps at batch 64. The error is that of the "
                   "loader's images against float64. The accuracy on the test images, after one "

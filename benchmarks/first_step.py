@@ -52,7 +52,7 @@ def main() -> None:
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--rounds", type=int, default=7)
 
-    b = Benchmark(__file__, "the first training step, in a fresh process",
+    b = Benchmark(__file__, "The first training step, in a fresh process",
                   "The slowest of the first ten steps of the 784-128-64-10 network at batch 64, "
                   "which is the one that compiles, each timed to having read its loss; with an "
                   "empty cache on disk and with the one that the run before has left. Importing "

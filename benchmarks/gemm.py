@@ -143,7 +143,7 @@ def main() -> None:
         parser.add_argument("--seconds", type=float, default=0.5, help="of rounds, each shape")
         parser.set_defaults(threads=1)
 
-    b = Benchmark(__file__, "matrix products, float32, one thread",
+    b = Benchmark(__file__, "Matrix products, float32, one thread",
                   "The product alone: operands in memory, row or column major as the letters say "
                   "(N or T), packing included, the output overwritten. The best round counts. The "
                   "error is that of the norm, against float64.", arguments)

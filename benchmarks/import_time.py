@@ -43,7 +43,7 @@ def main() -> None:
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--rounds", type=int, default=21)
 
-    b = Benchmark(__file__, "import facula",
+    b = Benchmark(__file__, "`import facula`",
                   "Seconds of the import statement in a fresh process, with bytecode; the "
                   "interpreter's own start is not in it.", arguments)
     modules = ["facula", "numpy"] + ([] if b.args.no_peers else ["torch", "jax"])

@@ -91,7 +91,7 @@ def from_index() -> tuple[int, float]:
 
 
 def main() -> None:
-    b = Benchmark(__file__, "pip install .",
+    b = Benchmark(__file__, "`pip install .`",
                   "Megabytes (10^6 bytes) of files that the installation adds to a fresh virtual "
                   "environment, bytecode included, with all that facula needs and no extras.")
     if b.quick:

@@ -72,7 +72,7 @@ def main() -> None:
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--rounds", type=int, default=7)
 
-    b = Benchmark(__file__, "a batch of 64 from the loader",
+    b = Benchmark(__file__, "A batch of 64 from the loader",
                   "One batch of a shuffling DataLoader, in the process itself (no workers), the "
                   "end of the epoch and the new order included. The error is that of the images "
                   "against float64.", arguments)

@@ -9,6 +9,7 @@ from there, and ends by reading the last loss and a parameter, so that nothing i
 from __future__ import annotations
 
 import argparse
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -60,23 +61,24 @@ def exact(batch: int, steps: int = CHECKED_STEPS) -> tuple[np.ndarray, np.ndarra
     return before, np.concatenate([x.ravel() for x in p])
 
 
-class Step:
+class Step(ABC):
     """A training loop over the problem's batches; `one(k)` is step k and gives its loss."""
 
     def __init__(self, count: int):
         self.count, self.k = count, 0
         self.facts: dict[str, Any] = {}
 
+    @abstractmethod
     def one(self, k: int) -> Any:
-        raise NotImplementedError
+        """Step k; its loss."""
 
     def settle(self, loss: Any) -> float:
         """Read the loss and a parameter: what has been asked for has then been computed."""
         return float(loss)
 
+    @abstractmethod
     def vector(self) -> np.ndarray:
         """All parameters, as one vector."""
-        raise NotImplementedError
 
     def run(self, n: int) -> None:
         one, count, k = self.one, self.count, self.k

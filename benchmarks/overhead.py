@@ -166,7 +166,7 @@ def launch(options: dict[str, Any]) -> Launch:
 
 
 def main() -> None:
-    b = Benchmark(__file__, "recording an operation, launching a program",
+    b = Benchmark(__file__, "Recording an operation, launching a program",
                   "Microseconds of Python: of recording one operation (16 x 16 float32, in chains "
                   f"of {LENGTH}), and of running a program of 16 elements that has been compiled "
                   "before. Torch's rows are the same chains, run at once.")

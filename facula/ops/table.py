@@ -10,6 +10,7 @@ from facula.ops.primitive import (
     contract,
     creation,
     elementwise,
+    fourier,
     indexing,
     movement,
     reduce,
@@ -21,4 +22,4 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            sort)
+            sort, fourier)

@@ -12,6 +12,7 @@ from facula.ops.primitive import (
     elementwise,
     fourier,
     indexing,
+    matrix,
     movement,
     reduce,
     scan,
@@ -22,4 +23,4 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            sort, fourier)
+            sort, fourier, matrix)

@@ -92,10 +92,15 @@ def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor
 
 
 def _both(factor: Tensor, b: Tensor, upper: bool) -> Tensor:
+    """The inverse of (factor factor^H) times b.
+
+    As in PyTorch the gradient is that of a factor without a triangle that is not read: `cholesky`
+    takes its own triangle of it.
+    """
     back = adjoint(factor)
     first, second = (back, factor) if upper else (factor, back)
-    x = prim("solve_triangular", first, b, attrs=(False, False))
-    return prim("solve_triangular", second, x, attrs=(True, False))
+    x = prim("solve_triangular", first, b, attrs=(False, False, "whole"))
+    return prim("solve_triangular", second, x, attrs=(True, False, "whole"))
 
 
 @operation("cholesky_inverse", method=True, samples=lambda make: [

@@ -163,6 +163,8 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     from facula.dtype import bool_, int64
     if x.dtype is bool_ or x.dtype.kind in "ui":
         x = cast(x, int64)
+    if not x.ndim:
+        x = prim("reshape", x, shape=(1,))
     shape = (*x.shape, 1)
     one = prim("full", attrs=(1 if x.dtype.kind == "i" else 1.0,), shape=shape, dtype=x.dtype)
     parts = [one, *[prim("reshape", x, shape=shape)] * (n - 1)][:max(n, 1)]

@@ -287,7 +287,7 @@ def _eigh(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
 def _eigh_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     shapes = eigh_shapes(c.inputs[0].shape[-1])
     (w, v), (gw, gv) = unpack(c.out, shapes), unpack(g, shapes)
-    inner = mm(adjoint(v), gv)
+    inner = times(_skew(mm(adjoint(v), gv)), 0.5)
     off = sub(inner, diagonal_matrix(diagonal(inner)))
     inner = add(safe_div(off, _gaps(w)), diagonal_matrix(cast(real(gw), inner.dtype)))
     return (mm(mm(v, inner), adjoint(v)),)

@@ -128,15 +128,17 @@ def _infer_triangular(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -
 
 
 def _triangular(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
-    return routines.solve_triangular(arrays[0], arrays[1], *attrs)
+    return routines.solve_triangular(arrays[0], arrays[1], *attrs[:2])
 
 
 def _triangular_vjp(c: Any, g: Any) -> tuple[Any, ...]:
-    upper, unit = c.attrs
-    gb = prim("solve_triangular", adjoint(c.inputs[0]), g, attrs=(not upper, unit))
+    """With a third attribute the gradient of the triangle that is not read is given too."""
+    upper, unit, *whole = c.attrs
+    gb = prim("solve_triangular", adjoint(c.inputs[0]), g, attrs=(not upper, unit, *whole))
     ga = None
     if c.needs[0]:
         ga = neg(mm(gb, adjoint(c.out)))
+    if c.needs[0] and not whole:
         ga = (triu if upper else tril)(ga, (1 if upper else -1) if unit else 0)
     return ga, gb if c.needs[1] else None
 

@@ -168,6 +168,8 @@ def flush(rec: Recorder) -> None:
             if origin is not None:
                 node.origin = (graph, node.at[1]) if origin else FREED
             node.at = _NOWHERE
+        if rec.tape is not None:
+            rec.tape.flushed(graph, program, alive, bool(copies))
         for node, home in copies:
             node.value = _copy_home(home, node.value, node.spec)
             node.strides = home.strides

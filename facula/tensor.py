@@ -15,6 +15,7 @@ from facula.errors import GradientError, ShapeError, user_line
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import Step, spec
+from facula.graph.tape import changes
 from facula.runtime.allocator import Buffer as _Buffer
 from facula.runtime.allocator import empty as _empty
 from facula.runtime.allocator import from_numpy_private as _private
@@ -78,6 +79,7 @@ class Tensor:
     _hooks: Any = None
     _post_hooks: Any = None
     _retain: bool = False
+    _guarded: bool = False       # a captured call depends on its flags: changes are counted
     _node: Node
 
     # -- what is known without computing anything
@@ -112,6 +114,8 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Any:
         """Ask for this tensor's gradient to be collected in `.grad`, in place."""
+        if self._guarded:
+            changes[0] += 1
         self._fresh()
         if not requires_grad:
             if self._rg and not self._leaf:
@@ -211,6 +215,8 @@ class Tensor:
 
     def detach_(self) -> Any:
         """Cut this tensor from its history, in place."""
+        if self._guarded:
+            changes[0] += 1
         if self._path:
             raise GradientError("Can't detach views in-place. Use detach() instead")
         self._fresh()
@@ -232,6 +238,8 @@ class Tensor:
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        if self._guarded:
+            changes[0] += 1
         value._fresh()
         if value._path or value._storage is not None:
             self._storage = value._storage

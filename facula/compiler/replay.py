@@ -44,6 +44,7 @@ class Entry:
         self.collect: Callable[..., tuple[tuple[Any, ...], tuple[Any, ...]]]
         self.replay: Callable[[tuple[Any, ...], dict[str, Any], Recorder], Any]
         self.flags: list[Any] = []
+        self.guarded: list[tuple[str, Tensor, tuple[Any, ...]]] = []
         self.missed = ""
 
     def recheck(self) -> bool:
@@ -55,6 +56,9 @@ class Entry:
             epoch = changes[0]
             now = around(self.fn, self.others)
             found = self.world.differences(now, self.exempt)
+            for name, t, before in self.guarded:
+                if not all(map(same, before, _flags(t))):
+                    found.append(f"requires_grad, hooks or the memory of {name} changes")
             if not found:
                 saved, sizes = self.collect()
                 n = len(self.flags)
@@ -71,6 +75,11 @@ class Entry:
         self.world, self.epoch = now, epoch
         self.saved, self.sizes = saved, sizes
         return True
+
+
+def _flags(t: Tensor) -> tuple[Any, ...]:
+    """What `facula.graph.tape.changes` counts changes of, for tensors that are guarded."""
+    return t._rg, t._leaf, t._hooks, t._post_hooks, t._path, t._storage
 
 
 def _refs(t: Any) -> int:
@@ -124,11 +133,14 @@ def takeback(undo: list[Any]) -> None:
                 st[k] = v
 
 
-def fail(rec: Recorder, error: BaseException, tensors: list[Tensor]) -> None:
+def fail(rec: Recorder, error: BaseException, tensors: list[Tensor],
+         owners: list[Tensor]) -> None:
     """A launch raised: what it was to write holds no value now, and says why when asked."""
     graph = Graph(rec.root, rec)
     graph.steps = []
     graph.failure = error
+    for t in owners:
+        t._grad = None
     for t in tensors:
         node = Node((graph, 0), t._node.spec)
         t._node = node
@@ -257,6 +269,8 @@ class _Builder:
         self.fresh: dict[int, str] = {}         # id of a new tensor -> its variable
         self.nodes: dict[int, str] = {}         # id of a new node or storage -> its variable
         self.kept: list[Any] = []
+        self.guarded: set[Place] = set()
+        self.reused: dict[int, tuple[str, tuple[int, int]]] = {}
         self.effects()
         self.used = {s[1] for f in c.tape.flushes for s in f.sources if s[0] == "entry"}
         self.donated = {f.sources[k][1] for f in c.tape.flushes for k in f.donated
@@ -338,7 +352,7 @@ class _Builder:
         for place, g in self.grads.items():
             old = (f"{place[0]}G", place[1])
             if old in c.places and old not in self.used and old not in self.written:
-                t.put(f"{t.tensor(place)}._grad = None", 1)
+                self.reuse(place, c.places[old], g)
         self.launches()
         self.hand_out()
         text = "\n".join(t.lines)
@@ -362,6 +376,11 @@ class _Builder:
                     or x._leaf):
                 continue
             e = t.tensor(place)
+            if x._leaf and c.before[place].storage is not None:
+                x._guarded = True
+                self.guarded.add(place)
+                self.entry.guarded.append((c.world.names[i], x, _flags(x)))
+                continue
             for what in ("_rg", "_leaf", "_hooks", "_post_hooks"):
                 exprs.append(f"{e}.{what}")
                 names.append(f"{what[1:]} of {c.world.names[i]}")
@@ -389,6 +408,15 @@ class _Builder:
         c, t = self.c, self.t
         before, x = c.before[place], self.var(place)
         expr = t.tensor(place)
+        if place in self.guarded and place in self.donated and before.strides is None:
+            # The flags, the path and the storage can only change when `changes` does.
+            t.scope[x], t.scope[f"s_{x}"] = c.places[place], before.storage
+            t.put(f"n_{x} = {x}._node")
+            t.put(f"if s_{x}.version != {x}._version: refresh(rec, {x}); n_{x} = {x}._node")
+            t.put(f"v_{x} = n_{x}.value")
+            t.miss(f"type(v_{x}) is not Buffer or v_{x}.shared or s_{x}.node is not n_{x} "
+                   f"or refs(n_{x}) != {_EXCLUSIVE + 1} or n_{x}.strides is not None")
+            return
         if expr != x:
             t.put(f"{x} = {expr}")
         if place[0].endswith("G"):
@@ -460,16 +488,21 @@ class _Builder:
     def launches(self) -> None:
         c, t = self.c, self.t
         writes = ", ".join(self.var(p) for p in sorted(self.written))
+        grads = ", ".join(t.tensor(p) for p in self.grads)
         for k, f in enumerate(c.tape.flushes):
             values = ", ".join(self.value(s) for s in f.sources)
-            if self.written:
+            given = {f.made[j][1]: f"w_{g}" for g, (n, j) in self.reused.values()
+                     if n == k and [m[1] for m in f.made].count(f.made[j][1]) == 1}
+            slots = ", ".join(given.get(n, "None") for n in range(len(f.program.outputs)))
+            run = f"run_into([{values}], ({slots},))" if given else f"run([{values}])"
+            if self.written or self.reused:
                 t.put("try:", 1)
-                t.put(f"o{k} = {t.const(f.program)}.run([{values}])", 2)
+                t.put(f"o{k} = {t.const(f.program)}.{run}", 2)
                 t.put("except BaseException as error:", 1)
-                t.put(f"fail(rec, error, [{writes}])", 2)
+                t.put(f"fail(rec, error, [{writes}], [{grads}])", 2)
                 t.put("raise", 2)
             else:
-                t.put(f"o{k} = {t.const(f.program)}.run([{values}])", 1)
+                t.put(f"o{k} = {t.const(f.program)}.{run}", 1)
 
     def value(self, source: tuple[Any, ...]) -> str:
         if source[0] == "entry":
@@ -488,6 +521,29 @@ class _Builder:
             raise _Refuse(f"output {spec} is handed out twice")
         return text
 
+    def reuse(self, place: Place, old: Tensor, new: Tensor | None) -> None:
+        """A gradient that is replaced unread: if nobody else holds it, it is used again."""
+        c, t, g = self.c, self.t, f"g{len(self.reused)}"
+        owner = t.tensor(place)
+        made = None if new is None else c.tape.made.get(id(new._node))
+        plain = new is not None and made is not None and type(new) is Tensor \
+            and new._storage is None and set(new.__dict__) <= {"_node", "_taken", "_rg"} \
+            and not new._rg and new._node.origin is None
+        if not plain or new is None or made is None or id(new) in self.reused:
+            t.put(f"{owner}._grad = None", 1)
+            return
+        self.reused[id(new)] = g, made[1][1:]
+        spec = t.const(new._node.spec)
+        t.put(f"{g} = {owner}._grad; k_{g} = {g}._node; w_{g} = k_{g}.value", 1)
+        t.put(f"if refs({g}) != {_EXCLUSIVE} or refs(k_{g}) != {_EXCLUSIVE} or type(w_{g}) is not "
+              f"Buffer \\", 1)
+        t.put(f"        or w_{g}.shared or refs(w_{g}) != {_EXCLUSIVE} or {g}._storage is not "
+              f"None \\", 1)
+        t.put(f"        or {g}._rg or {g}._version or k_{g}.spec is not {spec} "
+              f"or k_{g}.strides is not None:", 1)
+        t.put(f"    {g} = new(Tensor); {g}._node = k_{g} = Node(NOWHERE, {spec}); w_{g} = None", 1)
+        t.put(f"    {g}._taken = True; {owner}._grad = None", 1)
+
     # -- results
     def hand_out(self) -> None:
         c, t = self.c, self.t
@@ -503,8 +559,17 @@ class _Builder:
                     t.put(f"n_{x}.leaf = old.leaf", 1)
                 t.put(f"{x}._node = n_{x}", 1)
                 t.put(f"if s_{x} is not None: s_{x}.node = n_{x}", 1)
+            if place in self.guarded and place in self.donated and c.before[place].strides is None:
+                t.put(f"s_{x}.version += {versions}; {x}._version = s_{x}.version", 1)
+                continue
             t.put(f"if s_{x} is None: {x}._version += {versions}", 1)
             t.put(f"else: s_{x}.version += {versions}; {x}._version = s_{x}.version", 1)
+        for x, (g, where) in self.reused.items():
+            self.fresh[x] = g
+            t.put(f"k_{g}.value = {self.output(*where)}", 1)
+        for place, g in self.grads.items():
+            if g is not None and id(g) in self.reused:
+                self.nodes[id(g._node)] = f"k_{self.reused[id(g)][0]}"
         for place, g in self.grads.items():
             value = "None" if g is None else self.make(g)
             t.put(f"{t.tensor(place)}._grad = {value}", 1)
@@ -577,7 +642,8 @@ class _Builder:
             raise _Refuse("a value that gradients can still flow from outlives the call")
         name = self.nodes[id(node)] = f"m{len(self.nodes)}"
         self.kept.append(node)
-        t.put(f"{name} = Node(NOWHERE, {t.const(node.spec)}, {self.output(*made[1][1:])})", 1)
+        t.put(f"{name} = new(Node); {name}.at = NOWHERE; {name}.spec = {t.const(node.spec)}", 1)
+        t.put(f"{name}.value = {self.output(*made[1][1:])}", 1)
         if freed(node):
             t.put(f"{name}.origin = FREED", 1)
         return name

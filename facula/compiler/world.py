@@ -35,7 +35,7 @@ _OWN = "facula"
 _FIXED = frozenset(sys.stdlib_module_names) | {"numpy", "ml_dtypes", "llvmlite", "scipy", "torch",
                                                 "pytest", "_pytest", "hypothesis", "matplotlib",
                                                 "PIL", "tqdm", "IPython", "__future__"}
-_SKIPPED = frozenset(("_opt_called", "_stepping", "_updates", "_where", "__weakref__"))
+_SKIPPED = frozenset(("_non_persistent_buffers_set", "_opt_called", "_stepping", "_updates", "_where", "__weakref__"))
 
 
 class Unguardable(Exception):
@@ -278,7 +278,8 @@ class _Walk:
             for name, item in list(table.items()):
                 if name in _SKIPPED:
                     continue
-                self.add(f"{path}.{name}", "item", table, name, item, not counted)
+                self.add(f"{path}.{name}", "item", table, name, item,
+                         not counted and not name.startswith("_optimizer_"))
         elif hasattr(kind, "__next__") and not isinstance(value, types.GenericAlias):
             raise Unguardable(f"{path} is an iterator, whose place cannot be seen")
         for klass in kind.__mro__:

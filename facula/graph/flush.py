@@ -97,6 +97,12 @@ class Program:
             return executable.run(values)                     # type: ignore[no-any-return]
         return self.interpret(values)
 
+    def run_into(self, values: list[Any], given: tuple[Any, ...]) -> list[Buffer]:
+        """`run`; outputs may use the memory in `given`, which nobody else does."""
+        if self.executable is None:
+            return self.run(values)
+        return self.executable.run_into(values, given)        # type: ignore[no-any-return]
+
     def interpret(self, values: list[Any]) -> list[Buffer]:
         from facula.reference.interpreter import interpret
         steps = self.steps

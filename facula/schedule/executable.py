@@ -19,6 +19,9 @@ from facula.schedule.simplify import simplify
 __all__ = ["Executable", "make_executable"]
 
 
+Launch = Callable[[list[Any]], list[Buffer]]
+
+
 class Executable:
     """What `facula.graph.flush` runs instead of the interpreter.
 
@@ -41,9 +44,9 @@ class Executable:
         if len(parts) == 1 and not parts[0].host:
             part = self.parts[0]
             order = [part.names.index(o) for o in self.outputs]
-            self.run: Callable[[list[Any]], list[Buffer]] = _launcher(part, self.sources, order)
+            self.run, self.run_into = _launcher(part, self.sources, order)
         else:
-            self.run = self._run_parts
+            self.run, self.run_into = self._run_parts, self._run_parts
 
     @property
     def reports(self) -> list[tuple[_Part, Report]]:
@@ -51,7 +54,7 @@ class Executable:
         return [(part, report) for part in self.parts if part.native is not None
                 for report in part.native.reports]
 
-    def _run_parts(self, values: list[Any]) -> list[Buffer]:
+    def _run_parts(self, values: list[Any], given: Any = None) -> list[Buffer]:
         known: dict[int, Any] = dict(zip(self.sources, values, strict=True))
         for part in self.parts:
             part.compute(known)
@@ -120,14 +123,15 @@ def _argument(value: Any, part: int) -> Any:
 
 
 def _launcher(part: _Part, sources: list[int], order: list[int]
-              ) -> Callable[[list[Any]], list[Buffer]]:
+              ) -> tuple[Launch, Callable[..., list[Buffer]]]:
     """The launch of a single part as one straight-line function.
 
     A step runs thousands of times: what each argument is has been settled, so the function that
-    gathers them is written out once instead of deciding it anew at every launch.
+    gathers them is written out once instead of deciding it anew at every launch.  The second
+    function also takes memory for each output, or None where new memory is to be used.
     """
     place = {source: k for k, source in enumerate(sources)}
-    args, lines, names = [], [], []
+    args, lines, reused, names = [], [], [], []
     if part.native is not None:
         for i, half in part.inputs:
             step = part.own[i]
@@ -141,17 +145,20 @@ def _launcher(part: _Part, sources: list[int], order: list[int]
             names.append(f"o{k}" if leaf is None else f"v[{place[leaf]}]")
             if leaf is None:
                 lines.append(f"    o{k} = empty({size})")
+                at = [p for p, name in enumerate(order) if name == k]
+                reused.append(f"    o{k} = w[{at[0]}] or empty({size})" if len(at) == 1
+                              else lines[-1])
                 args.append(f"o{k}.ptr")
-    body = ["def run(v):", *lines]
+    tail = []
     if part.program is not None:
-        body += [f"    if launch(({', '.join(args)}{',' if args else ''})):",
+        tail += [f"    if launch(({', '.join(args)}{',' if args else ''})):",
                  "        raise failed(steps)"]
-    body.append(f"    return [{', '.join(names[k] for k in order)}]")
+    tail.append(f"    return [{', '.join(names[k] for k in order)}]")
+    body = ["def run(v):", *lines, *tail, "def run_into(v, w):", *reused, *tail]
     scope: dict[str, Any] = {"empty": empty, "failed": _out_of_range, "steps": part.steps,
                              "launch": part.program.run if part.program else None}
     exec("\n".join(body), scope)        # noqa: S102 - text made here, from numbers only
-    launcher: Callable[[list[Any]], list[Buffer]] = scope["run"]
-    return launcher
+    return scope["run"], scope["run_into"]
 
 
 def _out_of_range(steps: Sequence[Step]) -> IndexError:

@@ -8,6 +8,7 @@ call was captured, so it is written as text once and compiled, like the launch o
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from operator import is_
@@ -24,6 +25,7 @@ from facula.tensor import Storage, Tensor
 __all__ = ["Entry", "build"]
 
 _NOWHERE = (None, -1)
+_VALUES = (dict.values,)
 _SIMPLE = frozenset(("_node", "_rg", "_taken", "_version", "_leaf", "_path", "_strides", "_offset",
                      "_detached", "_retain", "_storage", "_base", "_grad"))
 
@@ -115,7 +117,9 @@ def refresh(rec: Recorder, t: Tensor) -> None:
 def advance(undo: list[Any], bucket: Any, group: Any, states: list[Any], keys: tuple[Any, ...]
             ) -> Any:
     """Count a step of all states, as the optimiser does; MISS if they no longer go together."""
-    undo.append((states, keys, [[st[k] for k in keys] for st in states]))
+    if keys:
+        undo.append((states, keys, [[st[k] for k in keys] for st in states] if len(keys) > 1
+                     else [(st[keys[0]],) for st in states]))
     first = bucket(group, states[0])
     if keys:
         for st in states[1:]:
@@ -381,15 +385,25 @@ class _Builder:
                 self.guarded.add(place)
                 self.entry.guarded.append((c.world.names[i], x, _flags(x)))
                 continue
-            for what in ("_rg", "_leaf", "_hooks", "_post_hooks"):
-                exprs.append(f"{e}.{what}")
-                names.append(f"{what[1:]} of {c.world.names[i]}")
+            x._guarded = True
+            self.entry.guarded.append((c.world.names[i], x, _flags(x)[:5]))
+            exprs.append(f"{e}._rg")
+            names.append(f"requires_grad of {c.world.names[i]}")
             if c.before[place].storage is not None:
                 exprs.append(f"{e}._storage")
                 names.append(f"the memory of {c.world.names[i]}")
         sizes = []
+        whole = Counter(id(cell.holder) for cell in c.world.cells
+                        if cell.quick and cell.kind == "item"
+                        and getattr(type(cell.holder), "values", None) in _VALUES
+                        and (id(cell.holder), cell.key) not in c.exempt)
         for cell in c.world.cells:
             if not cell.quick or (id(cell.holder), cell.key) in c.exempt:
+                continue
+            if cell.kind == "item" and whole[id(cell.holder)] == len(cell.holder) > 1:
+                exprs.append(f"*{t.const(cell.holder)}.values()")
+                whole[id(cell.holder)] = -1
+            if whole[id(cell.holder)] == -1 and cell.kind == "item":
                 continue
             (sizes if cell.kind in ("size", "set") else exprs).append(t.quick(cell))
         self.entry.flags = names
@@ -419,6 +433,13 @@ class _Builder:
             return
         if expr != x:
             t.put(f"{x} = {expr}")
+        if self.alone(place):
+            t.scope[x] = c.places[place]
+            t.put(f"n_{x} = {x}._node; v_{x} = n_{x}.value")
+            t.miss(f"type(v_{x}) is not Buffer or v_{x}.shared or {x}._storage is not None "
+                   f"or refs(n_{x}) != {_EXCLUSIVE} or n_{x}.strides is not None "
+                   f"or n_{x}.spec is not {t.const(before.spec)}")
+            return
         if place[0].endswith("G"):
             t.miss(f"{x}._rg is not {before.rg} or {x}._hooks")
         t.put(f"s_{x} = {x}._storage")
@@ -439,6 +460,12 @@ class _Builder:
             t.put(f"    v_{x} = odd({x}, n_{x}, {strides})")
             t.put(f"    if v_{x} is None: return MISS")
 
+    def alone(self, place: Place) -> bool:
+        """Is this a tensor of the world that nothing aliases, overwritten in place?"""
+        before = self.c.before[place]
+        return place[0] == "T" and place in self.donated and before.storage is None \
+            and before.strides is None and self.c.places[place]._storage is None
+
     def var(self, place: Place) -> str:
         return {"T": "t", "A": "a", "TG": "tg", "AG": "ag"}[place[0]] + str(place[1])
 
@@ -452,11 +479,15 @@ class _Builder:
         written = sorted(self.written)
         given = [("A", j) for j in range(len(c.given))]
         for place in given:
-            others = [self.var(p) for p in written if p != place]
-            if not others:
+            rest = [p for p in written if p != place]
+            if not rest:
                 continue
             x = self.var(place)
-            tests = " or ".join(f"{x} is {o} or {x}._storage is s_{o} is not None" for o in others)
+            tests = " or ".join(
+                f"{x} is {self.var(p)}" if self.alone(p) else
+                f"{x} is {self.var(p)} or {x}._storage is s_{self.var(p)} is not None"
+                for p in rest)
+            others = rest
             if place[0] == "A" and len(others) > 3:
                 # Without an alias there is nothing to compare.
                 tests = (f"{x}._storage is not None and ({tests})" if all(
@@ -561,6 +592,9 @@ class _Builder:
                 t.put(f"if s_{x} is not None: s_{x}.node = n_{x}", 1)
             if place in self.guarded and place in self.donated and c.before[place].strides is None:
                 t.put(f"s_{x}.version += {versions}; {x}._version = s_{x}.version", 1)
+                continue
+            if self.alone(place):
+                t.put(f"{x}._version += {versions}", 1)
                 continue
             t.put(f"if s_{x} is None: {x}._version += {versions}", 1)
             t.put(f"else: s_{x}.version += {versions}; {x}._version = s_{x}.version", 1)

@@ -174,8 +174,11 @@ class Capture:
         return False
 
     def _exempt(self, reads: dict[int, set[Any]]) -> None:
-        """Numbers that only a replayed part of an optimiser's step reads need no guard."""
-        watched = {id(w) for w in self.world.watched}
+        """Numbers that nobody reads but a replayed part of an optimiser's step need no guard."""
+        for table in self.world.watched:
+            read = reads.get(id(table), ())
+            self.exempt.update((id(table), k) for k, v in table.items()
+                               if k not in read and _number(v))
         for effect in self.tape.effects:
             if not isinstance(effect, Update):
                 continue
@@ -183,11 +186,6 @@ class Capture:
                     st is not None and id(st) not in self.world.seen for st in effect.states):
                 self.reasons.append(f"{type(effect.optimizer).__name__} was at its first step, or "
                                     "cannot be reached from the function's names")
-            for table in (effect.group, *effect.states):
-                if table is not None and id(table) in watched:
-                    read = reads.get(id(table), ())
-                    self.exempt.update((id(table), k) for k, v in table.items()
-                                       if k not in read and _number(v))
 
 
 def around(fn: Callable[..., Any], others: list[Any]) -> World:

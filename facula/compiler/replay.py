@@ -505,7 +505,8 @@ class _Builder:
             if u.states[0] is None:
                 t.put(f"b{e} = 0", 1)
                 continue
-            keys = tuple(k for k in u.states[0] if (id(u.states[0]), k) in c.exempt)
+            keys = tuple(k for k, v in u.states[0].items() if not isinstance(v, Tensor)
+                         and (id(u.states[0]), k) in c.exempt)
             t.put(f"b{e} = advance(undo, {opt}.bucket, {group}, {t.const(u.states)}, "
                   f"{t.const(keys)})", 1)
             t.put(f"if b{e} is MISS: return MISS", 1)

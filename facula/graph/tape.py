@@ -69,6 +69,14 @@ class _Watching(Watched):
         self.keys()
         return dict.copy(self)
 
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        self._read(key)
+        return dict.setdefault(self, key, default)
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        self._read(key)
+        return dict.pop(self, key, *default)
+
 
 def watch(tables: Sequence[Watched]) -> None:
     """Begin to see which keys of these dictionaries are read."""

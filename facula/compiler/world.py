@@ -297,5 +297,11 @@ def look(fn: Callable[..., Any], extra: Iterable[tuple[str, Any]] = (),
     walk.todo.append((getattr(fn, "__name__", type(fn).__name__), fn))
     walk.todo += list(extra)
     walk.run()
-    walk.world.seen = walk.done
-    return walk.world
+    world = walk.world
+    world.seen = walk.done
+    index = {id(t): i for i, t in enumerate(world.tensors)}
+    for cell in world.cells:            # of several paths the shortest is the one to print
+        i = index.get(id(cell.value))
+        if i is not None and len(cell.path) < len(world.names[i]):
+            world.names[i] = cell.path
+    return world

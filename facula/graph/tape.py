@@ -93,7 +93,7 @@ def unwatch(tables: Sequence[Watched]) -> dict[int, set[Any]]:
 
 
 class Flushed(NamedTuple):
-    """One program that ran.
+    """One program that ran, and the state whose path is what was recorded.
 
     `sources` says for each of its leaves where the value came from; `made` has for each value
     that was still wanted (weak reference to its node, output, whether it is a second handle on
@@ -101,6 +101,7 @@ class Flushed(NamedTuple):
     """
 
     program: Any
+    state: Any
     sources: list[tuple[Any, ...]]
     specs: list[Any]
     made: list[tuple[Any, int, bool]]
@@ -194,7 +195,7 @@ class Tape:
             self.made[id(alive[k])] = (ref, ("made", number, k))
         if program.history is not None:
             self.refuse("a value that gradients can still flow from outlives the call")
-        self.flushes.append(Flushed(program, sources, [node.spec for _, node in graph.leaves],
+        self.flushes.append(Flushed(program, graph.state, sources, [node.spec for _, node in graph.leaves],
                                     made, {place[leaf] for leaf in program.donations.values()}))
 
     def source(self, node: Any) -> tuple[Any, ...]:

@@ -331,6 +331,9 @@ def _fused(program: _Program, nodes: list[Box], edges: list[Arrow], llvm: bool) 
             for i in steps:
                 inside[i] = len(sources)
             sources[len(sources)] = set()
+        for j, step in enumerate(part.steps):
+            if step.op in ("leaf", "scalar") and j in part.names and part.kernels:
+                leaf(part.names[j])
         numbers = []
         for kernel, steps, result in part.kernels:
             counted = [f"{op} x {kernel.steps.count(op)}" if kernel.steps.count(op) > 1 else op

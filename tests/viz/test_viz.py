@@ -57,7 +57,8 @@ def test_computed():
 
 
 def test_fused():
-    loss = loss_of(model())
+    net = model()
+    loss = loss_of(net)
     plain, fused = viz.graph(loss), viz.graph(loss, fused=True, llvm=True)
     boxes = [n for n in fused.nodes if n.kind == "kernel"]
     assert 0 < len(boxes) < sum(n.kind == "operation" for n in plain.nodes)

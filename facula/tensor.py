@@ -15,6 +15,7 @@ from facula.errors import GradientError, ShapeError, user_line
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import Step, spec
+from facula.graph.tape import changes
 from facula.runtime.allocator import Buffer as _Buffer
 from facula.runtime.allocator import empty as _empty
 from facula.runtime.allocator import from_numpy_private as _private
@@ -78,6 +79,7 @@ class Tensor:
     _hooks: Any = None
     _post_hooks: Any = None
     _retain: bool = False
+    _guarded: bool = False       # a captured call depends on its flags: changes are counted
     _node: Node
 
     # -- what is known without computing anything
@@ -112,6 +114,8 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Any:
         """Ask for this tensor's gradient to be collected in `.grad`, in place."""
+        if self._guarded:
+            changes[0] += 1
         self._fresh()
         if not requires_grad:
             if self._rg and not self._leaf:
@@ -211,6 +215,8 @@ class Tensor:
 
     def detach_(self) -> Any:
         """Cut this tensor from its history, in place."""
+        if self._guarded:
+            changes[0] += 1
         if self._path:
             raise GradientError("Can't detach views in-place. Use detach() instead")
         self._fresh()
@@ -232,6 +238,8 @@ class Tensor:
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        if self._guarded:
+            changes[0] += 1
         value._fresh()
         if value._path or value._storage is not None:
             self._storage = value._storage
@@ -340,9 +348,7 @@ class Tensor:
             graph, index = new.at
             graph.leaf_nodes[index] = new           # type: ignore[union-attr]
 
-    def __hash__(self) -> int:
-        return id(self)
-
+    __hash__ = object.__hash__         # tensors are keys by identity, whatever == means
 
     def _numpy(self) -> Any:
         """The ndarray that shares this tensor's memory, once its value is computed.
@@ -367,6 +373,9 @@ class Tensor:
 
     def _memory(self) -> tuple[Any, Any]:
         from facula.graph.flush import value_of
+        tape = _local.rec.tape
+        if tape is not None:
+            tape.refuse("a value was asked for during the call")
         self._fresh()
         storage = self._storage
         node = self._node if storage is None else storage.node
@@ -493,35 +502,6 @@ def freeze_number(value: Any) -> Any:
 
 class _Float(float):
     """A float that is its own key: equal only to itself."""
-
-    def _replace(self, value: Tensor, stale: tuple[str, int, int]) -> None:
-        """`_write` for an optimiser: gradients are off, and `value` was recorded just now.
-
-        `stale` is what its node remembers of being overwritten.
-        """
-        storage = self._storage
-        if storage is not None and storage.version != self._version:
-            self._sync()
-        old = self._node
-        new = value._node
-        if self._path or old.value is None or old.value.shared or old.spec is not new.spec \
-                or new.value is not None:
-            self._write(value, stale[0])
-            return
-        old.stale = stale
-        origin = old.origin
-        if origin is not None and len(origin) == 2:
-            origin[0].stale[origin[1]] = stale
-        new.home = old
-        self._node = new
-        self._version += 1
-        if storage is not None:
-            storage.node = new
-            storage.version = self._version
-        if self._leaf:
-            new.leaf = old.leaf
-            graph, index = new.at
-            graph.leaf_nodes[index] = new           # type: ignore[union-attr]
 
     def __hash__(self) -> int:
         return id(self)

@@ -106,6 +106,12 @@ class Program:
             return executable.run(values)                     # type: ignore[no-any-return]
         return self.interpret(values)
 
+    def run_into(self, values: list[Any], given: tuple[Any, ...]) -> list[Buffer]:
+        """`run`; outputs may use the memory in `given`, which nobody else does."""
+        if self.executable is None:
+            return self.run(values)
+        return self.executable.run_into(values, given)        # type: ignore[no-any-return]
+
     def interpret(self, values: list[Any]) -> list[Buffer]:
         from facula.reference.interpreter import interpret
         steps = self.steps
@@ -191,6 +197,8 @@ def flush(rec: Recorder, background: bool = False) -> None:
             if origin is not None:
                 node.origin = (graph, node.at[1]) if origin else FREED
             node.at = _NOWHERE
+        if rec.tape is not None:
+            rec.tape.flushed(graph, program, alive, bool(copies))
         for node, home in copies:
             node.value = _copy_home(home, node.value, node.spec)
             node.strides = home.strides

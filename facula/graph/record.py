@@ -163,6 +163,7 @@ class Recorder:
         self.states = 0
         self.grad = True
         self.depth = 0                 # > 0 while the body of a composite is being recorded
+        self.tape: Any = None          # what `facula.compile` watches a call with
         self.graph = Graph(self.root, self)
 
     def new_state(self, steps: tuple[Step, ...]) -> State:
@@ -201,6 +202,8 @@ class Recorder:
             # Somebody outside can write to this memory: what the graph reads is its content now.
             taken = Node((graph, -1), node.spec, value.snapshot(node.spec, node.strides))
             taken.origin, taken.leaf = node.origin, node.leaf
+            if self.tape is not None:
+                self.tape.snapshot(taken, node)
             return self._enter(graph, taken, None)
         else:
             index = self._enter(graph, node, node.strides)

@@ -19,6 +19,9 @@ from facula.schedule.simplify import simplify
 __all__ = ["Executable", "make_executable"]
 
 
+Launch = Callable[[list[Any]], list[Buffer]]
+
+
 class Executable:
     """What `facula.graph.flush` runs instead of the interpreter.
 
@@ -44,9 +47,9 @@ class Executable:
         if len(parts) == 1 and not parts[0].host:
             part = self.parts[0]
             order = [part.names.index(o) for o in self.outputs]
-            self.run, self.start = _launchers(part, self.sources, order)
+            self.run, self.run_into, self.start = _launchers(part, self.sources, order)
         else:
-            self.run = self._run_parts
+            self.run, self.run_into = self._run_parts, self._run_parts
 
     @property
     def reports(self) -> list[tuple[_Part, Report]]:
@@ -54,7 +57,7 @@ class Executable:
         return [(part, report) for part in self.parts if part.native is not None
                 for report in part.native.reports]
 
-    def _run_parts(self, values: list[Any]) -> list[Buffer]:
+    def _run_parts(self, values: list[Any], given: Any = None) -> list[Buffer]:
         known: dict[int, Any] = dict(zip(self.sources, values, strict=True))
         for part in self.parts:
             part.compute(known)
@@ -122,14 +125,17 @@ def _argument(value: Any, part: int) -> Any:
     return value
 
 
-def _launchers(part: _Part, sources: list[int], order: list[int]) -> tuple[Any, Any]:
-    """(run, start) of a single part, each as one straight-line function.
+def _launchers(part: _Part, sources: list[int], order: list[int]
+               ) -> tuple[Launch, Callable[..., list[Buffer]], Any]:
+    """(run, run_into, start) of a single part, each as one straight-line function.
 
     A step runs thousands of times: what each argument is has been settled, so the functions that
-    gather them are written out once instead of deciding it anew at every launch.
+    gather them are written out once instead of deciding it anew at every launch.  `run_into` also
+    takes memory for each output, or None where new memory is to be used; `start`, where there is
+    one, leaves the program running in the background if it can.
     """
     place = {source: k for k, source in enumerate(sources)}
-    args, lines, names = [], [], []
+    args, lines, reused, names = [], [], [], []
     if part.native is not None:
         for i, half in part.inputs:
             step = part.own[i]
@@ -143,23 +149,25 @@ def _launchers(part: _Part, sources: list[int], order: list[int]) -> tuple[Any, 
             names.append(f"o{k}" if leaf is None else f"v[{place[leaf]}]")
             if leaf is None:
                 lines.append(f"    o{k} = empty({size})")
+                at = [p for p, name in enumerate(order) if name == k]
+                reused.append(f"    o{k} = w[{at[0]}] or empty({size})" if len(at) == 1
+                              else lines[-1])
                 args.append(f"o{k}.ptr")
-    found = f"[{', '.join(names[k] for k in order)}]"
     given = f"({', '.join(args)}{',' if args else ''})"
     launch = [f"    if launch({given}):", "        raise failure(steps)"]
+    tail = [*(launch if part.program is not None else []),
+            f"    return [{', '.join(names[k] for k in order)}]"]
     made = ", ".join(n for n in names if n.startswith("o"))
-    run = ["def run(v):", *lines, *(launch if part.program is not None else []),
-           f"    return {found}"]
-    start = ["def start(v, failed):", *lines, f"    if not begin({given}, (v, {made}), failed):",
-             *["    " + line for line in launch], f"    return {found}"]
-    scope: dict[str, Any] = {"empty": empty, "failure": _out_of_range, "steps": part.steps}
+    body = ["def run(v):", *lines, *tail, "def run_into(v, w):", *reused, *tail]
+    scope: dict[str, Any] = {"empty": empty, "failure": _out_of_range, "steps": part.steps,
+                             "start": None}
     if part.program is not None:
         scope["launch"], scope["begin"] = part.program.run, part.program.begin
-    exec("\n".join(run), scope)         # noqa: S102 - text made here, from numbers only
-    if part.program is None:
-        return scope["run"], None
-    exec("\n".join(start), scope)       # noqa: S102
-    return scope["run"], scope["start"]
+        body += ["def start(v, failed):", *lines,
+                 f"    if not begin({given}, (v, {made}), failed):",
+                 *["    " + line for line in launch], tail[-1]]
+    exec("\n".join(body), scope)        # noqa: S102 - text made here, from numbers only
+    return scope["run"], scope["run_into"], scope["start"]
 
 
 def _out_of_range(steps: Sequence[Step]) -> IndexError:

@@ -112,6 +112,8 @@ def compile_after(steps: list[Step]) -> int:
     from facula.config import flag
     if not flag.JIT:
         return _NEVER
+    if not flag.INTERPRET:
+        return 0
     seconds = 0.0
     for step in steps:
         work = step.spec.numel * 2e-9

@@ -17,6 +17,7 @@ from facula.graph.spec import Step
 from facula.runtime.plan import STATUS_SLOT, KernelPlan, PhasePlan, ProgramPlan
 from facula.schedule.fuse import (
     REDUCE,
+    SCAN,
     Group,
     choose_roots,
     group_items,
@@ -130,7 +131,10 @@ class _Build:
         for group in self.groups:
             for source, _ in group.reads:
                 writer = self.home.get(source)
-                if writer is not None and writer is not group and source not in self.places:
+                if writer is None or source in self.places:
+                    continue
+                # A scan cannot be computed again where a later loop reads it.
+                if writer is not group or self.steps[source].op in SCAN:
                     self._temporary(source)
             if group.kind == "update":
                 number = group.items[0].step
@@ -195,7 +199,7 @@ class _Build:
             item = group.find(n)
             if item is None:
                 return n in self.home
-            return n != o and (item.role == "rows" or steps[n].op in REDUCE
+            return n != o and (item.role == "rows" or steps[n].op in REDUCE or steps[n].op in SCAN
                                or steps[n].op == "matmul")
 
         for item in group.items:

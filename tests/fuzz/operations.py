@@ -234,8 +234,8 @@ def where(b: Any) -> Draft | None:
     c = fit(b, x, lambda a: a.dtype.kind == "b")
     if c is None or b.rng.random() < 0.1:
         c = b.leaf("bool", b.array(x).shape)
-    if np.broadcast_shapes(b.array(x).shape, b.array(y).shape) != \
-            np.broadcast_shapes(b.array(x).shape, b.array(y).shape, b.array(c).shape):
+    shape = np.broadcast_shapes(b.array(x).shape, b.array(y).shape)
+    if into(b, shape, lambda a: a.shape == b.array(c).shape) is None:
         return None
     return Draft(f"OUT = F.where({c}, {x}, {y})", f"OUT = M.where({c}, {x}, {y})", (c, x, y),
                  exact=True)
@@ -351,6 +351,8 @@ def matmul(b: Any) -> Draft | None:
             return False
         return bool(c.shape[-2 if c.ndim > 1 else 0] == a.shape[-1])
     y = b.pick(suits)
+    if y is None and a.dtype == np.dtype("c16"):
+        return None
     if y is None:
         y = b.leaf(NAMES[a.dtype], (a.shape[-1], b.rng.randint(1, 3)))
     return Draft(f"OUT = {x} @ {y}", f"OUT = M.matmul({x}, {y})", (x, y))
@@ -565,6 +567,8 @@ def gathered(b: Any) -> Draft | None:
     i = b.pick(lambda a: a.dtype == np.dtype("i8") and a.size > 0)
     if i is None or b.array(i).ndim + b.array(x).ndim > 5:
         return None
+    if not b.array(i).ndim:         # PyTorch takes it as a number, so the result is a view
+        return Draft(f"OUT = {x}[{i} % {n}]", f"OUT = {x}[int({i}) % {n}, ...]", (x, i), view=True)
     return Draft(f"OUT = {x}[{i} % {n}]", f"OUT = np.array({x}[{i} % {n}], order='C')", (x, i),
                  exact=True)
 
@@ -710,7 +714,7 @@ def indexed_write(b: Any) -> Draft | None:
     if b.rng.random() < 0.5 and len(set(index)) == count:
         return Draft(f"{t}[{index}] = {y}", f"M.put_at({t}, {index}, {y})", (t, y), target=t,
                      exact=True, new=False)
-    wide = f"{y}.expand({(count, *a.shape[1:])})"
+    wide = f"{y}.expand({(count, *a.shape[1:])}).clone()"
     return Draft(f"{t}.index_add_(0, F.tensor({index}), {wide})",
                  f"M.put({t}, M.add_at({t}, {index}, {y}))", (t, y), target=t, new=False)
 

@@ -49,9 +49,10 @@ class Builder:
         self.keep: list[Any] = []
         self.leaves: dict[str, tuple[int, tuple[int, ...], str, bool]] = {}
         self.frozen: set[int] = set()            # memory of leaves that require gradients
-        self.history: set[str] = set()           # names that may require gradients
         self.lines: list[Line] = []
         self.count = 0
+        self.fixed = False                       # shapes depend on values
+        self.overlaps = False                    # something is written to what it is read from
 
     # -- choosing
     def names(self) -> list[str]:
@@ -172,7 +173,8 @@ class Builder:
         used = {u for line in self.lines for u in line.uses}
         err = {n: self.error(n) for n in self.names()}
         leaves = {n: v for n, v in self.leaves.items() if n in used}
-        return Graph(self.seed, leaves, self.lines, err, self.smooth)
+        return Graph(self.seed, leaves, self.lines, err, self.smooth, self.fixed,
+                     self.overlaps)
 
 
 def generate(seed: int, length: int | None = None) -> Graph:

@@ -262,10 +262,10 @@ def clamp(b: Any) -> Draft | None:
     x = b.pick(lambda a: numbers(a) and real(a))
     if x is None:
         return None
-    low, high = (-1, 2) if not isf(b.array(x)) else (-1.1, 1.3)
+    a = b.array(x)
+    low, high = (-1.1, 1.3) if isf(a) else (0 if a.dtype.kind == "u" else -1, 2)
     return Draft(f"OUT = {x}.clamp({low}, {high})",
-                 f"OUT = M.ew(lambda a: np.clip(a, a.dtype.type(0) if a.dtype.kind == 'u' else "
-                 f"{low}, {high}), {x})", (x,))
+                 f"OUT = M.ew(lambda a: np.clip(a, {low}, {high}), {x})", (x,))
 
 
 # ---------------------------------------------------------------- reductions and products
@@ -504,6 +504,8 @@ def detached(b: Any) -> Draft | None:
     x = b.pick()
     if x is None or (b.grad and x in b.leaves and b.leaves[x][3]):
         return None
+    if b.grad:      # what is written through a detached alias has no gradient, and FD sees one
+        return Draft(f"OUT = {x}.detach().clone()", f"OUT = np.array({x})", (x,), exact=True)
     return Draft(f"OUT = {x}.detach()", f"OUT = {x}[...]", (x,), view=True)
 
 
@@ -597,6 +599,7 @@ def masked(b: Any) -> Draft | None:
     m = b.pick(lambda c: c.dtype.kind == "b" and c.shape == a.shape)
     if m is None or not a.ndim:
         return None
+    b.fixed = True
     return Draft(f"OUT = {x}[{m}]", f"OUT = np.array({x}[{m}])", (x, m), exact=True)
 
 
@@ -635,6 +638,7 @@ def assigned(b: Any) -> Draft | None:
         number = b.rng.choice([0, 1, 2])
         return Draft(f"{t}[{key}] = {number}", f"M.put_at({t}, np.s_[{key}], {number})", (t,),
                      target=t, exact=True, new=False)
+    b.overlaps = b.overlaps or bool(np.shares_memory(b.array(t), b.array(y)))
     return Draft(f"{t}[{key}] = {y}", f"M.put_at({t}, np.s_[{key}], {y})", (t, y), target=t,
                  exact=True, new=False)
 
@@ -650,6 +654,7 @@ def augmented(b: Any) -> Draft | None:
              <= "bifc".index(kind(a.dtype)))
     if y is None:
         return None
+    b.overlaps = b.overlaps or bool(np.shares_memory(a, b.array(y)))
     if a.ndim and b.rng.random() < 0.5:
         key = _key(b, a.shape)
         if "None" in key:
@@ -658,6 +663,7 @@ def augmented(b: Any) -> Draft | None:
         y = into(b, part.shape, lambda c: c.dtype == a.dtype)
         if y is None:
             return None
+        b.overlaps = b.overlaps or bool(np.shares_memory(a, b.array(y)))
         return Draft(f"{t}[{key}] {sign} {y}",
                      f"M.put_at({t}, np.s_[{key}], M.ew({fn}, {t}[{key}], {y}))", (t, y), target=t,
                      new=False)
@@ -675,6 +681,7 @@ def in_place(b: Any) -> Draft | None:
     forms = [(f"{t}.zero_()", f"M.put({t}, 0)", True), (f"{t}.fill_(2)", f"M.put({t}, 2)", True),
              (f"{t}.neg_()", f"M.put({t}, -{t})", True)]
     if y is not None:
+        b.overlaps = b.overlaps or bool(np.shares_memory(b.array(t), b.array(y)))
         forms.append((f"{t}.copy_({y})", f"M.put({t}, np.array({y}))", True))
     if isf(b.array(t)):
         forms += [(f"{t}.sin_()", f"M.put({t}, M.ew(np.sin, {t}))", False),
@@ -712,6 +719,7 @@ def indexed_write(b: Any) -> Draft | None:
     if y is None:
         return None
     if b.rng.random() < 0.5 and len(set(index)) == count:
+        b.overlaps = b.overlaps or bool(np.shares_memory(a, b.array(y)))
         return Draft(f"{t}[{index}] = {y}", f"M.put_at({t}, {index}, {y})", (t, y), target=t,
                      exact=True, new=False)
     wide = f"{y}.expand({(count, *a.shape[1:])}).clone()"

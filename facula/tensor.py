@@ -356,13 +356,13 @@ class Tensor:
         assert self._storage is not None and self._strides is not None
         whole = buffer.array(self._storage.node.spec, strides)
         spec = self._node.spec
-        if any(step[3] is not None for step in self._path):
-            whole = whole.reshape(-1).view(spec.dtype.np)
-        elif strides is None:
+        if strides is None:
             whole = whole.reshape(-1)
         else:
             start = as_strided(whole, (1,), (whole.itemsize,))
-            whole = as_strided(start, (1 << 40,), (whole.itemsize,))
+            whole = as_strided(start, (1 << 36,), (whole.itemsize,))
+        if any(step[3] is not None for step in self._path):
+            whole = whole.view(spec.dtype.np)
         if not spec.numel:
             return whole[:0].reshape(spec.shape)
         size = whole.itemsize

@@ -19,7 +19,8 @@ from facula import config
 from facula.graph.record import State, _local
 from tests.fuzz import model
 
-__all__ = ["Line", "Graph", "Mismatch", "fresh_recorder", "leaf_value", "run", "check", "shrink"]
+__all__ = ["Line", "Graph", "Mismatch", "fresh_recorder", "leaf_value", "run", "check", "failure",
+           "shrink", "script"]
 
 
 class Line(NamedTuple):

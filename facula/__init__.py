@@ -78,30 +78,32 @@ from facula.ops.convert import is_conj as is_neg
 from facula.ops.convert import resolve as resolve_conj
 from facula.ops.convert import resolve as resolve_neg
 from facula.ops.creation import (
-    arange,
     as_tensor,
     asarray,
     empty,
     empty_like,
     empty_permuted,
     empty_strided,
-    eye,
     from_numpy,
     frombuffer,
     full,
     full_like,
-    linspace,
-    logspace,
     ones,
     ones_like,
-    range,
     scalar_tensor,
     tensor,
+    zeros,
+    zeros_like,
+)
+from facula.ops.patterns import (
+    arange,
+    eye,
+    linspace,
+    logspace,
+    range,
     tril_indices,
     triu_indices,
     vander,
-    zeros,
-    zeros_like,
 )
 from facula.ops.windows import (
     bartlett_window,
@@ -187,7 +189,7 @@ _LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "
 """Modules that are imported when somebody first names them."""
 
 _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler",
-         "explain": "compiler", 
+         "explain": "compiler",
          "get_num_threads": "runtime.threads", "set_num_threads": "runtime.threads",
          "from_dlpack": "ops.dlpack", "to_dlpack": "ops.dlpack",
          "autocast": "amp"}

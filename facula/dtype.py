@@ -87,11 +87,17 @@ DTYPES: dict[str, DType] = {d.name: d for d in (
     float16, bfloat16, float32, float64, complex64, complex128)}
 
 
+_by_numpy: dict[Any, DType] = {}
+
+
 def from_numpy_dtype(dtype: Any) -> DType:
     """The DType of a NumPy dtype; `TypeError` for those facula has none of (str, object, ...)."""
     dtype = np.dtype(dtype)
-    found = DTYPES.get(dtype.name)
+    found = _by_numpy.get(dtype)
     if found is None:
-        raise TypeError(
-            f"facula has no dtype for NumPy's {dtype}; it knows {', '.join(DTYPES)}")
+        found = DTYPES.get(dtype.name)               # the name takes NumPy some microseconds
+        if found is None:
+            raise TypeError(
+                f"facula has no dtype for NumPy's {dtype}; it knows {', '.join(DTYPES)}")
+        _by_numpy[dtype] = found
     return found

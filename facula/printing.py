@@ -217,5 +217,5 @@ def _with_suffixes(text: str, suffixes: list[str], indent: int) -> str:
     return "".join(parts) + ")"
 
 
-Tensor.__repr__ = _repr                                      # type: ignore[method-assign]
-Tensor.__str__ = lambda self: _repr(self)                    # type: ignore[method-assign]
+Tensor.__repr__ = _repr                                      # type: ignore
+Tensor.__str__ = lambda self: _repr(self)                    # type: ignore

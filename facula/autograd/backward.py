@@ -12,6 +12,8 @@ from facula.tensor import Tensor, prim
 
 __all__ = ["backward", "grad"]
 
+_new = object.__new__
+
 Tensors = Tensor | Sequence[Tensor]
 
 
@@ -180,7 +182,7 @@ def accumulate(rec: Recorder, leaf: Tensor, g: Tensor, create_graph: bool) -> No
         mode, rec.grad = rec.grad, False
         before._write(prim("add", before, g), "gradient accumulation")
         rec.grad = mode
-    hooks = leaf.__dict__.get("_post_hooks")
+    hooks = leaf._post_hooks
     if hooks:
         for hook in list(hooks.values()):
             hook(leaf)
@@ -225,23 +227,31 @@ def _follow(rec: Recorder, root: Tensor, retain: bool) -> bool:
         if leaf is None or not leaf._leaf:
             return False
         leaves.append((leaf, at, spec))
-    for index, leaf_node in nodes.items():
-        if leaf_node.stale is not None and index in saved:
+    for index in saved:
+        leaf_node = nodes.get(index)
+        if leaf_node is not None and leaf_node.stale is not None:
             return False
     graph.state = edge.state
     if freed:
         graph.freed = freed if not graph.freed else graph.freed | freed
     handles = graph.handles
     made = []
-    for leaf, at, spec in leaves:
-        g = object.__new__(Tensor)
-        g._node = n = Node((graph, at), spec)
-        handles.append(n)
-        made.append((leaf, g))
     seen: set[int] = set()
-    for (leaf, g), (_, at, _) in zip(made, leaves):
+    for leaf, at, spec in leaves:
+        g = _new(Tensor)
+        g._node = n = _new(Node)
+        n.at = (graph, at)
+        n.spec = spec
+        handles.append(n)
         if at in seen:
             g._taken = True                                 # type: ignore[attr-defined]
+        elif leaf._grad is None and leaf._hooks is None and leaf._post_hooks is None:
+            g._taken = True                                 # type: ignore[attr-defined]
+            leaf._grad = g
+            seen.add(at)
+            continue
         seen.add(at)
+        made.append((leaf, g))
+    for leaf, g in made:
         accumulate(rec, leaf, g, False)
     return True

@@ -156,7 +156,7 @@ class _Check:
         """The outputs at other values of the inputs."""
         args = list(self.args)
         for k, value in zip(self.where, values, strict=True):
-            args[k] = from_array(np.ascontiguousarray(value), copy=True).requires_grad_()
+            args[k] = from_array(np.array(value, order="C"), copy=True).requires_grad_()
         return [_array(o) for o in _floating(_as_tuple(self.func(*args)))]
 
     def slope(self, number: int, step: np.ndarray) -> list[np.ndarray]:
@@ -169,7 +169,7 @@ class _Check:
         return [(b.astype(_wide(b)) - a) / (2 * self.eps) for b, a in zip(*ends, strict=True)]
 
     def gradients(self, output: Tensor, cotangent: np.ndarray) -> list[np.ndarray | None]:
-        seed = from_array(np.ascontiguousarray(cotangent.astype(output.dtype.np)), copy=True)
+        seed = from_array(np.array(cotangent, output.dtype.np, order="C"), copy=True)
         wanted = [self.args[k] for k in self.where]
         parts = grad(output, wanted, seed, retain_graph=True, allow_unused=True)
         for t, g in zip(wanted, parts, strict=True):

@@ -148,7 +148,9 @@ def _register_post(self: Tensor, hook: Callable[[Tensor], None]) -> RemovableHan
     """Call `hook(tensor)` after a gradient has been added to this leaf's `.grad`."""
     if not self._leaf:
         raise GradientError("post accumulate grad hooks cannot be registered on non-leaf tensors")
-    hooks = self.__dict__.setdefault("_post_hooks", {})
+    if self._post_hooks is None:
+        self._post_hooks = {}
+    hooks = self._post_hooks
     handle = RemovableHandle(hooks)
     hooks[handle.id] = hook
     return handle

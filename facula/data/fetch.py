@@ -77,7 +77,7 @@ def take_rows(array: np.ndarray, indices: np.ndarray, dtype: Any = None) -> Any:
     """A new tensor of the rows of `array` [N, ...] at `indices`, which are in range."""
     out, memory = new_tensor((len(indices), *array.shape[1:]),
                              dtype or from_numpy_dtype(array.dtype))
-    np.take(array, indices, axis=0, out=memory, mode="clip")      # "clip" needs no buffering
+    array.take(indices, axis=0, out=memory, mode="clip")      # "clip" needs no buffering
     return out
 
 
@@ -140,13 +140,17 @@ def _run(source: Source, order: np.ndarray, n: int, size: int, seed: int, slow: 
     for start in range(0, n, size):
         indices = order[start:min(start + size, n)]
         at_once = at_once and source.current()
-        if not at_once:
-            yield slow(indices.tolist(), start)
-        elif source.random:
-            places = np.arange(start, start + len(indices), dtype=np.uint64)
-            yield source.fetch(indices, rng.BatchStream(seed, places))
-        else:
-            yield source.fetch(indices, None)
+        batch = None
+        if at_once:
+            places = None
+            if source.random:
+                places = rng.BatchStream(
+                    seed, np.arange(start, start + len(indices), dtype=np.uint64))
+            try:
+                batch = source.fetch(indices, places)
+            except Exception:            # single samples are right, or say better what is wrong
+                at_once = False
+        yield slow(indices.tolist(), start) if batch is None else batch
 
 
 class _MapFetcher:

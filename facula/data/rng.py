@@ -25,16 +25,26 @@ _LOW = 0xFFFFFFFF
 _UNIT = 2.0 ** -53
 
 
-def _philox(seed: int, position: Any, count: Any) -> Any:
-    """53 random bits as a whole number for each (position, count); ints or uint64 arrays alike."""
+def _rounds(seed: int, c0: Any, c1: Any, c2: Any, c3: Any) -> tuple[Any, Any, Any, Any]:
+    """Philox4x32-10 of 32-bit words; ints or uint64 arrays alike."""
     k0, k1 = seed & _LOW, seed >> 32 & _LOW
-    c0, c1 = position & _LOW, position >> 32
-    c2, c3 = count, count & 0
     for _ in range(10):
         p0, p1 = c0 * _M0, c2 * _M1                     # below 2**64: nothing wraps
         c0, c1, c2, c3 = ((p1 >> 32) ^ c1 ^ k0, p1 & _LOW, (p0 >> 32) ^ c3 ^ k1, p0 & _LOW)
         k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    return c0, c1, c2, c3
+
+
+def _philox(seed: int, position: Any, count: Any) -> Any:
+    """53 random bits as a whole number for each (position, count)."""
+    c0, c1, _, _ = _rounds(seed, position & _LOW, position >> 32, count, count & 0)
     return (c0 << 21) | (c1 >> 11)
+
+
+def _philox_words(key: int, block: int) -> tuple[int, int]:
+    """The first two words of a block of a Generator's stream."""
+    c0, c1, _, _ = _rounds(key, block & _LOW, block >> 32, 0, 0)
+    return c0, c1
 
 
 class SampleStream:
@@ -142,9 +152,14 @@ def streaming(new: SampleStream) -> Iterator[SampleStream]:
 
 
 def draw_seed(generator: Any = None) -> int:
-    """A number in [0, 2**63) taken from a Generator, or from the default one for None."""
-    import facula
-    return int(facula.randint(0, (1 << 63) - 1, (), generator=generator).item())
+    """A number in [0, 2**63) taken from a Generator, or from the default one for None.
+
+    It is worked out here and not recorded: what the caller has pending stays pending.
+    """
+    from facula.random import default_generator
+    key, block = (default_generator if generator is None else generator)._advance(2)
+    low, high = _philox_words(key, block)
+    return (high << 32 | low) >> 1
 
 
 def raw(seed: int, n: int) -> np.ndarray:
@@ -154,12 +169,11 @@ def raw(seed: int, n: int) -> np.ndarray:
 
 def permutation(seed: int, n: int) -> np.ndarray:
     """The numbers below n (int64) in an order that belongs to `seed`."""
-    keys = raw(seed, n)
-    order = np.argsort(keys)
-    ranked = keys[order]
-    if n > 1 and bool((ranked[1:] == ranked[:-1]).any()):     # an order that sorting settles
-        order = np.argsort(keys, kind="stable")
-    return order
+    bits = np.uint64(max(n - 1, 1).bit_length())
+    keys = raw(seed, n) >> bits << bits            # each number under a random key: sort the two
+    keys |= np.arange(n, dtype=np.uint64)
+    keys.sort()
+    return (keys & (np.uint64(1) << bits) - np.uint64(1)).astype(np.int64)
 
 
 def as_indices(indices: Sequence[Any] | np.ndarray) -> np.ndarray | None:

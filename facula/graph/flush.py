@@ -66,12 +66,12 @@ class Program:
     the interpreter when that is cheap; which executor runs depends on the program and on how
     often it has been run, and on nothing else.
 
-    `slots` says for each live handle which output it gets, `masked` which handles have a
-    history; `through` are the steps of that history, and `keep` the values that they read.
+    `slots` says for each live handle which output it gets, `origins` which handles have a
+    history (None without gradient) and `twice` which share an output with an earlier one; `through` are the steps of that history, and `keep` the values that they read.
     """
 
     __slots__ = ("steps", "outputs", "donations", "leaves", "runs", "threshold", "executable",
-                 "slots", "masked", "through", "keep", "history")
+                 "slots", "origins", "twice", "through", "keep", "history")
 
     def __init__(self, steps: list[Step], alive: tuple[int, ...], freed: frozenset[int],
                  donations: dict[int, int]):
@@ -83,7 +83,8 @@ class Program:
         self.outputs = tuple(sorted(wanted))
         place = {index: k for k, index in enumerate(self.outputs)}
         self.slots = [place[i] for i in alive]
-        self.masked = [bool(steps[i].mask) for i in alive]
+        self.origins = [i in self.through if steps[i].mask else None for i in alive]
+        self.twice = [slot in self.slots[:k] for k, slot in enumerate(self.slots)]
         self.steps: list[Step] | None = steps
         self.history = steps if self.through else None
         self.donations = {o: leaf for o, leaf in donations.items() if leaf not in self.keep}
@@ -170,16 +171,13 @@ def flush(rec: Recorder) -> None:
             _clear(graph)
             graph.failure = error
             raise
-        given: set[int] = set()
-        for node, slot, masked in zip(alive, program.slots, program.masked):
+        for node, slot, origin, twice in zip(alive, program.slots, program.origins,
+                                             program.twice):
             value = buffers[slot]
-            if slot in given:
-                # Two handles on one value: each may be overwritten without the other.
-                value = value.snapshot(node.spec)
-            given.add(slot)
-            node.value = value
-            if masked:
-                node.origin = (graph, node.at[1]) if node.at[1] in program.through else FREED
+            # Two handles on one value: each may be overwritten without the other.
+            node.value = value.snapshot(node.spec) if twice else value
+            if origin is not None:
+                node.origin = (graph, node.at[1]) if origin else FREED
             node.at = _NOWHERE
         for node, home in copies:
             node.value = _copy_home(home, node.value, node.spec)

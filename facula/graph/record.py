@@ -89,18 +89,22 @@ class Node:
               which graph's steps from which number on were part of doing it
     """
 
-    __slots__ = ("at", "spec", "value", "strides", "origin", "leaf", "home", "stale", "__weakref__")
+    # Most nodes are intermediates with a place and a spec; what few have is a class default.
+    value: Any = None
+    strides: tuple[int, ...] | None = None
+    origin: Any = None
+    leaf: Any = None
+    home: Node | None = None
+    stale: tuple[str, int, int] | None = None
 
     def __init__(self, at: tuple[Graph, int] | tuple[None, int], spec: Spec, value: Any = None,
                  strides: tuple[int, ...] | None = None):
         self.at = at
         self.spec = spec
-        self.value = value
-        self.strides = strides
-        self.origin: Any = None
-        self.leaf: Any = None
-        self.home: Node | None = None
-        self.stale: tuple[str, int, int] | None = None
+        if value is not None:
+            self.value = value
+        if strides is not None:
+            self.strides = strides
 
 
 class Graph:
@@ -177,7 +181,8 @@ class Recorder:
     def adopt(self, node: Node) -> int:
         """The index of `node` in the pending graph, entering it as a leaf if it is new here."""
         graph = self.graph
-        found = graph.leaf_map.get(node)
+        leaf_map = graph.leaf_map
+        found = leaf_map.get(node)
         if found is not None:
             node.at = (graph, found)
             return found
@@ -193,33 +198,30 @@ class Recorder:
         shared = getattr(value, "shared", None)
         if shared is None:                         # a runtime scalar, not in memory
             index = self._enter_scalar(graph, node)
-            graph.leaf_map[node] = index
-            node.at = (graph, index)
-            return index
-        if shared:
+        elif shared:
             # Somebody outside can write to this memory: what the graph reads is its content now.
-            node_value, strides = value.snapshot(node.spec, node.strides), None
-            taken = Node((graph, -1), node.spec, node_value)
+            taken = Node((graph, -1), node.spec, value.snapshot(node.spec, node.strides))
             taken.origin, taken.leaf = node.origin, node.leaf
-            index = self._enter(graph, taken, strides)
-            return index
-        index = self._enter(graph, node, node.strides)
-        graph.leaf_map[node] = index
+            return self._enter(graph, taken, None)
+        else:
+            index = self._enter(graph, node, node.strides)
+        leaf_map[node] = index
         node.at = (graph, index)
         return index
 
     def _enter(self, graph: Graph, node: Node, strides: tuple[int, ...] | None) -> int:
         state = graph.state
-        key = (node.spec, strides)
+        key = node.spec if strides is None else (node.spec, strides)
         edge = state.edges.get(key)
         if edge is None:
             step = Step("leaf", (strides,), (), node.spec)
             edge = Edge(self.new_state((step,)), state.count, node.spec)
             state.edges[key] = edge
         graph.state = edge.state
-        graph.leaves.append((edge.index, node))
-        graph.leaf_nodes[edge.index] = node
-        return edge.index
+        index = edge.index
+        graph.leaves.append((index, node))
+        graph.leaf_nodes[index] = node
+        return index
 
     def scalar(self, value: Any, dtype: Any) -> Node:
         """A 0-dim leaf whose number is not part of the structure."""

@@ -176,7 +176,8 @@ def _need(x: Tensor, ndim: int, message: str) -> None:
         raise RuntimeError(message)
 
 
-@op(method=True, samples=lambda make: [((make(3, 4), make(4, 5)), {}), ((make(1, 1), make(1, 1)), {})])
+@op(method=True, samples=lambda make: [((make(3, 4), make(4, 5)), {}),
+                                       ((make(1, 1), make(1, 1)), {})])
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices."""
     _need(input, 2, "self must be a matrix")

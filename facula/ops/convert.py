@@ -134,7 +134,7 @@ def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None,
         else:
             dtype = args_left.pop(0)
         if args_left:
-            non_blocking = args_left.pop(0)
+            args_left.pop(0)                                 # non_blocking: nothing to wait for
         if args_left:
             copy = args_left.pop(0)
     check_device(device)

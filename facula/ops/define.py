@@ -63,6 +63,7 @@ class _Place:
 
 _T = _Place()
 _TRUE, _FALSE = ("bool", 1), ("bool", 0)
+_new = object.__new__
 _ATOMS = frozenset((int, str, type(None), DType))
 
 
@@ -116,22 +117,24 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
                 return _into(call, args, kwargs)
             return body(*args, **kwargs)
         tensors: list[Tensor] = []
-        pattern = []
+        pattern: list[Any] = [body]
         for a in args:
-            if type(a) is Tensor:
+            if isinstance(a, Tensor):
                 tensors.append(a)
                 pattern.append(_T)
+            elif a is None or type(a) is int:
+                pattern.append(a)
             else:
                 pattern.append(freeze(a, tensors))
         if kwargs:
             if "out" in kwargs:
                 return _into(call, args, kwargs)
             for k, v in kwargs.items():
-                pattern.append(k)                        # type: ignore[arg-type]
+                pattern.append(k)
                 pattern.append(freeze(v, tensors))
         if not tensors:
             return body(*args, **kwargs)
-        return _memo(rec, (body, *pattern), tensors, body, args, kwargs)
+        return _memo(rec, tuple(pattern), tensors, body, args, kwargs)
 
     if register:
         group = family or body.__module__.rpartition(".")[2].lstrip("_")
@@ -157,7 +160,7 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
     with LOCK:
         graph = rec.graph
         grad = rec.grad
-        places = []
+        places = [head]
         for t in tensors:
             storage = t._storage
             if storage is not None and storage.version != t._version:
@@ -167,22 +170,22 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
             if owner is not graph:
                 i = rec.adopt(node)
             places.append(~i if grad and t._rg else i)
-        state = graph.state
-        key = (head, *places)
+        key = tuple(places)
         try:
-            edge = state.edges.get(key)
+            edge = graph.state.edges.get(key)
         except TypeError:                                # an argument that cannot be hashed
             return body(*args, **kwargs)
         if edge is None:
             return _first(rec, key, tensors, body, args, kwargs)
         graph.state = edge.state
         if edge.outs is None:
-            out = object.__new__(Tensor)
-            out._node = node = Node((graph, edge.index), edge.spec)   # type: ignore[arg-type]
+            result: Any = _new(Tensor)
+            result._node = node = _new(Node)
+            node.at = (graph, edge.index)
+            node.spec = edge.spec
             graph.handles.append(node)
             if edge.rg:
-                out._rg = True
-            result: Any = out
+                result._rg = True
         else:
             result = _unpack(graph, edge, tensors)
         if edge.state.count > _record.MAX_STEPS:
@@ -197,8 +200,10 @@ def _unpack(graph: Any, edge: Edge, tensors: Sequence[Tensor]) -> Any:
             outs.append(tensors[item])
             continue
         index, spec, rg = item
-        out = object.__new__(Tensor)
-        out._node = node = Node((graph, index), spec)
+        out = _new(Tensor)
+        out._node = node = _new(Node)
+        node.at = (graph, index)
+        node.spec = spec
         graph.handles.append(node)
         if rg:
             out._rg = True

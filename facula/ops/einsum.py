@@ -199,8 +199,8 @@ def _einsum(terms: tuple[tuple[Any, ...], ...], output: tuple[Any, ...],
         rest = [p for i, p in enumerate(parts) if i not in path]
         result = chosen[0]
         for j, other in enumerate(chosen[1:], 1):
-            keep = set(output).union(*(p.labels for p in rest), *(p.labels for p in chosen[j + 1:]))
-            result = _pair(result, other, keep)
+            need = set(output).union(*(p.labels for p in rest), *(p.labels for p in chosen[j + 1:]))
+            result = _pair(result, other, need)
         parts = [*rest, result]
     last = _sum_out(parts[0], set(output))
     value = _ordered(last, output)
@@ -238,7 +238,8 @@ def _sublist(labels: Sequence[Any]) -> str:
 
 
 public(einsum, "einsum", "contractions", method=False, samples=lambda make: [
-    (("ij,jk->ik", make(2, 3), make(3, 4)), {}), (("bij,bjk->bik", make(2, 2, 3), make(2, 3, 2)), {}),
+    (("ij,jk->ik", make(2, 3), make(3, 4)), {}),
+    (("bij,bjk->bik", make(2, 2, 3), make(2, 3, 2)), {}),
     (("ii->i", make(3, 3)), {}), (("ij->", make(2, 3)), {}), (("i,j", make(2), make(3)), {}),
     (("...ij,...jk", make(2, 2, 3), make(3, 2)), {}),
     (("ij,jk,kl->il", make(2, 3), make(3, 4), make(4, 2)), {})])

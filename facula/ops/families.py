@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import importlib
 
-FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "layout", "shape",
-            "indexing", "gathering", "padding", "scans", "sorting", "contractions", "einsum",
-            "linear", "convert", "creation", "dlpack", "search", "statistics",
-            "extra")
+FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "parts", "shape",
+            "matrices", "indexing", "gathering", "padding", "scans", "sorting", "contractions",
+            "einsum", "search", "statistics", "convert", "creation", "patterns", "windows",
+            "dlpack", "draws")
 
 for _family in FAMILIES:
-    try:
-        importlib.import_module(f"facula.ops.{_family}")
-    except ModuleNotFoundError as _missing:
-        if _missing.name != f"facula.ops.{_family}":
-            raise
+    importlib.import_module(f"facula.ops.{_family}")

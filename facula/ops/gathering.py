@@ -11,9 +11,9 @@ from facula.dtype import DType, bool_, int32, int64
 from facula.errors import DTypeError, ShapeError
 from facula.ops.define import composite, op
 from facula.ops.indexing import (
-    _Known,
     _array_index,
     _expand_masks,
+    _Known,
     _put_at,
     as_value,
     wrap_index,
@@ -200,7 +200,8 @@ def _line(name: str, index: Any) -> Tensor:
 
 
 @op(method=True, samples=lambda make: [
-    ((make(3, 4), 0, _indices(make, 5, high=3)), {}), ((make(3, 4), 1, _indices(make, 2, high=4)), {}),
+    ((make(3, 4), 0, _indices(make, 5, high=3)), {}),
+    ((make(3, 4), 1, _indices(make, 2, high=4)), {}),
     ((make(), 0, _indices(make, 1, high=1)), {})])
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices along `dim` that a 1-d index names."""
@@ -442,7 +443,8 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     n = input.numel()
     if not n and index.numel():
         raise IndexError("take(): tried to take from an empty tensor")
-    return _flat_take(input, wrap_index(index, n))                       # type: ignore[no-any-return]
+    result: Tensor = _flat_take(input, wrap_index(index, n))
+    return result
 
 
 @op(method=True, inplace=True, samples=lambda make: [
@@ -467,14 +469,16 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
 
 
 @op(method=True, samples=lambda make: [
-    ((make(3, 4), _indices(make, 3, 1, high=4), 1), {}), ((make(3, 4), _indices(make, 5, high=12)), {})])
+    ((make(3, 4), _indices(make, 3, 1, high=4), 1), {}),
+    ((make(3, 4), _indices(make, 5, high=12)), {})])
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """`gather` in which the other dimensions of input and index broadcast; flat without `dim`."""
     if indices.dtype is not int64:
         raise DTypeError("take_along_dim(): dtype of indices should be Long but got "
                          f"{type_name(indices.dtype)}")
     if dim is None:
-        return _flat_take(input, prim("reshape", indices, shape=(indices.numel(),)))  # type: ignore
+        result: Tensor = _flat_take(input, prim("reshape", indices, shape=(indices.numel(),)))
+        return result
     if input.ndim != indices.ndim:
         raise RuntimeError("take_along_dim(): input and indices should have the same number of "
                            f"dimensions, but got {input.ndim} dimensions for input, and "

@@ -19,10 +19,10 @@ from facula.errors import DTypeError, ShapeError
 from facula.graph.record import _local
 from facula.ops.define import composite
 from facula.ops.layout import host, strides_of, view_of
+from facula.ops.parts import slice_view
 from facula.ops.promote import broadcast_shapes, cast, expand_to, full_like, is_number
 from facula.ops.surface import number_operand
-from facula.ops.views import slice_view
-from facula.tensor import Tensor, make, prim, scalar
+from facula.tensor import Tensor, prim, scalar
 
 __all__ = ["getitem", "setitem", "wrap_index", "check_range", "positions_of", "as_value"]
 
@@ -182,8 +182,8 @@ def _prepare(items: tuple[Any, ...]) -> list[Any]:
         elif isinstance(item, slice):
             out.append(item)
         else:
-            kind = TypeError if isinstance(item, str) else IndexError
-            raise kind(f"only integers, slices (`:`), ellipsis (`...`), None and long or "
+            wrong = TypeError if isinstance(item, str) else IndexError
+            raise wrong(f"only integers, slices (`:`), ellipsis (`...`), None and long or "
                        f"byte Variables are valid indices (got {type(item).__name__})")
     return out
 
@@ -290,8 +290,8 @@ def _basic(x: Tensor, plan: _Plan) -> Tensor:
 # ---------------------------------------------------------------- gathering by index tensors
 
 def _expand_masks(view: Tensor, tensors: Sequence[tuple[int, Any]]
-                  ) -> tuple[list[tuple[int, Tensor]], bool]:
-    """(dimension, int64 index) for each indexed dimension, and whether all are known to fit."""
+                  ) -> list[tuple[int, Tensor]]:
+    """(dimension, wrapped int64 index) for each indexed dimension."""
     shape = view._node.spec.shape
     out: list[tuple[int, Tensor]] = []
     for dim, item in tensors:
@@ -536,7 +536,7 @@ def _len(self: Tensor) -> int:
 
 
 def _iter(self: Tensor) -> Iterator[Tensor]:
-    from facula.ops.views import select
+    from facula.ops.parts import select
     shape = self._node.spec.shape
     if not shape:
         raise TypeError("iteration over a 0-d tensor")

@@ -84,9 +84,8 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False,
     else:
         found, inverse, counts = np.unique(array, return_inverse=True, return_counts=True,
                                            equal_nan=False)
-        inverse = inverse.reshape(array.shape)
-    return _packed(host(found, input.dtype), host(inverse.reshape(-1) if dim is not None
-                                                  else inverse, int64),
+    shape = array.shape if dim is None else (-1,)
+    return _packed(host(found, input.dtype), host(inverse.reshape(shape), int64),
                    host(counts, int64), return_inverse, return_counts)
 
 
@@ -212,7 +211,7 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
         if sorter.shape != sorted_sequence.shape:
             raise RuntimeError("searchsorted(): boundary and sorter must have the same size")
         seq = np.take_along_axis(seq, sorter._peek(), -1)
-    kind = "right" if right else "left"
+    kind: Any = "right" if right else "left"
     if seq.ndim == 1:
         out = np.searchsorted(seq, values, kind)
     else:

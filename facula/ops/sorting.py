@@ -270,7 +270,12 @@ def _at_levels(input: Tensor, levels: tuple[float, ...], dim: int | None, keepdi
         a = prim("gather", line, cast(below, int64), attrs=(axis,))
         b = prim("gather", line, cast(above, int64), attrs=(axis,))
         weight = full_like(rank, 0.5) if interpolation == "midpoint" else prim("sub", rank, below)
-        value = prim("add", a, prim("mul", weight, prim("sub", b, a)))
+        # From the nearer of the two, which an infinite other one then cannot disturb.
+        step = prim("sub", b, a)
+        rest = prim("sub", full_like(weight, 1.0), weight)
+        value = prim("where", prim("lt", weight, full_like(weight, 0.5)),
+                     prim("add", a, prim("mul", weight, step)),
+                     prim("sub", b, prim("mul", step, rest)))
         if interpolation in ("lower", "higher", "nearest"):
             value = a
         if not skip:

@@ -250,5 +250,5 @@ class RAdam(_Moments):
         m = slots[0] + (g - slots[0]) * rest1
         v = slots[1] * b2 + g * g * rest2
         # A number chooses the form, so that the program stays the same over the switch.
-        scale = (adaptive > 0).where(root2 / (v.sqrt() + eps), adaptive * 0 + 1)
+        scale = (root2 / (v.sqrt() + eps)).where(adaptive > 0, adaptive * 0 + 1)
         return p - m / c1 * lr * scale * rect, m, v

@@ -281,14 +281,14 @@ class Optimizer:
             self._updates[key] = update = functools.partial(_apply, self.rule, statics, n,
                                                             len(slots))
         new = macro(key, tensors, update)
-        where = self._where
+        stale = (self._where, recorder().graph.sequence, 1 << 60)
         k = 0
         for item in items:
-            item[0]._write(new[k], where)
+            item[0]._replace(new[k], stale)
             k += 1
         for name in slots:
             for _, _, st in items:
-                st[name]._write(new[k], where)
+                st[name]._replace(new[k], stale)
                 k += 1
 
     # -- state

@@ -18,6 +18,7 @@ from facula.runtime.plan import STATUS_SLOT, KernelPlan, PhasePlan, ProgramPlan
 from facula.schedule.fuse import (
     REDUCE,
     SCAN,
+    UPDATE,
     Group,
     choose_roots,
     group_items,
@@ -131,15 +132,13 @@ class _Build:
         for group in self.groups:
             for source, _ in group.reads:
                 writer = self.home.get(source)
-                if writer is None or source in self.places:
-                    continue
-                # A scan cannot be computed again where a later loop reads it.
-                if writer is not group or self.steps[source].op in SCAN:
+                if writer is not None and writer is not group and source not in self.places:
                     self._temporary(source)
-            if group.kind == "update":
-                number = group.items[0].step
-                if number not in self.places:
-                    self._temporary(number)
+            for item in group.items:
+                # the updates write into memory, and a scan cannot be taken up in the middle
+                op = self.steps[item.step].op
+                if (op in UPDATE or op in SCAN) and item.step not in self.places:
+                    self._temporary(item.step)
 
     def _temporary(self, number: int) -> None:
         step = self.steps[number]

@@ -102,9 +102,15 @@ def inputs_of(case):
             for a in case[2]]
 
 
-@pytest.mark.parametrize("case", [c for c in ACTIVATIONS + LAYERS + LOSSES
-                                  if "-sum" not in c[0] and "-none" not in c[0]],
-                         ids=lambda c: c[0])
+# Cases that hold back part of the gradient, by detaching an input or as they are defined.
+HELD_BACK = ("embedding-pad", "embedding-freq", "batch_norm-eval", "weight", "poisson-full",
+             "multi_margin-2", "multilabel_soft")
+
+CHECKED = [c for c in ACTIVATIONS + LAYERS + LOSSES
+           if not c[0].endswith(("-sum", "-none")) and not any(h in c[0] for h in HELD_BACK)]
+
+
+@pytest.mark.parametrize("case", CHECKED, ids=[c[0] for c in CHECKED])
 def test_functional(case):
     """First and second derivatives of every function, without PyTorch."""
     name, call, _ = case

@@ -34,7 +34,9 @@ def tensor(array: Any, requires_grad: bool = False) -> Tensor:
 def wrapped(array: Any) -> Tensor:
     """A tensor over NumPy's memory."""
     buffer, strides = Buffer.of(array)
-    return make(Node((None, -1), spec(array.shape, from_numpy_dtype(array.dtype)), buffer, strides))
+    t = make(Node((None, -1), spec(array.shape, from_numpy_dtype(array.dtype)), buffer, strides))
+    t._strides = strides
+    return t
 
 
 def add(a: Tensor, b: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ def compare(call, arrays, name, tol):
                                    err_msg=f"gradient {k}")
 
 
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
 @pytest.mark.parametrize("name,tol", FLOATS)
 @pytest.mark.parametrize("case", CASES, ids=[c[0] for c in CASES])
 def test_matches_torch(case, name, tol):
@@ -75,7 +76,7 @@ def test_odd_values(name):
     have = getattr(F, name)(y)
     have.sum().backward()
     np.testing.assert_allclose(have.detach().numpy(), want.detach().numpy(), rtol=1e-7)
-    good = ~np.isnan(x.grad.numpy())
+    good = ~np.isnan(x.grad.numpy()) & ~np.isnan(ODD)
     np.testing.assert_allclose(y.grad.numpy()[good], x.grad.numpy()[good], rtol=1e-6, atol=1e-12)
 
 

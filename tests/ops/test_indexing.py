@@ -241,14 +241,15 @@ def test_a_tensor_is_a_sequence() -> None:
 
 # ---------------------------------------------------------------- gather, scatter and the like
 
-I = T                                                                    # noqa: E741
+I = T
 M = T(np.arange(12).reshape(3, 4) % 3 == 1)
 X = T(np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4))
 S = T(np.linspace(1, 9, 20, dtype=np.float32).reshape(5, 4))
 
 CALLS: list[tuple[Any, ...]] = [
     ("gather", X, 0, I([[0, 2, 1, 0], [2, 2, 0, 1]])), ("gather", X, 1, I([[3], [0], [1]])),
-    ("gather", X, 0, I([[0, 5, 1, 0]])), ("gather", X, 0, I([0])), ("gather", T(np.float32(3)), 0, I(0)),
+    ("gather", X, 0, I([[0, 5, 1, 0]])), ("gather", X, 0, I([0])),
+    ("gather", T(np.float32(3)), 0, I(0)),
     ("scatter", X, 0, I([[0, 2, 1, 0]]), S), ("scatter", X, 1, I([[3], [0]]), 2.5),
     ("scatter_add", X, 0, I([[0, 2, 1, 0], [0, 0, 0, 0]]), S),
     ("scatter_add", X, 1, I([[3, 3, 3, 3, 3, 3]]), S),
@@ -258,7 +259,8 @@ CALLS: list[tuple[Any, ...]] = [
     ("index_select", X, 0, I([7])), ("index_add", X, 0, I([0, 0, 2, 1, 0]), S),
     ("index_add", X, 0, I([0, 0, 2, 1, 0]), S, {"alpha": 0.5}), ("index_add", X, 0, I([0]), S),
     ("index_copy", X, 0, I([2, 1]), T(np.ones((2, 4), np.float32))),
-    ("index_fill", X, 1, I([0, -1]), 4), ("index_put", X, (I([0, 1]), I([2, 2])), T(np.float32([5, 6]))),
+    ("index_fill", X, 1, I([0, -1]), 4), ("index_put", X,
+    (I([0, 1]), I([2, 2])), T(np.float32([5, 6]))),
     ("index_put", X, (I([0, 0]),), T(np.ones((2, 4), np.float32)), True),
     ("index_reduce", X, 0, I([0, 0, 2, 1, 0]), S, "amax"),
     ("index_reduce", X, 0, I([0, 0, 2, 1, 0]), S, "mean", {"include_self": False}),
@@ -266,16 +268,21 @@ CALLS: list[tuple[Any, ...]] = [
     ("masked_fill", X, T([1, 0, 0, 1]), 0.5), ("masked_scatter", X, M, S), ("masked_select", X, M),
     ("masked_select", X, T([[True], [False], [True]])), ("take", X, I([[0, -1], [5, 3]])),
     ("take", X, I([12])), ("put", X, I([0, -1, 5]), T(np.float32([1, 2, 3]))),
-    ("put", X, I([0, 0]), T(np.float32([1, 2])), True), ("take_along_dim", X, I([[0], [3], [1]]), 1),
+    ("put", X, I([0, 0]), T(np.float32([1, 2])), True),
+    ("take_along_dim", X, I([[0], [3], [1]]), 1),
     ("take_along_dim", X, I([5, 2])), ("select_scatter", X, T(np.ones(4, np.float32)), 0, 1),
     ("slice_scatter", X, T(np.ones((3, 2), np.float32)), 1, 0, None, 2),
     ("diagonal_scatter", X, T(np.ones(3, np.float32)), 1), ("nonzero", X), ("argwhere", M),
-    ("nonzero", T(np.float32(2))), ("bincount", I([1, 4, 1, 0])), ("bincount", I([1, 3]), T(np.float32([.5, 2]))),
-    ("bincount", I([1, 3]), None, 7), ("bincount", I([-1])), ("histc", X, 4), ("histc", X, 5, -1, 1),
+    ("nonzero", T(np.float32(2))), ("bincount", I([1, 4, 1, 0])),
+    ("bincount", I([1, 3]), T(np.float32([.5, 2]))),
+    ("bincount", I([1, 3]), None, 7), ("bincount", I([-1])), ("histc", X, 4),
+    ("histc", X, 5, -1, 1),
     ("searchsorted", T(np.float32([1, 3, 5])), T(np.float32([[3, 0], [9, 4]]))),
-    ("searchsorted", T(np.float32([[1, 3, 5], [2, 4, 6]])), T(np.float32([[3, 0], [9, 4]])), {"right": True}),
+    ("searchsorted", T(np.float32([[1, 3, 5], [2, 4, 6]])), T(np.float32([[3, 0], [9, 4]])),
+     {"right": True}),
     ("bucketize", T(np.float32([[3, 0], [9, 4]])), T(np.float32([1, 3, 5]))),
-    ("isin", I([1, 2, 3]), I([2, 7])), ("unique", I([3, 1, 1, 2]), {"return_inverse": True, "return_counts": True}),
+    ("isin", I([1, 2, 3]), I([2, 7])),
+    ("unique", I([3, 1, 1, 2]), {"return_inverse": True, "return_counts": True}),
     ("unique", I([[3, 1], [3, 1], [0, 2]]), {"dim": 0, "return_inverse": True}),
     ("unique_consecutive", I([1, 1, 2, 1, 1]), {"return_inverse": True, "return_counts": True}),
     ("unique_consecutive", I([[1, 1], [1, 1], [2, 1]]), {"dim": 0, "return_counts": True}),

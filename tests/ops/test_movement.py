@@ -41,7 +41,10 @@ def test_samples_recorded_and_computed(name: str) -> None:
         out = prim(name, *[tensor(a) for a in sample.arrays], attrs=sample.attrs,
                    shape=sample.shape, dtype=sample.dtype)
         expected = meaning(name, sample.arrays, sample)
-        np.testing.assert_array_equal(out._peek(), expected, strict=True)
+        if name == "matmul" and expected.dtype.kind in "fc":     # the order of a sum is free
+            np.testing.assert_allclose(out._peek(), expected, rtol=1e-12)
+        else:
+            np.testing.assert_array_equal(out._peek(), expected, strict=True)
 
 
 def test_slice_is_pythons() -> None:

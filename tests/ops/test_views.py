@@ -9,8 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from facula.ops import indexing, shape, views  # noqa: E402, F401
-
+import facula  # noqa: E402
 from tests.ops.torch_pairs import array_of, both, pair, same  # noqa: E402
 
 
@@ -175,7 +174,7 @@ def test_reshape_copies_only_where_it_must() -> None:
 def test_complex_views() -> None:
     rng = np.random.default_rng(1)
     mine, theirs = pair(array_of(rng, (3, 2), "complex64"))
-    a, b = torch.view_as_real(theirs), views.view_as_real(mine)
+    a, b = torch.view_as_real(theirs), facula.view_as_real(mine)
     assert layout(a) == layout(b)
     assert layout(theirs.T.imag) == layout(mine.T.imag)
     a.mul_(2)
@@ -185,7 +184,7 @@ def test_complex_views() -> None:
     theirs.T.imag[0] = 5
     mine.T.imag[0] = 5
     same(mine, theirs)
-    same(views.view_as_complex(b), torch.view_as_complex(a))
+    same(facula.view_as_complex(b), torch.view_as_complex(a))
 
 
 def test_bytes_as_another_dtype() -> None:
@@ -263,3 +262,18 @@ def test_gradient_through_views() -> None:
         (y.unfold(1, 2, 1) * y.unfold(1, 2, 1)).sum().backward()
         grads.append(t.grad)
     same(grads[0], grads[1], rtol=1e-5)
+
+
+def test_column_major_memory_from_outside() -> None:
+    array = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    other = array.copy(order="F")
+    mine, theirs = facula.from_numpy(array), torch.from_numpy(other)
+    parts = [(mine, theirs), (mine[:, 1], theirs[:, 1]), (mine.T, theirs.T)]
+    for k in range(3):
+        for t in parts[k]:
+            t.add_(10.0)
+        for a, b in parts:
+            assert layout(a) == layout(b)
+            same(a, b)
+        np.testing.assert_array_equal(array, other)
+    same(mine.as_strided((3,), (1,), 1), theirs.as_strided((3,), (1,), 1))

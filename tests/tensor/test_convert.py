@@ -180,7 +180,7 @@ def test_copy_protocols():
     t = facula.zeros(2)
     copy.copy(t)[0] = 1
     assert t.tolist() == [1, 0]
-    with pytest.raises(TypeError, match="facula.save"):
+    with pytest.raises(TypeError, match=r"facula\.save"):
         pickle.dumps(t)
 
 

@@ -116,7 +116,8 @@ def test_as_pytorch(call):
 
 
 @pytest.mark.parametrize("call", [
-    lambda m: m.arange(-3, 3, 0.7, dtype=m.float64), lambda m: m.logspace(0, 2, 5), lambda m: m.logspace(-1, 1, 4, base=2),
+    lambda m: m.arange(-3, 3, 0.7, dtype=m.float64), lambda m: m.logspace(0, 2, 5),
+    lambda m: m.logspace(-1, 1, 4, base=2),
     lambda m: m.hann_window(9), lambda m: m.hann_window(9, periodic=False),
     lambda m: m.hamming_window(8), lambda m: m.blackman_window(7), lambda m: m.bartlett_window(6),
     lambda m: m.kaiser_window(10), lambda m: m.kaiser_window(5, False, 4.0),

@@ -149,7 +149,10 @@ def same_shape(name: str, input: Tensor, target: Tensor, broadcast: bool = False
         return
     text = (f"{name}: input of shape {list(a)} and target of shape {list(b)} differ; a loss "
             "does not broadcast, because that is nearly always a mistake")
-    raise BroadcastError(f"{text}. {_advice(input, target)}")
+    advice = _advice(input, target)
+    error = BroadcastError(f"{text}. {advice}")
+    error.brief, error.fix = text, advice       # type: ignore[attr-defined]
+    raise error
 
 
 def _advice(input: Tensor, target: Tensor) -> str:

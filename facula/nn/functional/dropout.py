@@ -26,7 +26,7 @@ def uniform(shape: Sequence[int], dtype: DType, generator: Any = None) -> Tensor
     import facula
     from facula.dtype import float32
     wide = dtype if dtype.itemsize > 2 else float32
-    drawn: Tensor = facula.rand(*shape, dtype=wide, generator=generator)
+    drawn: Tensor = facula.rand(tuple(shape), dtype=wide, generator=generator)
     return drawn if wide is dtype else drawn.to(dtype)      # type: ignore[attr-defined]
 
 
@@ -35,7 +35,7 @@ def _uniform(shape: Sequence[int], dtype: DType) -> Tensor:
     import facula
     from facula.dtype import float32, float64
     wide = float64 if dtype.name in ("float64", "complex128") else float32
-    return facula.rand(*shape, dtype=wide)                  # type: ignore[no-any-return]
+    return facula.rand(tuple(shape), dtype=wide)                  # type: ignore[no-any-return]
 
 
 def _check(p: float) -> None:

@@ -46,7 +46,8 @@ class _Numbered(Module):
         self._renumber(list(self._modules.values()))
 
     def _renumber(self, modules: list[Any]) -> None:
-        self.__dict__["_modules"] = {str(k): m for k, m in enumerate(modules)}
+        self._modules.clear()
+        self._modules.update({str(k): m for k, m in enumerate(modules)})
 
     def insert(self, index: int, module: Module) -> Any:
         """Put `module` before position `index`."""

@@ -24,7 +24,7 @@ class _Where:
 
     def __init__(self, error: FaculaError, module: Any, args: tuple[Any, ...],
                  kwargs: dict[str, Any], frame: Any):
-        self.base = str(error)
+        self.base = getattr(error, "brief", None) or str(error)
         self.top = module
         self.path = ""
         text = repr(module)
@@ -34,7 +34,10 @@ class _Where:
             shapes = [_shape(a) for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
             self.detail = "got input of shape " + ", ".join(shapes) if shapes else ""
         self.line = _user_line(error, frame)
-        if self.fix is not None and self.fix.split(" ")[0] in self.base:
+        advice: str | None = getattr(error, "fix", None)
+        if self.fix is None:
+            self.fix = advice
+        if self.fix is not None and self.fix in self.base:
             self.fix = None
 
     def text(self, root: str) -> str:

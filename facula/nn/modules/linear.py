@@ -70,12 +70,13 @@ class Linear(Module):
             return None, None
         detail = (f"got input of shape {list(shape)}, expects last dim {want} "
                   f"(weight of shape {list(self.weight.shape)})")
+        if x.ndim > 2 and math.prod(shape[1:]) == want:
+            return detail, "nn.Flatten() before it, or x.flatten(1)"
         tail = 1
         for k in range(x.ndim - 1, -1, -1):
             tail *= shape[k]
             if tail == want:
-                start = "" if k == 1 else f"start_dim={k - x.ndim}"
-                return detail, f"nn.Flatten({start}) before it"
+                return detail, f"nn.Flatten(start_dim={k - x.ndim}) before it"
         return detail, f"nn.Linear({shape[-1] if x.ndim else 1}, {self.out_features})"
 
 

@@ -13,16 +13,16 @@ __all__ = ["empty", "zeros", "ones"]
 def empty(shape: Sequence[int], dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor whose content will be written before it is read."""
     import facula
-    return facula.empty(*shape, dtype=dtype, device=device)
+    return facula.empty(tuple(shape), dtype=dtype, device=device)
 
 
 def zeros(shape: Sequence[int], dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of zeros."""
     import facula
-    return facula.zeros(*shape, dtype=dtype, device=device)
+    return facula.zeros(tuple(shape), dtype=dtype, device=device)
 
 
 def ones(shape: Sequence[int], dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of ones."""
     import facula
-    return facula.ones(*shape, dtype=dtype, device=device)
+    return facula.ones(tuple(shape), dtype=dtype, device=device)

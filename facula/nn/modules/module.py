@@ -11,6 +11,7 @@ from facula.graph.record import recorder
 from facula.nn.modules import state
 from facula.nn.modules.explain import locate
 from facula.nn.modules.hooks import GLOBAL, BackwardHooks, HookDict, RemovableHandle
+from facula.nn.modules.shown import Shown
 from facula.nn.parameter import Buffer, Parameter
 from facula.tensor import Tensor
 
@@ -18,6 +19,7 @@ __all__ = ["Module"]
 
 T = TypeVar("T", bound="Module")
 _set = object.__setattr__
+_TABLES = ("_parameters", "_buffers", "_modules")
 
 
 class Module:
@@ -41,10 +43,10 @@ class Module:
             raise TypeError(f"{type(self).__name__}.__init__() takes 1 positional argument but "
                             f"{len(args) + 1} were given")
         _set(self, "training", True)
-        _set(self, "_parameters", {})
-        _set(self, "_buffers", {})
+        _set(self, "_parameters", Shown(self.__dict__))
+        _set(self, "_buffers", Shown(self.__dict__))
         _set(self, "_non_persistent_buffers_set", set())
-        _set(self, "_modules", {})
+        _set(self, "_modules", Shown(self.__dict__))
         for name in state.HOOKS:
             _set(self, name, HookDict())
         if self.call_super_init:
@@ -126,7 +128,7 @@ class Module:
     # -- attributes
     def __getattr__(self, name: str) -> Any:
         d = self.__dict__
-        for kind in ("_parameters", "_buffers", "_modules"):
+        for kind in _TABLES:
             found = d.get(kind)
             if found is not None and name in found:
                 return found[name]
@@ -187,6 +189,23 @@ class Module:
             self.__dict__[kind].pop(name, None)
         if "_buffers" in kinds:
             self._non_persistent_buffers_set.discard(name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for table in _TABLES:
+            for name in state.get(table, ()):
+                if state.get(name) is state[table][name]:
+                    del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        d = self.__dict__
+        d.update(state)
+        for table in _TABLES:
+            if table in d:
+                shown = Shown(d)
+                shown.update(state[table])
+                d[table] = shown
 
     def __delattr__(self, name: str) -> None:
         if name in self._parameters:

@@ -1,0 +1,235 @@
+"""Optimisers step by step against PyTorch's; groups, state, hooks."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+import facula
+from facula import optim
+
+OPTIMISERS = [
+    ("SGD", {"lr": 0.1}), ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "maximize": True}),
+    ("Adam", {"lr": 0.05}), ("Adam", {"weight_decay": 0.1, "amsgrad": True}),
+    ("Adam", {"maximize": True, "betas": (0.8, 0.9), "eps": 1e-4}),
+    ("AdamW", {"lr": 0.05}), ("AdamW", {"weight_decay": 0.3, "amsgrad": True}),
+    ("Adamax", {"lr": 0.05}), ("Adamax", {"weight_decay": 0.1}),
+    ("NAdam", {"lr": 0.05}), ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("RAdam", {"lr": 0.05}), ("RAdam", {"weight_decay": 0.1, "betas": (0.9, 0.99)}),
+    ("RMSprop", {"lr": 0.01}), ("RMSprop", {"momentum": 0.9, "centered": True}),
+    ("RMSprop", {"alpha": 0.9, "weight_decay": 0.1, "maximize": True}),
+    ("Adagrad", {"lr": 0.1}),
+    ("Adagrad", {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.3}),
+    ("Adadelta", {}), ("Adadelta", {"lr": 0.5, "rho": 0.8, "weight_decay": 0.1}),
+    ("Rprop", {}), ("Rprop", {"lr": 0.1, "etas": (0.4, 1.3), "step_sizes": (1e-3, 1.0)}),
+    ("ASGD", {"lr": 0.1}), ("ASGD", {"lr": 0.1, "t0": 2, "weight_decay": 0.1, "alpha": 0.5}),
+    ("Adafactor", {"lr": 0.1}), ("Adafactor", {"weight_decay": 0.1, "d": 1.5}),
+]
+IDS = [f"{name}-{'-'.join(kw) or 'plain'}" for name, kw in OPTIMISERS]
+
+START = [np.random.default_rng(0).standard_normal(s) for s in ((3, 4), (5,), ())]
+
+
+def drawn(step):
+    rng = np.random.default_rng(100 + step)
+    return [rng.standard_normal(p.shape) for p in START]
+
+
+def run(lib, module, name, kw, steps, dtype="float64", between=None):
+    """The parameters after each step, with gradients that are given."""
+    params = [lib.tensor(np.array(p, dtype)).requires_grad_() for p in START]
+    o = getattr(module, name)(params, **kw)
+    seen = []
+    for k in range(steps):
+        for p, g in zip(params, drawn(k), strict=True):
+            p.grad = lib.tensor(np.array(g, dtype))
+        o.step()
+        if between is not None:
+            o = between(o, params, k)
+        seen.append([p.detach().numpy().copy() for p in params])
+    return seen, o
+
+
+@pytest.mark.parametrize("name,kw", OPTIMISERS, ids=IDS)
+@pytest.mark.parametrize("dtype,tol", [("float64", 1e-9), ("float32", 1e-4)])
+def test_step_by_step(name, kw, dtype, tol):
+    torch = pytest.importorskip("torch")
+    if name == "ASGD":                  # PyTorch keeps its step size in float32
+        tol = max(tol, 1e-7)
+    want, _ = run(torch, torch.optim, name, kw, 7, dtype)
+    have, _ = run(facula, optim, name, kw, 7, dtype)
+    for step, (h, w) in enumerate(zip(have, want, strict=True)):
+        for a, b in zip(h, w, strict=True):
+            np.testing.assert_allclose(a, b, rtol=tol, atol=tol, err_msg=f"step {step}")
+
+
+def test_muon_against_torch():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(2)
+    start = [rng.standard_normal(s).astype(np.float32) for s in ((4, 6), (6, 3))]
+    grads = [[rng.standard_normal(s.shape).astype(np.float32) for s in start] for _ in range(4)]
+    sides = []
+    for lib, module in ((torch, torch.optim), (facula, optim)):
+        params = [lib.tensor(s.copy()).requires_grad_() for s in start]
+        o = module.Muon(params, lr=0.02)
+        for step in grads:
+            for p, g in zip(params, step, strict=True):
+                p.grad = lib.tensor(g)
+            o.step()
+        sides.append([p.detach().numpy() for p in params])
+    for want, have in zip(*sides, strict=True):
+        np.testing.assert_allclose(have, want, atol=3e-3)      # bfloat16 inside
+    with pytest.raises(ValueError, match="2D"):
+        optim.Muon([facula.ones(3, requires_grad=True)])
+
+
+@pytest.mark.parametrize("name,kw", OPTIMISERS, ids=IDS)
+def test_state_goes_on_from_where_it_was_saved(name, kw):
+    """Saving, and loading into a new optimiser in the middle, changes nothing."""
+    whole, _ = run(facula, optim, name, kw, 6)
+
+    def reload(o, params, k):
+        if k != 2:
+            return o
+        saved = copy.deepcopy(o.state_dict())
+        fresh = getattr(optim, name)(params, lr=123.0)
+        fresh.load_state_dict(saved)
+        return fresh
+
+    parts, _ = run(facula, optim, name, kw, 6, between=reload)
+    for a, b in zip(whole, parts, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name,kw", OPTIMISERS, ids=IDS)
+def test_state_dict_has_torch_keys(name, kw):
+    torch = pytest.importorskip("torch")
+    _, want = run(torch, torch.optim, name, kw, 2)
+    _, have = run(facula, optim, name, kw, 2)
+    w, h = want.state_dict(), have.state_dict()
+    assert list(h) == list(w)
+    assert h["state"].keys() == w["state"].keys()
+    for k in w["state"]:
+        assert set(h["state"][k]) == set(w["state"][k])
+        for key, value in w["state"][k].items():
+            if torch.is_tensor(value):
+                assert tuple(h["state"][k][key].shape) == tuple(value.shape), key
+                np.testing.assert_allclose(h["state"][k][key].numpy(), value.numpy(),
+                                           rtol=1e-6, atol=1e-9)
+    for mine, theirs in zip(h["param_groups"], w["param_groups"], strict=True):
+        assert mine["params"] == theirs["params"]
+        assert set(theirs) <= set(mine)
+
+
+def test_parameter_groups():
+    a, b = (facula.ones(2, requires_grad=True) for _ in range(2))
+    o = optim.SGD([{"params": [a]}, {"params": [b], "lr": 0.5}], lr=0.1)
+    for p in (a, b):
+        p.grad = facula.ones(2)
+    o.step()
+    np.testing.assert_allclose(a.detach().numpy(), 0.9)
+    np.testing.assert_allclose(b.detach().numpy(), 0.5)
+    c = facula.ones(1, requires_grad=True)
+    o.add_param_group({"params": c, "lr": 0.25})
+    assert [g["lr"] for g in o.param_groups] == [0.1, 0.5, 0.25]
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        o.add_param_group({"params": [a]})
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        o.load_state_dict(optim.SGD([a]).state_dict())
+    assert repr(o).startswith("SGD (\nParameter Group 0\n    dampening: 0\n")
+
+
+def test_wrong_arguments():
+    p = facula.ones(2, requires_grad=True)
+    for call, match in (
+            (lambda: optim.SGD([], lr=1), "empty parameter list"),
+            (lambda: optim.SGD([p], lr=-1), "Invalid learning rate: -1"),
+            (lambda: optim.SGD([p], lr=1, nesterov=True), "Nesterov momentum requires"),
+            (lambda: optim.Adam([p], betas=(1.0, 0.9)), "Invalid beta parameter at index 0"),
+            (lambda: optim.RMSprop([p], alpha=-1), "Invalid alpha value"),
+            (lambda: optim.SGD([p * 2]), "can't optimize a non-leaf Tensor")):
+        with pytest.raises(ValueError, match=match):
+            call()
+    with pytest.raises(TypeError, match="should be an iterable"):
+        optim.SGD(p)
+
+
+def test_gradients_set_to_none_or_zero_and_skipped():
+    a, b = (facula.ones(2, requires_grad=True) for _ in range(2))
+    o = optim.Adam([a, b])
+    a.grad = facula.ones(2)
+    o.step()
+    assert b.tolist() == [1, 1] and b not in o.state
+    o.zero_grad(set_to_none=False)
+    assert a.grad.tolist() == [0, 0]
+    o.zero_grad()
+    assert a.grad is None
+
+
+def test_closure_hooks_and_changing_rates():
+    p = facula.tensor([2.0], requires_grad=True)
+    o = optim.SGD([p], lr=0.5)
+    calls = []
+    first = o.register_step_pre_hook(lambda *_: calls.append("pre"))
+    o.register_step_post_hook(lambda *_: calls.append("post"))
+
+    def closure():
+        o.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        calls.append("closure")
+        return loss
+
+    assert o.step(closure).item() == 4.0
+    assert p.item() == 0.0 and calls == ["pre", "closure", "post"]
+    first.remove()
+    p.grad = facula.tensor([1.0])
+    for lr in (0.1, 0.2, 0.4):
+        o.param_groups[0]["lr"] = lr
+        o.step()
+    assert p.item() == pytest.approx(-0.7)
+
+
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_lbfgs(search):
+    torch = pytest.importorskip("torch")
+    sides = []
+    for lib, module in ((torch, torch.optim), (facula, optim)):
+        x = lib.tensor(np.array([-1.2, 1.0])).requires_grad_()
+        o = module.LBFGS([x], lr=1.0 if search else 1e-3, max_iter=8, line_search_fn=search)
+        path = []
+
+        def closure():
+            o.zero_grad()
+            loss = (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+            loss.backward()
+            return loss
+
+        for _ in range(4):
+            o.step(closure)
+            path.append(x.detach().numpy().copy())
+        sides.append(path)
+    np.testing.assert_allclose(sides[1], sides[0], rtol=1e-6, atol=1e-8)
+
+
+def test_training_converges_without_torch():
+    """Every optimiser goes downhill on a small least-squares problem."""
+    rng = np.random.default_rng(0)
+    a, b = facula.tensor(rng.standard_normal((8, 3))), facula.tensor(rng.standard_normal(8))
+    for name in ("SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad",
+                 "Adadelta", "Rprop", "ASGD", "Adafactor"):
+        w = facula.zeros(3, dtype=facula.float64, requires_grad=True)
+        o = getattr(optim, name)([w], lr=1.0 if name == "Adadelta" else 0.02)
+        losses = []
+        for _ in range(20):
+            o.zero_grad()
+            loss = ((a @ w - b) ** 2).mean()
+            loss.backward()
+            o.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0], name

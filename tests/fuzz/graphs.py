@@ -174,6 +174,8 @@ def compare(a: dict[str, Any], b: dict[str, Any], graph: Graph, who: str,
         _close(x, y, 20 * err, f"{who}: {name}", graph)
     if "error" in a and "error" in b:
         return
+    if "read by 'matmul'" in a.get("error", "") and who.endswith("PyTorch"):
+        return      # PyTorch multiplies a copy where it folds batches into rows
     if ("error" in a) != ("error" in b):
         raise Mismatch(f"{who}: backward raised {a.get('error')!r} and {b.get('error')!r}")
     for name in {n for n in (*a, *b) if n.startswith("grad")}:

@@ -91,29 +91,30 @@ def cmp(fn: Callable[..., Any], *args: Any) -> Any:
 
 def where(cond: Any, a: Any, b: Any) -> Any:
     dtype = result_dtype(a, b)
-    return np.array(np.where(cond, np.asarray(a).astype(dtype), np.asarray(b).astype(dtype)))
+    return np.array(np.where(cond, np.asarray(a).astype(dtype), np.asarray(b).astype(dtype)), order="C")
 
 
 def reduce(fn: Callable[..., Any], a: Any, axis: Any, keepdims: bool = False) -> Any:
-    return np.array(np.asarray(fn(up(a), axis=axis, keepdims=keepdims)).astype(a.dtype))
+    return np.array(np.asarray(fn(up(a), axis=axis, keepdims=keepdims)).astype(a.dtype), order="C")
 
 
 def total(a: Any, axis: Any, keepdims: bool = False) -> Any:
     """Sum; integers and bools count in int64."""
     dtype = np.dtype("i8") if kind(a.dtype) in "bi" else a.dtype
     wide = a.astype("f4" if a.dtype in (BF16, np.dtype("f2")) else dtype)
-    return np.array(np.asarray(wide.sum(axis=axis, keepdims=keepdims)).astype(dtype))
+    return np.array(np.asarray(wide.sum(axis=axis, keepdims=keepdims)).astype(dtype), order="C")
 
 
 def softmax(a: Any, axis: int) -> Any:
     x = up(a)
     e = np.exp(x - x.max(axis=axis, keepdims=True))
-    return (e / e.sum(axis=axis, keepdims=True)).astype(a.dtype)
+    return np.array((e / e.sum(axis=axis, keepdims=True)).astype(a.dtype), order="C")
 
 
 def matmul(a: Any, b: Any) -> Any:
     dtype = result_dtype(a, b)
-    return np.array(np.asarray(np.matmul(up(a.astype(dtype)), up(b.astype(dtype)))).astype(dtype))
+    product = np.matmul(up(a.astype(dtype)), up(b.astype(dtype)))
+    return np.array(np.asarray(product).astype(dtype), order="C")
 
 
 def put(target: Any, value: Any) -> None:
@@ -158,7 +159,7 @@ def scatter(target: Any, axis: int, index: Any, src: Any, add: bool) -> Any:
     for place in np.ndindex(*index.shape):
         to = place[:axis] + (int(index[place]),) + place[axis + 1:]
         out[to] = out[to] + up(src)[place] if add else up(src)[place]
-    return out.astype(target.dtype)
+    return np.array(out.astype(target.dtype), order="C")
 
 
 def erf(a: Any) -> Any:
@@ -170,4 +171,4 @@ def sigmoid(a: Any) -> Any:
 
 
 def trig(a: Any, k: int, lower: bool) -> Any:
-    return np.array((np.tril if lower else np.triu)(a, k))
+    return np.array((np.tril if lower else np.triu)(a, k), order="C")

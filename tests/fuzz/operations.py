@@ -222,7 +222,7 @@ def logic(b: Any) -> Draft | None:
     x = b.pick(lambda a: a.dtype.kind == "b")
     if x is None:
         return None
-    return Draft(f"OUT = ~{x}", f"OUT = np.array(~{x})", (x,))
+    return Draft(f"OUT = ~{x}", f"OUT = np.array(~{x}, order='C')", (x,))
 
 
 @op(1.5, smooth=True)
@@ -253,7 +253,7 @@ def convert(b: Any) -> Draft | None:
     falls = "bifc".index(kind(a.dtype)) > "bifc".index(kind(DTYPES[name]))
     if name == "uint8" and a.size and a.dtype.kind != "b" and (a < 0).any():
         return None
-    return Draft(f"OUT = {x}.to(F.{name}, copy=True)", f"OUT = M.cast({x}, {name!r})", (x,),
+    return Draft(f"OUT = {x}.to(F.{name}, copy=True).contiguous()", f"OUT = M.cast({x}, {name!r})", (x,),
                  exact_only=falls)
 
 
@@ -327,7 +327,7 @@ def scans(b: Any) -> Draft | None:
     if x is None:
         return None
     axis = axis_of(b, x)
-    return Draft(f"OUT = {x}.cumsum({axis})", f"OUT = np.array(np.cumsum({x}, {axis}))", (x,))
+    return Draft(f"OUT = {x}.cumsum({axis})", f"OUT = np.array(np.cumsum({x}, {axis}), order='C')", (x,))
 
 
 @op(1, smooth=True)
@@ -526,12 +526,12 @@ def moved(b: Any) -> Draft | None:
     n, axis = b.array(x).ndim, axis_of(b, x)
     text = b.rng.choice([
         (f"{x}.flip({axis})", f"np.array(np.flip({x}, {axis}), order='C')"),
-        (f"{x}.roll(1, {axis})", f"np.roll({x}, 1, {axis})"),
+        (f"{x}.roll(1, {axis})", f"np.array(np.roll({x}, 1, {axis}), order='C')"),
         (f"{x}.tril()", f"M.trig({x}, 0, True)") if n > 1 else (f"{x}.flip(0)",
                                                                 f"np.array({x}[::-1])"),
         (f"F.nn.functional.pad({x}, (1, 2))",
-         f"np.pad({x}, [(0, 0)] * {n - 1} + [(1, 2)])"),
-        (f"{x}.repeat_interleave(2, {axis})", f"np.repeat({x}, 2, {axis})")])
+         f"np.array(np.pad({x}, [(0, 0)] * {n - 1} + [(1, 2)]), order='C')"),
+        (f"{x}.repeat_interleave(2, {axis})", f"np.array(np.repeat({x}, 2, {axis}), order='C')")])
     return Draft(f"OUT = {text[0]}", f"OUT = {text[1]}", (x,), exact=True)
 
 
@@ -587,7 +587,7 @@ def along(b: Any) -> Draft | None:
     axis = b.rng.randrange(a.ndim)
     n = a.shape[axis]
     return Draft(f"OUT = {x}.gather({axis}, {i} % {n})",
-                 f"OUT = np.take_along_axis({x}, {i} % {n}, {axis})", (x, i), exact=True)
+                 f"OUT = np.array(np.take_along_axis({x}, {i} % {n}, {axis}), order='C')", (x, i), exact=True)
 
 
 @op(0.7)

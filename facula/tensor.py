@@ -274,6 +274,12 @@ class Tensor:
                 new = value._node
             storage = self._storage
             old = storage.node if storage is not None else node
+            if (storage.rg if storage is not None else self._rg) and not value._rg \
+                    and not self._leaf and (not rec.grad or self._detached) \
+                    and (self._base is None or not self._base._leaf) \
+                    and (old.leaf is None or old.leaf() is None):
+                value = _grafted(rec, old, value)
+                new = value._node
             graph, index = old.at
             stale = (where or user_line(2) or "?", rec.graph.sequence, start)
             if graph is not None and old.value is None:
@@ -292,7 +298,7 @@ class Tensor:
             if storage is not None:
                 storage.node = new
                 storage.version += 1
-                if not self._detached:
+                if not self._detached or value._rg:
                     storage.rg = value._rg
                 self._version = storage.version
                 if self._path:
@@ -551,6 +557,15 @@ def _lay_out(node: Node, strides: tuple[int, ...] | None) -> Any:
 
 def _alias(t: Tensor) -> Tensor:
     return prim("alias", t)
+
+
+def _grafted(rec: Any, old: Node, value: Tensor) -> Tensor:
+    """`value` with the history of `old`, which it overwrites where nothing is recorded."""
+    grad, rec.grad = rec.grad, True
+    try:
+        return prim("graft", make(old, True), value)
+    finally:
+        rec.grad = grad
 
 
 def _check_write(mine: Any, other: Any) -> None:

@@ -47,9 +47,11 @@ class Storage:
 
     `strides` is the layout that its owner was created with, None for row-major: views say their
     strides and offset relative to it, so memory is brought into it before anybody looks.
+    `shows` of the versions came without a write: the memory was shown to somebody outside, and
+    views made before that have to look again.
     """
 
-    __slots__ = ("node", "version", "rg", "strides")
+    __slots__ = ("node", "version", "rg", "strides", "shows")
 
     def __init__(self, node: Node, version: int, rg: bool,
                  strides: tuple[int, ...] | None = None):
@@ -57,6 +59,7 @@ class Storage:
         self.version = version
         self.rg = rg
         self.strides = strides
+        self.shows = 0
 
 
 class Tensor:
@@ -156,6 +159,8 @@ class Tensor:
         assert storage is not None
         self._version = storage.version
         if not self._path:
+            if self._node is storage.node:
+                return
             self._node = storage.node
             if self._leaf:
                 if storage.rg:
@@ -170,6 +175,24 @@ class Tensor:
         self._node = value._node
         if not self._leaf:
             self._rg = value._rg
+        if getattr(storage.node.value, "shared", False):
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Make this view of memory that others write to be read anew each time."""
+        if self._rg:
+            self._version = -1              # a version that no storage has: replayed each time
+            return
+        storage = self._storage
+        assert storage is not None
+        array = self._look(storage.node.value, storage.node.strides)
+        try:
+            buffer, strides = _Buffer.of(array)
+        except ValueError:
+            self._version = -1
+            return
+        # Over the memory itself, so that a graph takes a copy of this part alone.
+        self._node = Node((None, -1), self._node.spec, buffer, strides)
 
     def _share(self) -> Storage:
         """This tensor's storage, made when the first alias appears."""
@@ -194,6 +217,9 @@ class Tensor:
         view._offset = offset
         view._base = self._base if self._base is not None else self
         view._detached = self._detached or not _local.rec.grad
+        value = storage.node.value
+        if value is not None and getattr(value, "shared", False):
+            view._look_again()
         return view
 
     def detach(self) -> Tensor:
@@ -358,6 +384,10 @@ class Tensor:
             if graph is not None and not graph.sealed:
                 _record.flush(graph.owner)
             buffer.shared = True
+            storage = self._storage
+            if storage is not None:
+                storage.version += 1
+                storage.shows += 1
         return self._look(buffer, strides)
 
     def _peek(self) -> Any:

@@ -309,6 +309,8 @@ def test_detach_shares_memory_both_ways() -> None:
     d.mul_(2)
     equal(y, [2, 6, 10])
     assert not d.requires_grad and y.requires_grad
+    y.sum().backward()
+    equal(x.grad, [2, 2, 2])
 
 
 def test_writes_to_data_are_not_recorded() -> None:
@@ -323,6 +325,49 @@ def test_writes_to_data_are_not_recorded() -> None:
     (w * 3).sum().backward()
     equal(w.grad, [3, 3, 3])
     equal(w, [1, 1, 1])
+
+
+def test_writes_without_recording_keep_the_history() -> None:
+    x = arange(3, requires_grad=True)
+    y = x * 2
+    y.data.mul_(5)
+    v = y[1:]
+    with facula.no_grad():
+        v.add_(1)
+    assert y.requires_grad and v.requires_grad
+    equal(y, [0, 11, 21])
+    (y * y).sum().backward()
+    equal(x.grad, [0, 2 * 11 * 2, 2 * 21 * 2])
+    z = x * 2
+    z.zero_()                   # recorded: what is overwritten gets no gradient
+    x.grad = None
+    (z + x).sum().backward()
+    equal(x.grad, [1, 1, 1])
+
+
+def test_views_from_before_and_after_memory_was_shown() -> None:
+    x = arange(6) * 1
+    early = x.view(2, 3)[1]
+    equal(early, [3, 4, 5])
+    array = x.numpy()
+    late = x[1:].view(5)[::2]
+    for k in range(3):
+        array += 10
+        equal(early, np.arange(3, 6) + 10 * (k + 1) + k)
+        equal(late, np.arange(1, 6, 2) + 10 * (k + 1) + k)
+        x += 1
+        np.testing.assert_array_equal(array, np.arange(6) + 10 * (k + 1) + k + 1)
+    early[0] = -1
+    assert array[3] == -1
+    w = arange(4, requires_grad=True)
+    shown = w.detach().numpy()
+    part = w[1:3]
+    (part * part).sum().backward()
+    shown[1] = 7
+    w.grad = None
+    part = w[1:3]
+    (part * part).sum().backward()
+    equal(w.grad, [0, 14, 4, 0])
 
 
 @pytest.mark.parametrize("pending", [False, True])
@@ -432,7 +477,7 @@ def test_an_index_error_at_the_flush_leaves_older_values_alone() -> None:
     x = arange(3, requires_grad=True)
     old = x * 2
     equal(old, [0, 2, 4])
-    index = facula.tensor([0, 5])
+    index = facula.tensor([0, 1]) * 5             # not known yet when it is used
     bad = old[index]
     with pytest.raises(IndexError):
         (bad + 1).tolist()

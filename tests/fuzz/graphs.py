@@ -36,7 +36,8 @@ class Graph(NamedTuple):
     """`leaves` name -> (seed, shape, dtype, requires_grad); `err` name -> rounding to expect.
 
     `smooth`: finite differences apply; `fixed`: shapes depend on the leaves' values; `overlaps`:
-    something may be written to memory that it is read from, which PyTorch leaves undefined.
+    something may be written to memory that it is read from, or depends on the layout of results,
+    which PyTorch defines otherwise or not at all.
     """
 
     seed: int

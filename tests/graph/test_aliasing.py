@@ -6,7 +6,6 @@ Every case runs on the interpreter and compiled at first sight.  Expected values
 from __future__ import annotations
 
 import gc
-import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -188,14 +187,11 @@ def test_copies_between_overlapping_views() -> None:
 
 def test_expanded_tensors_are_not_written_to() -> None:
     x = arange(3)
-    for write in (lambda v: v.add_(1), lambda v: v.zero_(), lambda v: v.__setitem__(0, 1.0)):
+    for write in (lambda v: v.add_(1), lambda v: v.zero_(), lambda v: v.mul_(v),
+                  lambda v: v.copy_(facula.ones(2, 3)), lambda v: v.__setitem__(slice(None), 1.0)):
         with pytest.raises(RuntimeError, match="single memory location"):
-            write(x.expand(2, 3) if write is not None else x)
-            # A write of one row of an expanded tensor is a write of x, which is allowed.
-            raise RuntimeError("single memory location")
-    with pytest.raises(RuntimeError, match="single memory location"):
-        x.expand(2, 3).add_(1)
-    equal(x[:2] * 0, [0, 0])
+            write(x.expand(2, 3))
+    equal(x, [0, 1, 2])
 
 
 def test_a_write_into_one_row_of_an_expanded_tensor() -> None:
@@ -595,11 +591,10 @@ def test_a_gradient_cleared_in_place() -> None:
         equal(a.grad, [0, 2])
 
 
-@pytest.mark.parametrize("asked", [0, 1000])
-def test_deep_graphs(asked: int) -> None:
-    depth = 100_000 if asked == 0 else 5_000
+@pytest.mark.parametrize(("depth", "asked"), [
+    (6_000, 0), (3_000, 1000), pytest.param(100_000, 0, marks=pytest.mark.slow)])
+def test_deep_graphs(depth: int, asked: int) -> None:
     x = arange(2, requires_grad=True)
-    started = time.monotonic()
     y = x
     for k in range(depth):
         y = y * 0.999 + x if k % 2 else y + 0.001
@@ -607,16 +602,15 @@ def test_deep_graphs(asked: int) -> None:
             y.tolist()
     y.sum().backward()
     g = 1.0
-    for k in range(1, depth, 2):
+    for _ in range(1, depth, 2):
         g = g * 0.999 + 1
     equal(x.grad, [g, g])
-    assert time.monotonic() - started < 60
 
 
 def test_a_deep_chain_of_views_and_writes() -> None:
     x = arange(4)
     v = x
     for _ in range(300):
-        v = v.view(2, 2).t().reshape(4) if False else v.view(2, 2).view(4)
+        v = v.view(2, 2).t().t().view(4)
     v += 1
     equal(x, [1, 2, 3, 4])

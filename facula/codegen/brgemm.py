@@ -13,9 +13,10 @@ from typing import Any
 
 from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
-from facula.codegen.pack import (PARAMS, Source, batch_offset, emit_pack, mask_literal,
-                                 masked_load, operand, unravel)
+from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import Target, target
+from facula.codegen.tiles import (PARAMS, Store, batch_offset, convert, masked_load, masked_store,
+                                  operand, roles_of, smin, start, unravel)
 
 __all__ = ["emit"]
 
@@ -41,62 +42,6 @@ def emit(module: Module, name: str, c: Contraction, epilogue: Epilogue | None) -
     return _Vector(module, name, c, epilogue, target(), roles).emit()
 
 
-class _Store:
-    """The epilogue of a contraction without one: the sums, converted, into C's strides."""
-
-    extras = 1
-
-    def __init__(self, c: Contraction):
-        self.c = c
-        self.operands: list[str] = []
-
-    def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
-             scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
-        c = self.c
-        *cb, cm, cn = c.c_strides
-        kind, out = LLVM_TYPES[c.sums], LLVM_TYPES[c.dtype]
-        base = batch_offset(fn, batch_indices, cb)
-        with fn.loop(0, rows, hint="i") as i, fn.loop(0, cols, hint="j") as j:
-            value = fn.load(kind, fn.gep(kind, scratch_ptr, fn.add(fn.mul(i, scratch_ld), j)))
-            at = fn.add(fn.add(base, fn.mul(fn.add(m0, i), cm)), fn.mul(fn.add(n0, j), cn))
-            fn.store(out, _convert(fn, value, c.sums, c.dtype), fn.gep(out, self.operands[0], at))
-
-
-def _convert(fn: Fn, value: str, source: str, to: str) -> str:
-    """A value of dtype `source` as dtype `to` of the same kind."""
-    have, want = LLVM_TYPES[source], LLVM_TYPES[to]
-    if have == want:
-        return value
-    sizes = {"half": 2, "bfloat": 2, "float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4,
-             "i64": 8, "<2 x float>": 4, "<2 x double>": 8}
-    widen = sizes[have] < sizes[want]
-    if have.startswith("i"):
-        widening = "zext" if source.startswith(("u", "bool")) else "sext"
-        return fn.val(f"{widening if widen else 'trunc'} {have} {value} to {want}")
-    return fn.val(f"{'fpext' if widen else 'fptrunc'} {have} {value} to {want}")
-
-
-def _min(fn: Fn, a: str | int, b: int) -> str | int:
-    if isinstance(a, int):
-        return min(a, b)
-    f = fn.module.declare("i64 @llvm.smin.i64(i64, i64)")
-    return fn.val(f"call i64 {f}(i64 {a}, i64 {b})")
-
-
-def _start(fn: Fn, epilogue: Epilogue | None, first: int) -> None:
-    """Load the pointers of an epilogue's operands."""
-    if epilogue is not None:
-        epilogue.operands = [operand(fn, first + i) for i in range(epilogue.extras)]
-
-
-def _roles(own: tuple[Role, ...], epilogue: Epilogue | None) -> tuple[Role, ...]:
-    if epilogue is None:
-        return (*own, "c")
-    if isinstance(epilogue, _Store):
-        return (*own, "c")
-    return (*own, *(("extra", i) for i in range(epilogue.extras)))
-
-
 @dataclass
 class _Place:
     """Where a micro-kernel finds an operand: X[j, k] at base + j * j_step + k * k_step."""
@@ -117,7 +62,7 @@ class _Vector:
         self.module, self.name, self.c, self.t, self.roles = module, name, c, t, roles
         self.epilogue = epilogue
         if epilogue is None and c.c_strides[-1] != 1 and c.n > 1:
-            self.epilogue = _Store(c)
+            self.epilogue = Store(c)
         self.item = _ITEMSIZE[c.dtype]
         self.scalar = LLVM_TYPES[c.dtype]
         self.lanes = t.lanes(self.item)
@@ -209,16 +154,16 @@ class _Vector:
             corner = fn.add(batch_offset(fn, batch, c.c_strides[:-2]), fn.add(fn.mul(m0, ld), n0))
             pc = fn.gep(self.scalar, pc, corner)
         else:
-            _start(fn, self.epilogue, 2)
+            start(fn, self.epilogue, 2)
             ld = self.nb
             pc = fn.alloca(self.scalar, self.mb * ld)
         self._blocks(fn, a, b, pa, pb, pc, ld, m0, n0)
         if self.epilogue is not None:
-            rows = _min(fn, fn.val(f"sub i64 {c.m}, {m0}"), self.mb) if m_tiles > 1 else c.m
-            cols = _min(fn, fn.val(f"sub i64 {c.n}, {n0}"), self.nb) if n_tiles > 1 else c.n
+            rows = smin(fn, fn.val(f"sub i64 {c.m}, {m0}"), self.mb) if m_tiles > 1 else c.m
+            cols = smin(fn, fn.val(f"sub i64 {c.n}, {n0}"), self.nb) if n_tiles > 1 else c.n
             self.epilogue.emit(fn, m0, n0, rows, cols, pc, ld, tuple(batch))
         fn.finish()
-        last = Kernel(self.name, _roles((a.role, b.role), self.epilogue),
+        last = Kernel(self.name, roles_of((a.role, b.role), self.epilogue),
                       prod(c.batch) * m_tiles * n_tiles, self.module)
         phases = [self.phase, [last]] if self.phase else [[last]]
         return Emission(phases, self.temporaries)
@@ -228,8 +173,8 @@ class _Vector:
         """All micro-kernels of a tile."""
         c = self.c
         m_rest, n_rest = c.m % self.mr, c.n % self.nr
-        m_end = _min(fn, fn.add(m0, self.mb), c.m - m_rest)
-        n_end = _min(fn, fn.add(n0, self.nb), c.n - n_rest)
+        m_end = smin(fn, fn.add(m0, self.mb), c.m - m_rest)
+        n_end = smin(fn, fn.add(n0, self.nb), c.n - n_rest)
 
         def at_end(start: Any, size: int, limit: int) -> str:
             return fn.val(f"icmp sge i64 {fn.add(start, size)}, {limit}")
@@ -266,7 +211,7 @@ class _Vector:
             whole(0, c.k, "true")
         else:
             with fn.loop(0, c.k, self.kc, "k0") as k0:
-                kc = _min(fn, fn.val(f"sub i64 {c.k}, {k0}"), self.kc)
+                kc = smin(fn, fn.val(f"sub i64 {c.k}, {k0}"), self.kc)
                 whole(k0, kc, fn.val(f"icmp eq i64 {k0}, 0"))
 
     def _micro(self, rows: int, cols: int, a: _Place, b: _Place, ld: int) -> str:
@@ -326,36 +271,26 @@ class _Vector:
         fn.place(done)
         for i, j in tile:
             at = fn.gep(scalar, "%c", places[i, j])
-            self._put(fn, sums[i, j], at, widths[j])
+            masked_store(fn, scalar, lanes, widths[j], sums[i, j], at, self.item)
         fn.finish()
         return name
-
-    def _put(self, fn: Fn, value: str, at: str, width: int) -> None:
-        if width == self.lanes:
-            fn.store(self.vector, value, at, self.item)
-            return
-        bits = f"<{self.lanes} x i1>"
-        f = fn.module.declare(f"void @llvm.masked.store.v{self.lanes}f{8 * self.item}.p0("
-                              f"{self.vector}, ptr, i32, {bits})")
-        fn.do(f"call void {f}({self.vector} {value}, ptr {at}, i32 {self.item}, {bits} "
-              f"{mask_literal(self.lanes, width)})")
 
 
 def _emit_scalar(module: Module, name: str, c: Contraction,
                  epilogue: Epilogue | None) -> Emission:
     """Every other dtype: loops over a scratch tile, left to LLVM to vectorise."""
-    epilogue = epilogue or _Store(c)
+    epilogue = epilogue or Store(c)
     mb, nb = min(16, c.m), min(128, c.n)
     m_tiles, n_tiles = -(-c.m // mb), -(-c.n // nb)
     kind, memory = LLVM_TYPES[c.sums], LLVM_TYPES[c.dtype]
     fn = Fn(module, name, PARAMS, attrs=target().attributes)
     pa, pb = operand(fn, 0), operand(fn, 1)
-    _start(fn, epilogue, 2)
+    start(fn, epilogue, 2)
     scratch = fn.alloca(kind, mb * nb)
     *batch, mi, ni = unravel(fn, "%tile", (*c.batch, m_tiles, n_tiles))
     m0, n0 = fn.mul(mi, mb), fn.mul(ni, nb)
-    rows = _min(fn, fn.val(f"sub i64 {c.m}, {m0}"), mb) if m_tiles > 1 else c.m
-    cols = _min(fn, fn.val(f"sub i64 {c.n}, {n0}"), nb) if n_tiles > 1 else c.n
+    rows = smin(fn, fn.val(f"sub i64 {c.m}, {m0}"), mb) if m_tiles > 1 else c.m
+    cols = smin(fn, fn.val(f"sub i64 {c.n}, {n0}"), nb) if n_tiles > 1 else c.n
     *ab, am, ak = c.a_strides
     *bb, bk, bn = c.b_strides
     pa = fn.gep(memory, pa, fn.add(fn.add(batch_offset(fn, batch, ab), fn.mul(m0, am)),
@@ -368,16 +303,16 @@ def _emit_scalar(module: Module, name: str, c: Contraction,
             fn.store(kind, _zero(kind), fn.gep(kind, line, j))
         with fn.loop(0, c.k, hint="k") as k:
             x = fn.load(memory, fn.gep(memory, pa, fn.add(fn.mul(i, am), fn.mul(k, ak))))
-            x = _convert(fn, x, c.dtype, c.sums)
+            x = convert(fn, x, c.dtype, c.sums)
             with fn.loop(0, cols, hint="j") as j:
                 y = fn.load(memory, fn.gep(memory, pb, fn.add(fn.mul(k, bk), fn.mul(j, bn))))
                 at = fn.gep(kind, line, j)
-                total = _multiply_add(fn, c.sums, x, _convert(fn, y, c.dtype, c.sums),
+                total = _multiply_add(fn, c.sums, x, convert(fn, y, c.dtype, c.sums),
                                       fn.load(kind, at))
                 fn.store(kind, total, at)
     epilogue.emit(fn, m0, n0, rows, cols, scratch, nb, tuple(batch))
     fn.finish()
-    roles = _roles(("a", "b"), epilogue)
+    roles = roles_of(("a", "b"), epilogue)
     return Emission([[Kernel(name, roles, prod(c.batch) * m_tiles * n_tiles, module)]])
 
 

@@ -8,18 +8,14 @@ rows     [j][k] with a row length that keeps rows apart in the caches
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module
 from facula.codegen.target import Target
+from facula.codegen.tiles import PARAMS, batch_offset, masked_load, operand, unravel
 
-__all__ = ["Source", "emit_pack", "batch_offset", "masked_load", "mask_literal", "unravel",
-           "PARAMS"]
-
-PARAMS = (("ptr", "args"), ("ptr", "map"), ("i64", "tile"))
-"""Parameters of every kernel."""
+__all__ = ["Source", "emit_pack"]
 
 _CHUNK = 256
 
@@ -42,49 +38,6 @@ class Source:
     def distinct(self) -> tuple[int, ...]:
         """The batch with repeated dimensions (stride 0) shrunk to 1."""
         return tuple(n if s else 1 for n, s in zip(self.batch, self.batch_strides, strict=True))
-
-
-def operand(fn: Fn, number: int) -> str:
-    """The pointer of operand `number`: args[map[number]]."""
-    slot = fn.load("i64", fn.gep("i64", "%map", number))
-    return fn.load("ptr", fn.gep("ptr", "%args", slot))
-
-
-def unravel(fn: Fn, flat: str | int, shape: Sequence[int]) -> list[str | int]:
-    """Row-major indices of position `flat` in `shape`."""
-    out: list[str | int] = [0] * len(shape)
-    live = [d for d, n in enumerate(shape) if n > 1]
-    for d in reversed(live):
-        if d == live[0]:
-            out[d] = flat
-        else:
-            out[d] = fn.val(f"srem i64 {flat}, {shape[d]}", "d")
-            flat = fn.val(f"sdiv i64 {flat}, {shape[d]}", "d")
-    return out
-
-
-def batch_offset(fn: Fn, indices: Sequence[str | int], strides: Sequence[int]) -> str | int:
-    """Element offset of a batch."""
-    total: str | int = 0
-    for index, stride in zip(indices, strides, strict=True):
-        total = fn.add(total, fn.mul(index, stride))
-    return total
-
-
-def mask_literal(lanes: int, on: int) -> str:
-    return "<" + ", ".join(f"i1 {'true' if i < on else 'false'}" for i in range(lanes)) + ">"
-
-
-def masked_load(fn: Fn, scalar: str, lanes: int, on: int, ptr: str, align: int) -> str:
-    """The first `on` of `lanes` elements at `ptr`, zeros after them."""
-    vector = f"<{lanes} x {scalar}>"
-    if on == lanes:
-        return fn.load(vector, ptr, align)
-    suffix = {"float": "f32", "double": "f64"}[scalar]
-    f = fn.module.declare(
-        f"{vector} @llvm.masked.load.v{lanes}{suffix}.p0(ptr, i32, <{lanes} x i1>, {vector})")
-    return fn.val(f"call {vector} {f}(ptr {ptr}, i32 {align}, <{lanes} x i1> "
-                  f"{mask_literal(lanes, on)}, {vector} zeroinitializer)")
 
 
 def _transpose(fn: Fn, rows: list[str], scalar: str) -> list[str]:

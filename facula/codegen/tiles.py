@@ -1,0 +1,128 @@
+"""What the generators of contractions share: operands, batches, masks, the ends of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from facula.codegen.contract import Contraction, Epilogue, Role
+from facula.codegen.llvm import LLVM_TYPES, Fn
+
+__all__ = ["PARAMS", "Store", "batch_offset", "convert", "mask_literal", "masked_load",
+           "masked_store", "operand", "roles_of", "smin", "start", "unravel"]
+
+PARAMS = (("ptr", "args"), ("ptr", "map"), ("i64", "tile"))
+"""Parameters of every kernel."""
+
+
+def operand(fn: Fn, number: int) -> str:
+    """The pointer of operand `number`: args[map[number]]."""
+    slot = fn.load("i64", fn.gep("i64", "%map", number))
+    return fn.load("ptr", fn.gep("ptr", "%args", slot))
+
+
+def unravel(fn: Fn, flat: str | int, shape: Sequence[int]) -> list[str | int]:
+    """Row-major indices of position `flat` in `shape`."""
+    out: list[str | int] = [0] * len(shape)
+    live = [d for d, n in enumerate(shape) if n > 1]
+    for d in reversed(live):
+        if d == live[0]:
+            out[d] = flat
+        else:
+            out[d] = fn.val(f"srem i64 {flat}, {shape[d]}", "d")
+            flat = fn.val(f"sdiv i64 {flat}, {shape[d]}", "d")
+    return out
+
+
+def batch_offset(fn: Fn, indices: Sequence[str | int], strides: Sequence[int]) -> str | int:
+    """Element offset of a batch."""
+    total: str | int = 0
+    for index, stride in zip(indices, strides, strict=True):
+        total = fn.add(total, fn.mul(index, stride))
+    return total
+
+
+def mask_literal(lanes: int, on: int) -> str:
+    return "<" + ", ".join(f"i1 {'true' if i < on else 'false'}" for i in range(lanes)) + ">"
+
+
+def masked_load(fn: Fn, scalar: str, lanes: int, on: int, ptr: str, align: int) -> str:
+    """The first `on` of `lanes` elements at `ptr`, zeros after them."""
+    vector = f"<{lanes} x {scalar}>"
+    if on == lanes:
+        return fn.load(vector, ptr, align)
+    suffix = {"float": "f32", "double": "f64"}[scalar]
+    f = fn.module.declare(
+        f"{vector} @llvm.masked.load.v{lanes}{suffix}.p0(ptr, i32, <{lanes} x i1>, {vector})")
+    return fn.val(f"call {vector} {f}(ptr {ptr}, i32 {align}, <{lanes} x i1> "
+                  f"{mask_literal(lanes, on)}, {vector} zeroinitializer)")
+
+
+def masked_store(fn: Fn, scalar: str, lanes: int, on: int, value: str, ptr: str,
+                 align: int) -> None:
+    """The first `on` of `lanes` elements of `value` to `ptr`."""
+    vector = f"<{lanes} x {scalar}>"
+    if on == lanes:
+        fn.store(vector, value, ptr, align)
+        return
+    suffix = {"float": "f32", "double": "f64"}[scalar]
+    f = fn.module.declare(
+        f"void @llvm.masked.store.v{lanes}{suffix}.p0({vector}, ptr, i32, <{lanes} x i1>)")
+    fn.do(f"call void {f}({vector} {value}, ptr {ptr}, i32 {align}, <{lanes} x i1> "
+          f"{mask_literal(lanes, on)})")
+
+
+class Store:
+    """The epilogue of a contraction without one: the sums, converted, into C's strides."""
+
+    extras = 1
+
+    def __init__(self, c: Contraction):
+        self.c = c
+        self.operands: list[str] = []
+
+    def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
+             scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
+        c = self.c
+        *cb, cm, cn = c.c_strides
+        kind, out = LLVM_TYPES[c.sums], LLVM_TYPES[c.dtype]
+        base = batch_offset(fn, batch_indices, cb)
+        with fn.loop(0, rows, hint="i") as i, fn.loop(0, cols, hint="j") as j:
+            value = fn.load(kind, fn.gep(kind, scratch_ptr, fn.add(fn.mul(i, scratch_ld), j)))
+            at = fn.add(fn.add(base, fn.mul(fn.add(m0, i), cm)), fn.mul(fn.add(n0, j), cn))
+            fn.store(out, convert(fn, value, c.sums, c.dtype), fn.gep(out, self.operands[0], at))
+
+
+def convert(fn: Fn, value: str, source: str, to: str) -> str:
+    """A value of dtype `source` as dtype `to` of the same kind."""
+    have, want = LLVM_TYPES[source], LLVM_TYPES[to]
+    if have == want:
+        return value
+    sizes = {"half": 2, "bfloat": 2, "float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4,
+             "i64": 8, "<2 x float>": 4, "<2 x double>": 8}
+    widen = sizes[have] < sizes[want]
+    if have.startswith("i"):
+        widening = "zext" if source.startswith(("u", "bool")) else "sext"
+        return fn.val(f"{widening if widen else 'trunc'} {have} {value} to {want}")
+    return fn.val(f"{'fpext' if widen else 'fptrunc'} {have} {value} to {want}")
+
+
+def smin(fn: Fn, a: str | int, b: int) -> str | int:
+    if isinstance(a, int):
+        return min(a, b)
+    f = fn.module.declare("i64 @llvm.smin.i64(i64, i64)")
+    return fn.val(f"call i64 {f}(i64 {a}, i64 {b})")
+
+
+def start(fn: Fn, epilogue: Epilogue | None, first: int) -> None:
+    """Load the pointers of an epilogue's operands."""
+    if epilogue is not None:
+        epilogue.operands = [operand(fn, first + i) for i in range(epilogue.extras)]
+
+
+def roles_of(own: tuple[Role, ...], epilogue: Epilogue | None) -> tuple[Role, ...]:
+    if epilogue is None:
+        return (*own, "c")
+    if isinstance(epilogue, Store):
+        return (*own, "c")
+    return (*own, *(("extra", i) for i in range(epilogue.extras)))

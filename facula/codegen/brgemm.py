@@ -7,16 +7,17 @@ in which an element is summed depends on the shapes only, never on who computes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role
+from facula.codegen.gemv import thin
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import (PARAMS, Store, batch_offset, convert, masked_load, masked_store,
-                                  operand, roles_of, smin, start, unravel)
+                                  operand, roles_of, smin, start, transposed, unravel)
 
 __all__ = ["emit"]
 
@@ -30,15 +31,13 @@ def emit(module: Module, name: str, c: Contraction, epilogue: Epilogue | None) -
         return Emission([])
     if c.dtype not in _ITEMSIZE or c.sums != c.dtype:
         return _emit_scalar(module, name, c, epilogue)
+    emission = thin(module, name, c, epilogue, target())
+    if emission is not None:
+        return emission
     roles = ("a", "b")
-    *cb, cm, cn = c.c_strides
-    if epilogue is None and cn != 1 and cm == 1:
+    if epilogue is None and c.c_strides[-1] != 1 and c.c_strides[-2] == 1:
         # the transposed product has its vectors along the contiguous index of C
-        *ab, am, ak = c.a_strides
-        *bb, bk, bn = c.b_strides
-        c = replace(c, m=c.n, n=c.m, a_strides=(*bb, bn, bk), b_strides=(*ab, ak, am),
-                    c_strides=(*cb, cn, cm), a_offset=c.b_offset, b_offset=c.a_offset)
-        roles = ("b", "a")
+        c, roles = transposed(c), ("b", "a")
     return _Vector(module, name, c, epilogue, target(), roles).emit()
 
 
@@ -103,7 +102,8 @@ class _Vector:
         tmp = f"tmp{len(self.temporaries)}"
         each = source.j * rows_ld if rows_ld else -(-source.j // width) * width * source.k
         self.temporaries.append((tmp, max(prod(source.distinct) * each * self.item, 1)))
-        self.phase.append(Kernel(name, (self.roles[which], tmp), ntiles, module))
+        self.phase.append(Kernel(name, (self.roles[which], tmp), ntiles, module,
+                                 10.0 / (self.c.n if which == 0 else self.c.m)))
         strides, step = [], each
         for n in reversed(source.distinct):
             strides.append(step if n > 1 else 0)

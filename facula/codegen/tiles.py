@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from facula.codegen.contract import Contraction, Epilogue, Role
 from facula.codegen.llvm import LLVM_TYPES, Fn
 
 __all__ = ["PARAMS", "Store", "batch_offset", "convert", "mask_literal", "masked_load",
-           "masked_store", "operand", "roles_of", "smin", "start", "unravel"]
+           "masked_store", "operand", "roles_of", "smin", "start", "transposed", "unravel"]
 
 PARAMS = (("ptr", "args"), ("ptr", "map"), ("i64", "tile"))
 """Parameters of every kernel."""
@@ -126,3 +127,12 @@ def roles_of(own: tuple[Role, ...], epilogue: Epilogue | None) -> tuple[Role, ..
     if isinstance(epilogue, Store):
         return (*own, "c")
     return (*own, *(("extra", i) for i in range(epilogue.extras)))
+
+
+def transposed(c: Contraction) -> Contraction:
+    """The product of which C is the transpose: operands trade places ('a' is then 'b')."""
+    *ab, am, ak = c.a_strides
+    *bb, bk, bn = c.b_strides
+    *cb, cm, cn = c.c_strides
+    return replace(c, m=c.n, n=c.m, a_strides=(*bb, bn, bk), b_strides=(*ab, ak, am),
+                   c_strides=(*cb, cn, cm), a_offset=c.b_offset, b_offset=c.a_offset)

@@ -17,7 +17,7 @@ from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import (PARAMS, Store, batch_offset, convert, masked_load, masked_store,
-                                  operand, roles_of, smin, start, transposed, unravel)
+                                  memory_type, operand, roles_of, smin, start, transposed, unravel)
 
 __all__ = ["emit"]
 
@@ -29,9 +29,10 @@ def emit(module: Module, name: str, c: Contraction, epilogue: Epilogue | None) -
     """See `facula.codegen.contract.emit_contraction`."""
     if 0 in (c.m, c.n) or 0 in c.batch:
         return Emission([])
-    if c.dtype not in _ITEMSIZE or c.sums != c.dtype:
+    short = c.dtype in ("float16", "bfloat16") and c.sums == "float32"
+    if not short and (c.dtype not in _ITEMSIZE or c.sums != c.dtype):
         return _emit_scalar(module, name, c, epilogue)
-    emission = thin(module, name, c, epilogue, target())
+    emission = None if short else thin(module, name, c, epilogue, target())
     if emission is not None:
         return emission
     roles = ("a", "b")
@@ -60,10 +61,11 @@ class _Vector:
                  t: Target, roles: tuple[str, str]):
         self.module, self.name, self.c, self.t, self.roles = module, name, c, t, roles
         self.epilogue = epilogue
-        if epilogue is None and c.c_strides[-1] != 1 and c.n > 1:
+        self.short = c.dtype != c.sums      # converted while it is packed
+        if epilogue is None and (self.short or c.c_strides[-1] != 1 and c.n > 1):
             self.epilogue = Store(c)
-        self.item = _ITEMSIZE[c.dtype]
-        self.scalar = LLVM_TYPES[c.dtype]
+        self.item = _ITEMSIZE[c.sums]
+        self.scalar = LLVM_TYPES[c.sums]
         self.lanes = t.lanes(self.item)
         self.vector = f"<{self.lanes} x {self.scalar}>"
         self.nv = 2 if c.n > self.lanes else 1
@@ -116,7 +118,13 @@ class _Vector:
     def _place_a(self) -> _Place:
         c = self.c
         *batch, am, ak = c.a_strides
-        source = Source(c.dtype, self.item, c.batch, tuple(batch), c.m, c.k, am, ak, c.a_offset)
+        source = Source(c.dtype, self.item // (2 if self.short else 1), c.batch, tuple(batch),
+                        c.m, c.k, am, ak, c.a_offset)
+        if self.short and c.k:
+            if ak != 1:
+                return self._pack(0, source, self.mr)
+            line = 64 // self.item
+            return self._pack(0, source, self.mr, (-(-c.k // line) | 1) * line)
         if c.k and c.n >= 128 and c.m > 1:
             if ak == 1:
                 if am * self.item >= 2048 and am * self.item % 512 == 0 and c.k >= 128:
@@ -130,9 +138,10 @@ class _Vector:
     def _place_b(self) -> _Place:
         c = self.c
         *batch, bk, bn = c.b_strides
-        source = Source(c.dtype, self.item, c.batch, tuple(batch), c.n, c.k, bn, bk, c.b_offset)
+        source = Source(c.dtype, self.item // (2 if self.short else 1), c.batch, tuple(batch),
+                        c.n, c.k, bn, bk, c.b_offset)
         row = bk * self.item
-        pack = bn != 1 and c.n > 1
+        pack = self.short or bn != 1 and c.n > 1
         if c.m >= 96 and c.k >= 128:
             pack |= c.k * c.n * self.item > 1 << 19 or (row % 1024 == 0 and c.k >= 256)
         if pack and c.k:
@@ -282,7 +291,7 @@ def _emit_scalar(module: Module, name: str, c: Contraction,
     epilogue = epilogue or Store(c)
     mb, nb = min(16, c.m), min(128, c.n)
     m_tiles, n_tiles = -(-c.m // mb), -(-c.n // nb)
-    kind, memory = LLVM_TYPES[c.sums], LLVM_TYPES[c.dtype]
+    kind, memory = LLVM_TYPES[c.sums], memory_type(c.dtype)
     fn = Fn(module, name, PARAMS, attrs=target().attributes)
     pa, pb = operand(fn, 0), operand(fn, 1)
     start(fn, epilogue, 2)

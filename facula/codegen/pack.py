@@ -1,6 +1,7 @@
 """Operands of a contraction copied into the order in which a micro-kernel reads them.
 
-Both operands are seen as X[j, k], with j the index that the result keeps.
+Both operands are seen as X[j, k], with j the index that the result keeps.  16-bit floating
+values become float32 on the way.
 
 panels   [j // width][k][width]: what a micro-kernel reads at one k lies together
 rows     [j][k] with a row length that keeps rows apart in the caches
@@ -11,9 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from facula.codegen.llvm import LLVM_TYPES, Fn, Module
+from facula.codegen import half
+from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target
-from facula.codegen.tiles import PARAMS, batch_offset, masked_load, operand, unravel
+from facula.codegen.tiles import (PARAMS, batch_offset, memory_type, operand, unravel, wide_load)
 
 __all__ = ["Source", "emit_pack"]
 
@@ -64,21 +66,22 @@ def emit_pack(module: Module, name: str, x: Source, width: int, t: Target,
 
     With `rows_ld` the copy is in rows of that length, in groups of `width` rows a tile.
     """
-    scalar = LLVM_TYPES[x.dtype]
-    lanes = t.lanes(x.itemsize)
+    kind = memory_type(x.dtype)
+    scalar = kind if x.itemsize > 2 else "float"
+    lanes = t.lanes(max(x.itemsize, 4))
     panels = -(-x.j // width)
     chunks = -(-x.k // _CHUNK)
     fn = Fn(module, name, PARAMS, attrs=t.attributes)
     src, dst = operand(fn, 0), operand(fn, 1)
     *batch, panel, chunk = unravel(fn, "%tile", (*x.distinct, panels, chunks))
-    src = fn.gep(scalar, src, fn.add(batch_offset(fn, batch, x.batch_strides), x.offset))
+    src = fn.gep(kind, src, fn.add(batch_offset(fn, batch, x.batch_strides), x.offset))
     each = x.j * rows_ld if rows_ld else panels * width * x.k
     flat: str | int = 0
     for index, n in zip(batch, x.distinct, strict=True):
         flat = fn.add(fn.mul(flat, n), index)
     dst = fn.gep(scalar, dst, fn.mul(flat, each))
     j0, k0 = fn.mul(panel, width), fn.mul(chunk, _CHUNK)
-    body = _Body(fn, x, scalar, lanes, width, rows_ld, src, dst)
+    body = _Body(fn, x, kind, scalar, lanes, width, rows_ld, src, dst)
     tail = x.j % width
     whole = x.j // width
     if whole:
@@ -100,7 +103,8 @@ class _Body:
 
     fn: Fn
     x: Source
-    scalar: str
+    kind: str           # elements of the source
+    scalar: str         # elements of the copy
     lanes: int
     width: int
     rows_ld: int
@@ -117,7 +121,7 @@ class _Body:
 
     def _from(self, j: str | int, k: str | int) -> str:
         fn, x = self.fn, self.x
-        return fn.gep(self.scalar, self.src,
+        return fn.gep(self.kind, self.src,
                       fn.add(fn.mul(j, x.j_stride), fn.mul(k, x.k_stride)))
 
     def _to(self, j0: str | int, j: str | int, k: str | int) -> str:
@@ -135,9 +139,8 @@ class _Body:
             self._scalar(j0, k0, count)
         elif x.j_stride == 1:
             with fn.loop(k0, self._stop(k0, x.k), hint="k") as k:
-                vector = f"<{count} x {self.scalar}>"
-                value = fn.load(vector, self._from(j0, k), x.itemsize)
-                fn.store(vector, value, self._to(j0, 0, k), x.itemsize)
+                value = wide_load(fn, x.dtype, count, count, self._from(j0, k))
+                fn.store(f"<{count} x {self.scalar}>", value, self._to(j0, 0, k), self.item)
         else:
             self._transposed(j0, k0, count)
 
@@ -145,8 +148,19 @@ class _Body:
         fn = self.fn
         with fn.loop(0, count, hint="j") as j, \
                 fn.loop(k0, self._stop(k0, self.x.k), hint="k") as k:
-            value = fn.load(self.scalar, self._from(fn.add(j0, j), k))
-            fn.store(self.scalar, value, self._to(j0, j, k))
+            self._one(j0, j, k)
+
+    def _one(self, j0: str | int, j: str, k: str) -> None:
+        fn, x = self.fn, self.x
+        value = fn.load(self.kind, self._from(fn.add(j0, j), k))
+        if x.itemsize == 2 and self.scalar == "float":
+            value = half.widen(fn, x.dtype, value)
+        fn.store(self.scalar, value, self._to(j0, j, k))
+
+    @property
+    def item(self) -> int:
+        """Bytes of an element of the copy."""
+        return max(self.x.itemsize, 4)
 
     def _transposed(self, j0: str | int, k0: str | int, count: int) -> None:
         """Blocks of lanes x lanes, the last ones cut."""
@@ -166,14 +180,13 @@ class _Body:
             at = fn.val(f"icmp sge i64 {fn.add(k0, _CHUNK)}, {self.x.k}")
             with fn.when(at), fn.loop(0, count, hint="j") as j, \
                     fn.loop(last, self.x.k, hint="k") as k:
-                value = fn.load(self.scalar, self._from(fn.add(j0, j), k))
-                fn.store(self.scalar, value, self._to(j0, j, k))
+                self._one(j0, j, k)
 
     def _block(self, j0: str | int, j: str | int, k: str, js: int, ks: int) -> None:
         fn = self.fn
         vector = f"<{self.lanes} x {self.scalar}>"
-        rows = [masked_load(fn, self.scalar, self.lanes, ks,
-                            self._from(fn.add(fn.add(j0, j), r), k), self.x.itemsize)
+        rows = [wide_load(fn, self.x.dtype, self.lanes, ks,
+                          self._from(fn.add(fn.add(j0, j), r), k))
                 if r < js else "zeroinitializer" for r in range(self.lanes)]
         cut = f"<{js} x {self.scalar}>"
         order = ", ".join(f"i32 {i}" for i in range(js))
@@ -181,4 +194,4 @@ class _Body:
             if js < self.lanes:
                 value = fn.val(f"shufflevector {vector} {value}, {vector} poison, "
                                f"<{js} x i32> <{order}>")
-            fn.store(cut, value, self._to(j0, j, fn.add(k, r)), self.x.itemsize)
+            fn.store(cut, value, self._to(j0, j, fn.add(k, r)), self.item)

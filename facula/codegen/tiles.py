@@ -7,13 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 from facula.codegen.contract import Contraction, Epilogue, Role
+from facula.codegen import half
 from facula.codegen.llvm import LLVM_TYPES, Fn
+from facula.dtype import DTYPES
 
 __all__ = ["PARAMS", "Store", "batch_offset", "convert", "mask_literal", "masked_load",
-           "masked_store", "operand", "roles_of", "smin", "start", "transposed", "unravel"]
+           "masked_store", "memory_type", "operand", "roles_of", "smin", "start", "transposed",
+           "unravel", "wide_load"]
 
 PARAMS = (("ptr", "args"), ("ptr", "map"), ("i64", "tile"))
 """Parameters of every kernel."""
+
+_SHORT = ("float16", "bfloat16")
 
 
 def operand(fn: Fn, number: int) -> str:
@@ -59,6 +64,19 @@ def masked_load(fn: Fn, scalar: str, lanes: int, on: int, ptr: str, align: int) 
                   f"{mask_literal(lanes, on)}, {vector} zeroinitializer)")
 
 
+def wide_load(fn: Fn, dtype: str, lanes: int, on: int, ptr: str) -> str:
+    """The first `on` of `lanes` elements of `dtype`, 16-bit ones as float, zeros after them."""
+    kind = memory_type(dtype)
+    if dtype not in _SHORT:
+        return masked_load(fn, kind, lanes, on, ptr, DTYPES[dtype].itemsize)
+    value = half.widen(fn, dtype, fn.load(f"<{on} x {kind}>", ptr, 2), on)
+    if on == lanes:
+        return value
+    order = ", ".join(f"i32 {min(i, on)}" for i in range(lanes))
+    return fn.val(f"shufflevector <{on} x float> {value}, <{on} x float> zeroinitializer, "
+                  f"<{lanes} x i32> <{order}>")
+
+
 def masked_store(fn: Fn, scalar: str, lanes: int, on: int, value: str, ptr: str,
                  align: int) -> None:
     """The first `on` of `lanes` elements of `value` to `ptr`."""
@@ -86,7 +104,7 @@ class Store:
              scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
         c = self.c
         *cb, cm, cn = c.c_strides
-        kind, out = LLVM_TYPES[c.sums], LLVM_TYPES[c.dtype]
+        kind, out = LLVM_TYPES[c.sums], memory_type(c.dtype)
         base = batch_offset(fn, batch_indices, cb)
         with fn.loop(0, rows, hint="i") as i, fn.loop(0, cols, hint="j") as j:
             value = fn.load(kind, fn.gep(kind, scratch_ptr, fn.add(fn.mul(i, scratch_ld), j)))
@@ -94,14 +112,21 @@ class Store:
             fn.store(out, convert(fn, value, c.sums, c.dtype), fn.gep(out, self.operands[0], at))
 
 
+def memory_type(dtype: str) -> str:
+    """The LLVM type of an element in memory; a bfloat16 is handled as its bits."""
+    return "i16" if dtype == "bfloat16" else LLVM_TYPES[dtype]
+
+
 def convert(fn: Fn, value: str, source: str, to: str) -> str:
     """A value of dtype `source` as dtype `to` of the same kind."""
-    have, want = LLVM_TYPES[source], LLVM_TYPES[to]
-    if have == want:
+    if source == to:
         return value
-    sizes = {"half": 2, "bfloat": 2, "float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4,
-             "i64": 8, "<2 x float>": 4, "<2 x double>": 8}
-    widen = sizes[have] < sizes[want]
+    if to == "float32" and source in _SHORT:
+        return half.widen(fn, source, value)
+    if source == "float32" and to in _SHORT:
+        return half.narrow(fn, to, value)
+    have, want = LLVM_TYPES[source], LLVM_TYPES[to]
+    widen = DTYPES[source].itemsize < DTYPES[to].itemsize
     if have.startswith("i"):
         widening = "zext" if source.startswith(("u", "bool")) else "sext"
         return fn.val(f"{widening if widen else 'trunc'} {have} {value} to {want}")

@@ -172,6 +172,7 @@ class _Vector:
             cols = smin(fn, fn.val(f"sub i64 {c.n}, {n0}"), self.nb) if n_tiles > 1 else c.n
             self.epilogue.emit(fn, m0, n0, rows, cols, pc, ld, tuple(batch))
         fn.finish()
+        self.module.light = self.epilogue is None
         last = Kernel(self.name, roles_of((a.role, b.role), self.epilogue),
                       prod(c.batch) * m_tiles * n_tiles, self.module)
         phases = [self.phase, [last]] if self.phase else [[last]]

@@ -114,6 +114,7 @@ class _Thin:
         self._dots(fn, pa, am, pb, bn, pc, cols)
         self._finish(fn, n0, cols, pc, nb, batch)
         fn.finish()
+        self.module.light = self.epilogue is None
         last = Kernel(self.name, roles_of((a_role, b_role), self.epilogue),
                       prod(c.batch) * tiles, self.module, _WEIGHT)
         return Emission([phase, [last]] if phase else [[last]], temporaries)
@@ -160,6 +161,7 @@ class _Thin:
         if not apart:
             self._finish(fn, n0, cols, pc, nb, batch)
         fn.finish()
+        module.light = apart or self.epilogue is None
         if not apart:
             return Emission([[Kernel(name, roles_of(own, self.epilogue), prod(shape), module,
                                      _WEIGHT)]])
@@ -195,6 +197,7 @@ class _Thin:
         self._along(fn, cols, step)
         self._finish(fn, n0, cols, pc, nb, batch)
         fn.finish()
+        self.module.light = self.epilogue is None
         return Kernel(self.name, roles_of(("tmp0", "tmp0"), self.epilogue),
                       prod(c.batch) * tiles, self.module, 0.1)
 

@@ -94,6 +94,7 @@ def emit_pack(module: Module, name: str, x: Source, width: int, t: Target,
         with fn.when(fn.val(f"icmp eq i64 {panel}, {whole}")):
             body.emit(j0, k0, tail)
     fn.finish()
+    module.light = True
     return prod(x.distinct) * panels * chunks
 
 
@@ -135,7 +136,9 @@ class _Body:
 
     def emit(self, j0: str | int, k0: str | int, count: int) -> None:
         fn, x = self.fn, self.x
-        if self.rows_ld or (x.j_stride != 1 and x.k_stride != 1):
+        if self.rows_ld and x.k_stride == 1:
+            self._rows(j0, k0, count)
+        elif self.rows_ld or (x.j_stride != 1 and x.k_stride != 1):
             self._scalar(j0, k0, count)
         elif x.j_stride == 1:
             with fn.loop(k0, self._stop(k0, x.k), hint="k") as k:
@@ -149,6 +152,24 @@ class _Body:
         with fn.loop(0, count, hint="j") as j, \
                 fn.loop(k0, self._stop(k0, self.x.k), hint="k") as k:
             self._one(j0, j, k)
+
+    def _rows(self, j0: str | int, k0: str | int, count: int) -> None:
+        """Contiguous rows to contiguous rows."""
+        fn, x, lanes = self.fn, self.x, self.lanes
+        rest = x.k % lanes
+        whole_end = self._stop(k0, x.k - rest)
+
+        def copy(j: str, k: str | int, on: int) -> None:
+            value = wide_load(fn, x.dtype, on, on, self._from(fn.add(j0, j), k))
+            fn.store(f"<{on} x {self.scalar}>", value, self._to(j0, j, k), self.item)
+
+        with fn.loop(0, count, hint="j") as j:
+            with fn.loop(k0, whole_end, lanes, hint="k") as k:
+                copy(j, k, lanes)
+            if rest:
+                last = fn.val(f"icmp sge i64 {fn.add(k0, _CHUNK)}, {x.k}")
+                with fn.when(last):
+                    copy(j, x.k - rest, rest)
 
     def _one(self, j0: str | int, j: str, k: str) -> None:
         fn, x = self.fn, self.x

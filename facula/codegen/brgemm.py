@@ -52,6 +52,7 @@ class _Place:
     k_step: int
     inner: int          # distance of neighbouring rows inside a register tile
     offset: int = 0
+    ahead: int = 0      # how many steps of k before it is read it is asked for
 
 
 class _Vector:
@@ -68,15 +69,34 @@ class _Vector:
         self.scalar = LLVM_TYPES[c.sums]
         self.lanes = t.lanes(self.item)
         self.vector = f"<{self.lanes} x {self.scalar}>"
-        self.nv = 2 if c.n > self.lanes else 1
+        most = self._register_tile()
         self.nr = self.nv * self.lanes
-        most = t.tile(self.nv)
         self.mr = -(-c.m // -(-c.m // most))
         blocks = max(-(-c.k // _KC), 1)
         self.kc = -(-(-(-c.k // blocks)) // 8) * 8 if blocks > 1 else c.k
         self._tile_size()
         self.phase: list[Kernel] = []
         self.temporaries: list[tuple[str, int]] = []
+
+    def _register_tile(self) -> int:
+        """Sets how many vectors a register tile is wide; the most rows it may have.
+
+        A row of it more is a broadcast more for each step of k, a vector more is a load more.
+        """
+        c, t = self.c, self.t
+        vectors = -(-c.n // self.lanes)
+        self.nv = min(vectors, 2)
+        if self.nv == 2:        # few rows leave registers for longer runs of a row of B
+            self.nv = max(min((t.registers - 2) // (c.m + 1), 8, vectors), 2)
+        elif c.m > 8 and self._collide() and not self.short:
+            return min(t.tile(1), 8)
+        return t.tile(self.nv)
+
+    def _collide(self) -> bool:
+        """Whether rows of A lie in the same few sets of the first cache, of some eight ways."""
+        c = self.c
+        am, ak = c.a_strides[-2:]
+        return ak == 1 and am * self.item % 2048 == 0 and am > 0 and c.k >= 128
 
     def _tile_size(self) -> None:
         """Large enough to reuse what is loaded, small enough that there are tiles to share."""
@@ -146,7 +166,9 @@ class _Vector:
             pack |= c.k * c.n * self.item > 1 << 19 or (row % 1024 == 0 and c.k >= 256)
         if pack and c.k:
             return self._pack(1, source, self.nr)
-        return _Place(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset)
+        # rows far apart are pages far apart, where no hardware looks ahead
+        far = c.k * c.n * self.item > self.t.l2_bytes // 2 and row >= 1024
+        return _Place(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset, 8 if far else 0)
 
     def emit(self) -> Emission:
         a, b = self._place_a(), self._place_b()
@@ -261,6 +283,12 @@ class _Vector:
         y = fn.gep(scalar, "%b", fn.mul("%k", b.k_step))
         columns = [masked_load(fn, scalar, lanes, w, fn.gep(scalar, y, j * lanes), self.item)
                    for j, w in enumerate(widths)]
+        if b.ahead:
+            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+            for j in range(len(widths)):
+                soon = fn.val(f"getelementptr {scalar}, ptr {y}, "
+                              f"i64 {b.ahead * b.k_step + j * lanes}")
+                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
         x = fn.gep(scalar, "%a", fn.mul("%k", a.k_step))
         suffix = f"v{lanes}f{8 * self.item}"
         # without an instruction for it a true fma is a call of the C library

@@ -130,7 +130,7 @@ class _Thin:
     def _emit_axpy(self) -> Emission:
         c = self.c
         own = ("b", "a") if self.swapped else ("a", "b")
-        kb = -(-(-(-c.k // self._tiles(16))) // _STREAMS) * _STREAMS
+        kb = -(-(-(-c.k // self._tiles(8))) // _STREAMS) * _STREAMS
         splits = -(-c.k // kb)
         nb = min(c.n, self.t.l1_bytes // (2 * self.item))
         tiles = -(-c.n // nb)

@@ -209,6 +209,8 @@ class _Body:
         rows = [wide_load(fn, self.x.dtype, self.lanes, ks,
                           self._from(fn.add(fn.add(j0, j), r), k))
                 if r < js else "zeroinitializer" for r in range(self.lanes)]
+        if self.width % self.lanes == 0:
+            js = self.lanes     # there is room for zeros after the last row
         cut = f"<{js} x {self.scalar}>"
         order = ", ".join(f"i32 {i}" for i in range(js))
         for r, value in enumerate(_transpose(fn, rows, self.scalar)[:ks]):

@@ -99,22 +99,31 @@ class _Vector:
         return ak == 1 and am * self.item % 2048 == 0 and am > 0 and c.k >= 128
 
     def _tile_size(self) -> None:
-        """Large enough to reuse what is loaded, small enough that there are tiles to share."""
+        """Large enough to reuse what is loaded, small enough that there are tiles to share and
+        that what an epilogue reads is still near; all of about the same size."""
         c = self.c
+        m_panels, n_panels = -(-c.m // self.mr), -(-c.n // self.nr)
         big = c.m * c.n >= 1 << 20
-        rows = min(8, -(-c.m // self.mr))
-        cols = min(8 if big else 4, -(-c.n // self.nr))
+        rows = min(8, m_panels)
+        cols = min(8 if big else 4, n_panels)
+        panel = self.mr * self.nr
+        flops = 2 * c.k * c.m * c.n * prod(c.batch)
+        wanted = max(min(flops // 1_000_000, 16), 1)
+        # an epilogue after a short sum is a large part of the work, so its data is to be in L1
+        room = self.t.l1_bytes * (1 if c.k < 256 else 2 if c.k < 1024 else 8) // 2
+        most = room // (panel * self.item) if self.epilogue is not None else rows * cols
 
         def tiles() -> int:
-            return prod(c.batch) * -(-c.m // (rows * self.mr)) * -(-c.n // (cols * self.nr))
+            return prod(c.batch) * -(-m_panels // rows) * -(-n_panels // cols)
 
-        while tiles() < 8 and 2 * rows * self.mr * cols * self.nr * c.k > 1_000_000:
-            if cols > 1 and cols >= rows / 4:
+        while (tiles() < wanted or rows * cols > most) and rows * cols > 1:
+            if cols > 1 and (cols >= rows / 4 or rows == 1) and not (
+                    rows * cols > most and cols <= 4 and rows > 1):
                 cols = -(-cols // 2)
-            elif rows > 1:
-                rows = -(-rows // 2)
             else:
-                break
+                rows = -(-rows // 2)
+        rows = -(-m_panels // -(-m_panels // rows))
+        cols = -(-n_panels // -(-n_panels // cols))
         self.mb, self.nb = rows * self.mr, cols * self.nr
 
     def _pack(self, which: int, source: Source, width: int, rows_ld: int = 0) -> _Place:

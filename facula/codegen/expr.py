@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from facula.codegen import half
 from facula.codegen.llvm import Fn, float_literal
 from facula.codegen.target import target as processor
 from facula.dtype import DType, bool_, float16, float32, float64
@@ -116,6 +117,7 @@ def _clip(value: float, limit: float) -> float:
 
 def widen(fn: Fn, dtype: DType, value: str) -> str:
     """A 16-bit floating value as float; any other value as it is."""
+<<<<<<< HEAD
     if dtype.name == "float16":
         if processor().converts_half:
             return fn.val(f"fpext half {value} to float")
@@ -124,10 +126,14 @@ def widen(fn: Fn, dtype: DType, value: str) -> str:
         bits = fn.val(f"shl i32 {fn.val(f'zext i16 {value} to i32')}, 16")
         return fn.val(f"bitcast i32 {bits} to float")
     return value
+=======
+    return half.widen(fn, dtype.name, value)
+>>>>>>> w-gemm
 
 
 def narrow(fn: Fn, dtype: DType, value: str) -> str:
     """The way back from `widen`: round to nearest, ties to even."""
+<<<<<<< HEAD
     if dtype.name == "float16":
         if processor().converts_half:
             return fn.val(f"fptrunc float {value} to half")
@@ -141,6 +147,9 @@ def narrow(fn: Fn, dtype: DType, value: str) -> str:
         best = fn.val(f"select i1 {is_nan}, i32 {quiet}, i32 {biased}")
         return fn.val(f"trunc i32 {fn.val(f'lshr i32 {best}, 16')} to i16")
     return value
+=======
+    return half.narrow(fn, dtype.name, value)
+>>>>>>> w-gemm
 
 
 def select(fn: Fn, dtype: DType, condition: str, a: Value, b: Value) -> Value:
@@ -391,6 +400,7 @@ def _double_to_half(fn: Fn, wide: str) -> str:
     below = fn.val(f"sub i32 {bits}, {fn.val(f'zext i1 {beyond} to i32')}")
     odd = fn.val(f"or i32 {below}, 1")
     best = fn.val(f"select i1 {inexact}, i32 {odd}, i32 {bits}")
+<<<<<<< HEAD
     return narrow(fn, float16, fn.val(f"bitcast i32 {best} to float"))
 
 
@@ -433,6 +443,9 @@ def _float_to_half(fn: Fn, value: str) -> str:
     best = fn.val(f"select i1 {is_large}, i32 {special}, i32 {best}")
     short = fn.val(f"trunc i32 {fn.val(f'or i32 {best}, {sign}')} to i16")
     return fn.val(f"bitcast i16 {short} to half")
+=======
+    return half.narrow(fn, "float16", fn.val(f"bitcast i32 {best} to float"))
+>>>>>>> w-gemm
 
 
 def _float_to_integer(fn: Fn, wide: str, have_type: str, target: DType) -> str:

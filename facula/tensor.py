@@ -488,29 +488,6 @@ def freeze_number(value: Any) -> Any:
 class _Float(float):
     """A float that is its own key: equal only to itself."""
 
-    def _replace(self, value: Tensor, stale: tuple[str, int, int]) -> None:
-        """`_write` for an optimiser: gradients are off, and `value` was recorded just now.
-
-        `stale` is what its node remembers of being overwritten.
-        """
-        old = self._node
-        new = value._node
-        if self._storage is not None or old.value is None or old.value.shared \
-                or old.spec is not new.spec or new.value is not None:
-            self._write(value, stale[0])
-            return
-        old.stale = stale
-        origin = old.origin
-        if origin is not None and len(origin) == 2:
-            origin[0].stale[origin[1]] = stale
-        new.home = old
-        self._node = new
-        self._version += 1
-        if self._leaf:
-            new.leaf = old.leaf
-            graph, index = new.at
-            graph.leaf_nodes[index] = new           # type: ignore[union-attr]
-
     def __hash__(self) -> int:
         return id(self)
 

@@ -11,18 +11,26 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from facula.codegen import expr
 from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role
 from facula.codegen.gemv import thin
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import Target, target
-<<<<<<< HEAD
-from facula.dtype import DTYPES
-=======
-from facula.codegen.tiles import (PARAMS, Store, batch_offset, convert, masked_load, masked_store,
-                                  memory_type, operand, roles_of, smin, start, transposed, unravel)
->>>>>>> w-gemm
+from facula.codegen.tiles import (
+    PARAMS,
+    Store,
+    batch_offset,
+    convert,
+    masked_load,
+    masked_store,
+    memory_type,
+    operand,
+    roles_of,
+    smin,
+    start,
+    transposed,
+    unravel,
+)
 
 __all__ = ["emit"]
 
@@ -47,74 +55,6 @@ def emit(module: Module, name: str, c: Contraction, epilogue: Epilogue | None) -
     return _Vector(module, name, c, epilogue, target(), roles).emit()
 
 
-<<<<<<< HEAD
-class _Store:
-    """The epilogue of a contraction without one: the sums, converted, into C's strides."""
-
-    extras = 1
-
-    def __init__(self, c: Contraction):
-        self.c = c
-        self.operands: list[str] = []
-
-    def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
-             scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
-        c = self.c
-        *cb, cm, cn = c.c_strides
-        kind, out = LLVM_TYPES[c.sums], LLVM_TYPES[c.dtype]
-        base = batch_offset(fn, batch_indices, cb)
-        with fn.loop(0, rows, hint="i") as i, fn.loop(0, cols, hint="j") as j:
-            value = fn.load(kind, fn.gep(kind, scratch_ptr, fn.add(fn.mul(i, scratch_ld), j)))
-            at = fn.add(fn.add(base, fn.mul(fn.add(m0, i), cm)), fn.mul(fn.add(n0, j), cn))
-            fn.store(out, _convert(fn, value, c.sums, c.dtype), fn.gep(out, self.operands[0], at))
-
-
-def _convert(fn: Fn, value: str, source: str, to: str) -> str:
-    """A value of dtype `source` as dtype `to` of the same kind."""
-    have, want = LLVM_TYPES[source], LLVM_TYPES[to]
-    if have == want:
-        return value
-    sizes = {"half": 2, "bfloat": 2, "float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4,
-             "i64": 8, "<2 x float>": 4, "<2 x double>": 8}
-    widen = sizes[have] < sizes[want]
-    if have.startswith("i"):
-        widening = "zext" if source.startswith(("u", "bool")) else "sext"
-        return fn.val(f"{widening if widen else 'trunc'} {have} {value} to {want}")
-    for name in [n for n in ("float16", "bfloat16") if n in (source, to)]:
-        # LLVM would call a library for these where the processor has no instruction.
-        short = DTYPES[name]
-        if name == source:
-            if name == "bfloat16":
-                value = fn.val(f"bitcast bfloat {value} to i16")
-            return _convert(fn, expr.widen(fn, short, value), "float32", to)
-        value = expr.narrow(fn, short, _convert(fn, value, source, "float32"))
-        return fn.val(f"bitcast i16 {value} to bfloat") if name == "bfloat16" else value
-    return fn.val(f"{'fpext' if widen else 'fptrunc'} {have} {value} to {want}")
-
-
-def _min(fn: Fn, a: str | int, b: int) -> str | int:
-    if isinstance(a, int):
-        return min(a, b)
-    f = fn.module.declare("i64 @llvm.smin.i64(i64, i64)")
-    return fn.val(f"call i64 {f}(i64 {a}, i64 {b})")
-
-
-def _start(fn: Fn, epilogue: Epilogue | None, first: int) -> None:
-    """Load the pointers of an epilogue's operands."""
-    if epilogue is not None:
-        epilogue.operands = [operand(fn, first + i) for i in range(epilogue.extras)]
-
-
-def _roles(own: tuple[Role, ...], epilogue: Epilogue | None) -> tuple[Role, ...]:
-    if epilogue is None:
-        return (*own, "c")
-    if isinstance(epilogue, _Store):
-        return (*own, "c")
-    return (*own, *(("extra", i) for i in range(epilogue.extras)))
-
-
-=======
->>>>>>> w-gemm
 @dataclass
 class _Place:
     """Where a micro-kernel finds an operand: X[j, k] at base + j * j_step + k * k_step."""
@@ -194,18 +134,9 @@ class _Vector:
                     rows * cols > most and cols <= 4 and rows > 1):
                 cols = -(-cols // 2)
             else:
-<<<<<<< HEAD
-                break
-        # equal tiles: what is left over is spread, not put into a small last one
-        blocks = -(-c.m // self.mr)
-        rows = -(-blocks // -(-blocks // rows))
-        blocks = -(-c.n // self.nr)
-        cols = -(-blocks // -(-blocks // cols))
-=======
                 rows = -(-rows // 2)
         rows = -(-m_panels // -(-m_panels // rows))
         cols = -(-n_panels // -(-n_panels // cols))
->>>>>>> w-gemm
         self.mb, self.nb = rows * self.mr, cols * self.nr
 
     def _pack(self, which: int, source: Source, width: int, rows_ld: int = 0) -> _Place:

@@ -20,8 +20,19 @@ from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module
 from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import Target
-from facula.codegen.tiles import (PARAMS, Store, batch_offset, masked_load, masked_store,
-                                  operand, roles_of, smin, start, transposed, unravel)
+from facula.codegen.tiles import (
+    PARAMS,
+    Store,
+    batch_offset,
+    masked_load,
+    masked_store,
+    operand,
+    roles_of,
+    smin,
+    start,
+    transposed,
+    unravel,
+)
 
 __all__ = ["thin"]
 

@@ -15,7 +15,7 @@ from math import prod
 from facula.codegen import half
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target
-from facula.codegen.tiles import (PARAMS, batch_offset, memory_type, operand, unravel, wide_load)
+from facula.codegen.tiles import PARAMS, batch_offset, memory_type, operand, unravel, wide_load
 
 __all__ = ["Source", "emit_pack"]
 

@@ -360,7 +360,7 @@ class _Builder:
         self.launches()
         self.hand_out()
         text = "\n".join(t.lines)
-        exec(text, t.scope)                     # noqa: S102 - text made here, from names only
+        exec(text, t.scope)
         self.entry.replay = t.scope["replay"]
         self.entry.saved, self.entry.sizes = self.entry.collect()
         self.entry.text = text                  # type: ignore[attr-defined]
@@ -414,7 +414,7 @@ class _Builder:
         t.put(f"        or ({size}) != E.sizes:")
         t.put("    if not E.recheck(): return MISS")
         scope = t.scope
-        exec(f"def collect(): return ({tests}), ({size})", scope)       # noqa: S102
+        exec(f"def collect(): return ({tests}), ({size})", scope)
         self.entry.collect = scope["collect"]
 
     def gather(self, place: Place) -> None:

@@ -80,7 +80,7 @@ def _recover(steps: list[Step], leaves: list[tuple[int, Any, Any]],
                 continue
             try:
                 values[i] = evaluate(PRIMS, step, values, i)
-            except Exception as e:                       # noqa: BLE001 - any kind of failure
+            except Exception as e:
                 failed.add(i)
                 first = first or e
     for i, node, home in nodes:

@@ -228,9 +228,9 @@ _, maximum = _declare("maximum", "maximum", "uif", "The larger of the two; NaN i
 _, minimum = _declare("minimum", "minimum", "uif", "The smaller of the two; NaN if either is.",
                       inplace=False, bools="logical_and", differentiable=True, allowed="buif")
 _, fmax = _declare("fmax", "fmax", "f", "The larger of the two, ignoring a NaN.",
-                   inplace=False, differentiable=True, allowed="uif")
+                   inplace=False, bools="logical_or", differentiable=True, allowed="buif")
 _, fmin = _declare("fmin", "fmin", "f", "The smaller of the two, ignoring a NaN.",
-                   inplace=False, differentiable=True, allowed="uif")
+                   inplace=False, bools="logical_and", differentiable=True, allowed="buif")
 _, atan2 = _declare("atan2", "atan2", "f", "The angle of the point (other, input), in (-pi, pi].",
                     floating=True, differentiable=True, aliases=("arctan2",), allowed="f")
 _, hypot = _declare("hypot", "hypot", "f", "sqrt(input**2 + other**2) without overflow.",
@@ -239,10 +239,6 @@ _, logaddexp = _declare("logaddexp", "logaddexp", "f", "log(exp(input) + exp(oth
                         inplace=False, floating=True, differentiable=True, allowed="f")
 _, copysign = _declare("copysign", "copysign", "f", "input with the sign of other.",
                        floating=True, differentiable=True, allowed="f")
-_, nextafter = _declare("nextafter", "nextafter", "f",
-                        "The next value after input towards other.", allowed="f",
-                        samples=lambda make: [((make(2, 3), make(2, 3)), {}),
-                                              ((make(5), make(1)), {})])
 
 
 # ---------------------------------------------------------------- Python's operators

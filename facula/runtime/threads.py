@@ -243,7 +243,7 @@ def _land() -> None:
     """Before a fork: what is in flight would never land in the child."""
     try:
         flight.finish()
-    except Exception as error:                  # noqa: BLE001 - it has to surface somewhere
+    except Exception as error:
         import warnings
         warnings.warn(f"a program that ran while the process forked has failed: {error}",
                       stacklevel=2)

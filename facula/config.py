@@ -30,6 +30,9 @@ FLAGS: tuple[Flag, ...] = (
          "their kernels; 3 also graphs and schedules; 4 also LLVM; 5 also assembly"),
     Flag("JIT", True, bool,
          "0 runs every program on the NumPy interpreter and compiles nothing"),
+    Flag("CHECK_COMPILE", 0, int,
+         "k runs every k-th replay of a compiled function also as it is, and raises if they "
+         "differ"),
     Flag("ISA", "", str,
          "use a lower instruction set than this machine has: avx512, avx2, sse2, neon; empty "
          "means all that the processor offers"),
@@ -65,6 +68,7 @@ class _Flags:
 
     DEBUG: int
     JIT: bool
+    CHECK_COMPILE: int
     ISA: str
     NUM_THREADS: int
     SPIN_US: int

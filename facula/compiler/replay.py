@@ -40,6 +40,10 @@ class Entry:
         self.epoch = capture.epoch
         self.flushes = capture.tape.flushes
         self.others = capture.others
+        self.effects = capture.tape.effects
+        self.given = len(capture.given)
+        self.written: list[Place] = []
+        self.graded: list[Place] = []
         self.replays = 0
         self.saved: tuple[Any, ...] = ()
         self.sizes: tuple[Any, ...] = ()
@@ -280,6 +284,7 @@ class _Builder:
         self.donated = {f.sources[k][1] for f in c.tape.flushes for k in f.donated
                         if f.sources[k][0] == "entry"}
         self.storages()
+        self.entry.written, self.entry.graded = sorted(self.written), sorted(self.grads)
         self.write()
 
     # -- what the call did to tensors that were there before
@@ -360,7 +365,7 @@ class _Builder:
         self.launches()
         self.hand_out()
         text = "\n".join(t.lines)
-        exec(text, t.scope)                     # noqa: S102 - text made here, from names only
+        exec(text, t.scope)
         self.entry.replay = t.scope["replay"]
         self.entry.saved, self.entry.sizes = self.entry.collect()
         self.entry.text = text                  # type: ignore[attr-defined]
@@ -392,7 +397,7 @@ class _Builder:
             if c.before[place].storage is not None:
                 exprs.append(f"{e}._storage")
                 names.append(f"the memory of {c.world.names[i]}")
-        sizes = []
+        sizes: list[str] = []
         whole = Counter(id(cell.holder) for cell in c.world.cells
                         if cell.quick and cell.kind == "item"
                         and getattr(type(cell.holder), "values", None) in _VALUES
@@ -414,7 +419,7 @@ class _Builder:
         t.put(f"        or ({size}) != E.sizes:")
         t.put("    if not E.recheck(): return MISS")
         scope = t.scope
-        exec(f"def collect(): return ({tests}), ({size})", scope)       # noqa: S102
+        exec(f"def collect(): return ({tests}), ({size})", scope)
         self.entry.collect = scope["collect"]
 
     def gather(self, place: Place) -> None:
@@ -599,9 +604,9 @@ class _Builder:
                 continue
             t.put(f"if s_{x} is None: {x}._version += {versions}", 1)
             t.put(f"else: s_{x}.version += {versions}; {x}._version = s_{x}.version", 1)
-        for x, (g, where) in self.reused.items():
-            self.fresh[x] = g
-            t.put(f"k_{g}.value = {self.output(*where)}", 1)
+        for key, (used, where) in self.reused.items():
+            self.fresh[key] = used
+            t.put(f"k_{used}.value = {self.output(*where)}", 1)
         for place, g in self.grads.items():
             if g is not None and id(g) in self.reused:
                 self.nodes[id(g._node)] = f"k_{self.reused[id(g)][0]}"

@@ -58,7 +58,8 @@ class Program:
     often it has been run, and on nothing else.
 
     `slots` says for each live handle which output it gets, `origins` which handles have a
-    history (None without gradient) and `twice` which share an output with an earlier one; `through` are the steps of that history, and `keep` the values that they read.
+    history (None without gradient) and `twice` which share an output with an earlier one;
+    `through` are the steps of that history, and `keep` the values that they read.
     """
 
     __slots__ = ("steps", "outputs", "donations", "leaves", "runs", "threshold", "executable",

@@ -324,10 +324,13 @@ class Tensor:
 
         `stale` is what its node remembers of being overwritten.
         """
+        storage = self._storage
+        if storage is not None and storage.version != self._version:
+            self._sync()
         old = self._node
         new = value._node
-        if self._storage is not None or old.value is None or old.value.shared \
-                or old.spec is not new.spec or new.value is not None:
+        if self._path or old.value is None or old.value.shared or old.spec is not new.spec \
+                or new.value is not None:
             self._write(value, stale[0])
             return
         old.stale = stale
@@ -337,6 +340,9 @@ class Tensor:
         new.home = old
         self._node = new
         self._version += 1
+        if storage is not None:
+            storage.node = new
+            storage.version = self._version
         if self._leaf:
             new.leaf = old.leaf
             graph, index = new.at

@@ -149,6 +149,11 @@ class _Vector:
                 rows = -(-rows // 2)
             else:
                 break
+        # equal tiles: what is left over is spread, not put into a small last one
+        blocks = -(-c.m // self.mr)
+        rows = -(-blocks // -(-blocks // rows))
+        blocks = -(-c.n // self.nr)
+        cols = -(-blocks // -(-blocks // cols))
         self.mb, self.nb = rows * self.mr, cols * self.nr
 
     def _pack(self, which: int, source: Source, width: int, rows_ld: int = 0) -> _Place:
@@ -200,7 +205,12 @@ class _Vector:
         fn = Fn(self.module, self.name, PARAMS, attrs=t.attributes)
         pa, pb = operand(fn, 0), operand(fn, 1)
         m_tiles, n_tiles = -(-c.m // self.mb), -(-c.n // self.nb)
-        *batch, ni, mi = unravel(fn, "%tile", (*c.batch, n_tiles, m_tiles))
+        # Threads take tiles from both ends.  A large result is shared out by rows, so that each
+        # thread keeps to its own part of a weight; else panels of the larger operand are.
+        if c.m * c.n > (c.m + c.n) * c.k:
+            *batch, mi, ni = unravel(fn, "%tile", (*c.batch, m_tiles, n_tiles))
+        else:
+            *batch, ni, mi = unravel(fn, "%tile", (*c.batch, n_tiles, m_tiles))
         m0, n0 = fn.mul(mi, self.mb), fn.mul(ni, self.nb)
         pa = fn.gep(self.scalar, pa, fn.add(batch_offset(fn, batch, a.batch_strides), a.offset))
         pb = fn.gep(self.scalar, pb, fn.add(batch_offset(fn, batch, b.batch_strides), b.offset))

@@ -14,7 +14,6 @@ the graph is flushed was an intermediate, and need never exist.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from facula.graph.spec import Spec, Step, spec
@@ -259,5 +258,5 @@ def recorder() -> Recorder:
     return _local.rec
 
 
-flush: Callable[[Recorder], None] = lambda rec: None
-"""Run a recorder's pending graph; set by `facula.graph.flush`."""
+def flush(rec: Recorder, background: bool = False) -> None:
+    """Run a recorder's pending graph; `facula.graph.flush` puts its own function here."""

@@ -239,7 +239,7 @@ class Optimizer:
                 self._step_group(group)
         finally:
             rec.grad = saved
-        _record.flush(rec)
+        _record.flush(rec, True)
         return loss
 
     def _step_group(self, group: dict[str, Any]) -> None:
@@ -448,12 +448,12 @@ def _fill_real() -> None:
 _fill_real()
 
 
-def zeros_of(p: Tensor, value: float = 0.0) -> Tensor:
+def zeros_of(p: Tensor, value: complex = 0.0) -> Tensor:
     """A tensor of zeros like `p`, already in memory.
 
     A pending `zeros_like` would make the first step another program than the second.
     """
-    from facula.tensor import from_array       # type: ignore[attr-defined]
+    from facula.tensor import from_array  # type: ignore[attr-defined]
     dtype = p._node.spec.dtype
     return from_array(np.full(tuple(p._node.spec.shape), value, dtype.np), copy=True)
 

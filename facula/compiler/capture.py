@@ -12,6 +12,7 @@ from facula.compiler.world import ATOMS, Unguardable, World, look
 from facula.graph import flush as _flush
 from facula.graph.record import FREED, Recorder
 from facula.graph.tape import Tape, Update, changes, unwatch, watch
+from facula.runtime import flight
 from facula.runtime.allocator import Buffer
 from facula.tensor import Tensor
 
@@ -25,10 +26,12 @@ Place = tuple[str, int]
 
 
 def settle(rec: Recorder) -> None:
-    """Leave nothing pending: no value waits, and no graph holds on to a leaf."""
+    """Leave nothing pending: no value waits, no graph holds on to a leaf, nothing runs."""
     graph = rec.graph
     if graph.handles:
         _flush.flush(rec)
+    if flight.current is not None:
+        flight.finish()
     graph = rec.graph
     if graph.leaves:
         rec.fresh_graph()

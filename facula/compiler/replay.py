@@ -19,6 +19,7 @@ from facula.compiler.world import ATOMS, Cell, Unguardable, same
 from facula.graph.record import FREED, Graph, Node, Recorder
 from facula.graph.tape import Draw, Update, changes
 from facula.ops import promote
+from facula.runtime import flight
 from facula.runtime.allocator import Buffer
 from facula.tensor import Storage, Tensor
 
@@ -141,23 +142,35 @@ def takeback(undo: list[Any]) -> None:
                 st[k] = v
 
 
-def fail(rec: Recorder, error: BaseException, tensors: list[Tensor],
-         owners: list[Tensor]) -> None:
-    """A launch raised: what it was to write holds no value now, and says why when asked."""
-    graph = Graph(rec.root, rec)
-    graph.steps = []
-    graph.failure = error
-    for t in owners:
-        t._grad = None
-    for t in tensors:
-        node = Node((graph, 0), t._node.spec)
-        t._node = node
-        if t._storage is not None:
-            t._storage.node = node
-            t._storage.version += 1
-            t._version = t._storage.version
-        else:
-            t._version += 1
+class Late:
+    """What a launch has to say if it fails: called by whoever waits for it.
+
+    As after a failed graph (`facula.graph.recover`) what was to be overwritten keeps what stands
+    in memory, and what is lost raises the error when it is asked for: `nodes`, and the gradients
+    of `owners`, which go.
+    """
+
+    __slots__ = ("rec", "owners", "nodes")
+
+    def __init__(self, rec: Recorder, owners: tuple[Tensor, ...]):
+        self.rec = rec
+        self.owners = owners
+        self.nodes: tuple[Any, ...] = ()
+
+    def __call__(self) -> BaseException:
+        error = IndexError("index out of range in self (in a compiled call)")
+        graph = Graph(self.rec.root, self.rec)
+        graph.steps = []
+        graph.failure = error
+        for node in self.nodes:
+            node.value, node.at = None, (graph, 0)
+        self.drop()
+        return error
+
+    def drop(self) -> None:
+        """Forget the gradients."""
+        for t in self.owners:
+            t._grad = None
 
 
 class _Refuse(Exception):
@@ -173,8 +186,9 @@ class _Text:
         self.scope: dict[str, Any] = {
             "MISS": MISS, "Buffer": Buffer, "Tensor": Tensor, "Node": Node, "Storage": Storage,
             "new": object.__new__, "NOWHERE": _NOWHERE, "FREED": FREED, "refs": sys.getrefcount,
-            "odd": odd, "refresh": refresh, "settle": settle, "advance": advance, "fail": fail,
-            "changes": changes, "is_": is_, "promote": promote}
+            "odd": odd, "refresh": refresh, "settle": settle, "advance": advance,
+            "changes": changes, "is_": is_, "promote": promote,
+            "flight": flight, "Late": Late}
         self.known: dict[int, str] = {}
         self.names = count()
         self.args: dict[int, str] = {id(t): f"a{j}" for j, t in enumerate(c.given)}
@@ -277,6 +291,7 @@ class _Builder:
         self.fresh: dict[int, str] = {}         # id of a new tensor -> its variable
         self.nodes: dict[int, str] = {}         # id of a new node or storage -> its variable
         self.kept: list[Any] = []
+        self.fresh_nodes: set[str] = set()
         self.guarded: set[Place] = set()
         self.reused: dict[int, tuple[str, tuple[int, int]]] = {}
         self.effects()
@@ -351,7 +366,7 @@ class _Builder:
         if c.kwargs:
             t.argument("kwargs", c.kwargs)
         t.put("g = rec.graph")
-        t.put("if g.leaves or g.handles: settle(rec)")
+        t.put("if g.leaves or g.handles or flight.current is not None: settle(rec)")
         self.quick()
         for place in sorted(self.used | set(self.written)):
             self.gather(place)
@@ -523,23 +538,23 @@ class _Builder:
                 t.put(f"e{e} = signed({t.const(d.generator)}._advance({d.words}))", 1)
 
     def launches(self) -> None:
+        """Run the programs; the last one may be left running in the background."""
         c, t = self.c, self.t
-        writes = ", ".join(self.var(p) for p in sorted(self.written))
-        grads = ", ".join(t.tensor(p) for p in self.grads)
+        owners = ", ".join(t.tensor(p) for p in self.grads)
+        t.put(f"late = Late(rec, ({owners}{',' if owners else ''}))", 1)
+        t.put("try:", 1)
         for k, f in enumerate(c.tape.flushes):
             values = ", ".join(self.value(s) for s in f.sources)
             given = {f.made[j][1]: f"w_{g}" for g, (n, j) in self.reused.values()
                      if n == k and [m[1] for m in f.made].count(f.made[j][1]) == 1}
             slots = ", ".join(given.get(n, "None") for n in range(len(f.program.outputs)))
-            run = f"run_into([{values}], ({slots},))" if given else f"run([{values}])"
-            if self.written or self.reused:
-                t.put("try:", 1)
-                t.put(f"o{k} = {t.const(f.program)}.{run}", 2)
-                t.put("except BaseException as error:", 1)
-                t.put(f"fail(rec, error, [{writes}], [{grads}])", 2)
-                t.put("raise", 2)
-            else:
-                t.put(f"o{k} = {t.const(f.program)}.{run}", 1)
+            last = ", late" if k == len(c.tape.flushes) - 1 else ""
+            run = f"run_into([{values}], ({slots},){last})" if given else f"run([{values}]{last})"
+            t.put(f"o{k} = {t.const(f.program)}.{run}", 2)
+        t.put("pass", 2)
+        t.put("except BaseException:", 1)
+        t.put("late.drop()", 2)
+        t.put("raise", 2)
 
     def value(self, source: tuple[Any, ...]) -> str:
         if source[0] == "entry":
@@ -615,6 +630,9 @@ class _Builder:
             t.put(f"{t.tensor(place)}._grad = {value}", 1)
         result = self.structure(c.result)
         self.account()
+        fresh = {v for v in self.nodes.values() if v[0] == "k"} | self.fresh_nodes
+        if fresh:
+            t.put(f"late.nodes = ({', '.join(sorted(fresh))},)", 1)
         t.put(f"return {result}", 1)
 
     def structure(self, value: Any) -> str:
@@ -681,6 +699,7 @@ class _Builder:
         if node.origin is not None and not freed(node):
             raise _Refuse("a value that gradients can still flow from outlives the call")
         name = self.nodes[id(node)] = f"m{len(self.nodes)}"
+        self.fresh_nodes.add(name)
         self.kept.append(node)
         t.put(f"{name} = new(Node); {name}.at = NOWHERE; {name}.spec = {t.const(node.spec)}", 1)
         t.put(f"{name}.value = {self.output(*made[1][1:])}", 1)

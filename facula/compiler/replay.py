@@ -7,268 +7,25 @@ call was captured, so it is written as text once and compiled, like the launch o
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable
-from itertools import count
-from operator import is_
 from typing import Any
 
-from facula.compiler.capture import MISS, Capture, Place, around, freed, settle
-from facula.compiler.world import ATOMS, Cell, Unguardable, same
-from facula.graph.record import FREED, Graph, Node, Recorder
-from facula.graph.tape import Draw, Update, changes
-from facula.ops import promote
-from facula.runtime import flight
-from facula.runtime.allocator import Buffer
+from facula.compiler.capture import Capture, Place, freed
+from facula.compiler.entry import EXCLUSIVE, Entry, flags
+from facula.compiler.text import Text
+from facula.compiler.world import ATOMS
+from facula.graph.tape import Draw, Update
 from facula.tensor import Storage, Tensor
 
 __all__ = ["Entry", "build"]
 
-_NOWHERE = (None, -1)
 _VALUES = (dict.values,)
 _SIMPLE = frozenset(("_node", "_rg", "_taken", "_version", "_leaf", "_path", "_strides", "_offset",
                      "_detached", "_retain", "_storage", "_base", "_grad"))
 
 
-class Entry:
-    """A call that can be replayed: `replay(args, kwargs, rec)` returns MISS if a guard fails."""
-
-    def __init__(self, capture: Capture):
-        self.fn = capture.fn
-        self.world = capture.world
-        self.exempt = capture.exempt
-        self.epoch = capture.epoch
-        self.flushes = capture.tape.flushes
-        self.others = capture.others
-        self.effects = capture.tape.effects
-        self.given = len(capture.given)
-        self.written: list[Place] = []
-        self.graded: list[Place] = []
-        self.replays = 0
-        self.saved: tuple[Any, ...] = ()
-        self.sizes: tuple[Any, ...] = ()
-        self.collect: Callable[..., tuple[tuple[Any, ...], tuple[Any, ...]]]
-        self.replay: Callable[[tuple[Any, ...], dict[str, Any], Recorder], Any]
-        self.flags: list[Any] = []
-        self.guarded: list[tuple[str, Tensor, tuple[Any, ...]]] = []
-        self.missed = ""
-
-    def recheck(self) -> bool:
-        """Something is not the very object it was: walk over everything and compare.
-
-        If all is equal after all, the quick check is made for the objects of now.
-        """
-        try:
-            epoch = changes[0]
-            now = around(self.fn, self.others)
-            found = self.world.differences(now, self.exempt)
-            for name, t, before in self.guarded:
-                if not all(map(same, before, _flags(t))):
-                    found.append(f"requires_grad, hooks or the memory of {name} changes")
-            if not found:
-                saved, sizes = self.collect()
-                n = len(self.flags)
-                for old, new, name in zip(self.saved[:n], saved[:n], self.flags):
-                    if not same(old, new):
-                        found.append(f"{name} changes from {old!r} to {new!r}")
-                        break
-        except (Unguardable, LookupError, AttributeError, TypeError) as error:
-            self.missed = str(error)
-            return False
-        if found:
-            self.missed = found[0]
-            return False
-        self.world, self.epoch = now, epoch
-        self.saved, self.sizes = saved, sizes
-        return True
-
-
-def _flags(t: Tensor) -> tuple[Any, ...]:
-    """What `facula.graph.tape.changes` counts changes of, for tensors that are guarded."""
-    return t._rg, t._leaf, t._hooks, t._post_hooks, t._path, t._storage
-
-
-def _refs(t: Any) -> int:
-    n = t._node
-    return sys.getrefcount(n)
-
-
-_bare = object.__new__(Tensor)
-_bare._node = Node(_NOWHERE, None)                      # type: ignore[arg-type]
-_EXCLUSIVE = _refs(_bare)
-"""What `getrefcount` says of a node that only its tensor and a local variable hold."""
-
-
-def odd(t: Tensor, n: Any, strides: Any) -> Any:
-    """The memory of a value that is not a plain private buffer; None if it does not fit."""
-    value = n.value
-    if type(value) is not Buffer:
-        if value is None:
-            return None
-        t._memory()
-        value = n.value
-    if value.shared:
-        return value.snapshot(n.spec, n.strides) if strides is None else None
-    return value if n.strides == strides else None
-
-
-def refresh(rec: Recorder, t: Tensor) -> None:
-    """An alias has written to the memory of `t` since it was last looked at."""
-    t._fresh()
-    settle(rec)
-
-
-def advance(undo: list[Any], bucket: Any, group: Any, states: list[Any], keys: tuple[Any, ...]
-            ) -> Any:
-    """Count a step of all states, as the optimiser does; MISS if they no longer go together."""
-    if keys:
-        undo.append((states, keys, [[st[k] for k in keys] for st in states] if len(keys) > 1
-                     else [(st[keys[0]],) for st in states]))
-    first = bucket(group, states[0])
-    if keys:
-        for st in states[1:]:
-            if bucket(group, st) != first:
-                takeback(undo)
-                return MISS
-    return first
-
-
-def takeback(undo: list[Any]) -> None:
-    """Undo `advance`."""
-    for states, keys, before in undo:
-        for st, values in zip(states, before):
-            for k, v in zip(keys, values):
-                st[k] = v
-
-
-class Late:
-    """What a launch has to say if it fails: called by whoever waits for it.
-
-    As after a failed graph (`facula.graph.recover`) what was to be overwritten keeps what stands
-    in memory, and what is lost raises the error when it is asked for: `nodes`, and the gradients
-    of `owners`, which go.
-    """
-
-    __slots__ = ("rec", "owners", "nodes")
-
-    def __init__(self, rec: Recorder, owners: tuple[Tensor, ...]):
-        self.rec = rec
-        self.owners = owners
-        self.nodes: tuple[Any, ...] = ()
-
-    def __call__(self) -> BaseException:
-        error = IndexError("index out of range in self (in a compiled call)")
-        graph = Graph(self.rec.root, self.rec)
-        graph.steps = []
-        graph.failure = error
-        for node in self.nodes:
-            node.value, node.at = None, (graph, 0)
-        self.drop()
-        return error
-
-    def drop(self) -> None:
-        """Forget the gradients."""
-        for t in self.owners:
-            t._grad = None
-
-
 class _Refuse(Exception):
     """What came of the call cannot be made again."""
-
-
-class _Text:
-    """The replay as it is being written."""
-
-    def __init__(self, c: Capture):
-        self.c = c
-        self.lines: list[str] = []
-        self.scope: dict[str, Any] = {
-            "MISS": MISS, "Buffer": Buffer, "Tensor": Tensor, "Node": Node, "Storage": Storage,
-            "new": object.__new__, "NOWHERE": _NOWHERE, "FREED": FREED, "refs": sys.getrefcount,
-            "odd": odd, "refresh": refresh, "settle": settle, "advance": advance,
-            "changes": changes, "is_": is_, "promote": promote,
-            "flight": flight, "Late": Late}
-        self.known: dict[int, str] = {}
-        self.names = count()
-        self.args: dict[int, str] = {id(t): f"a{j}" for j, t in enumerate(c.given)}
-        self.bound: set[str] = set()
-
-    def const(self, value: Any) -> str:
-        """A name for an object."""
-        found = self.known.get(id(value))
-        if found is None:
-            found = self.known[id(value)] = f"c{next(self.names)}"
-            self.scope[found] = value
-        return found
-
-    def put(self, line: str, depth: int = 2) -> None:
-        self.lines.append("    " * depth + line)
-
-    def miss(self, test: str) -> None:
-        self.put(f"if {test}: return MISS")
-
-    # -- arguments
-    def argument(self, expr: str, value: Any) -> None:
-        kind = type(value)
-        if isinstance(value, Tensor):
-            name = self.args.get(id(value), "")
-            if not name:                        # one that the function knows anyway
-                self.miss(f"{expr} is not {self.const(value)}")
-                return
-            if name in self.bound:
-                self.miss(f"{expr} is not {name}")
-                return
-            self.bound.add(name)
-            place = ("A", int(name[1:]))
-            before = self.c.before[place]
-            self.put(f"{name} = {expr}")
-            self.miss(f"type({name}) is not {self.const(kind)} or {name}._rg is not {before.rg} "
-                      f"or {name}._leaf is not {before.leaf} or "
-                      f"{name}._node.spec is not {self.const(before.spec)}")
-            if before.rg:
-                self.miss(f"{name}._hooks or {name}._post_hooks or "
-                          f"({name}._grad is None) is not {before.grad is None}")
-        elif isinstance(value, (list, tuple)):
-            name = f"s{next(self.names)}"
-            self.put(f"{name} = {expr}")
-            self.miss(f"type({name}) is not {self.const(kind)} or len({name}) != {len(value)}")
-            for n, v in enumerate(value):
-                self.argument(f"{name}[{n}]", v)
-        elif kind is dict:
-            name = f"s{next(self.names)}"
-            keys = list(value)
-            self.put(f"{name} = {expr}")
-            self.miss(f"type({name}) is not dict or list({name}) != {self.const(keys)}")
-            for k, v in value.items():
-                self.argument(f"{name}[{self.const(k)}]", v)
-        elif kind in ATOMS and value is not None and kind is not bool:
-            self.scope["same"] = same
-            c = self.const(value)
-            self.miss(f"{expr} is not {c} and not same({expr}, {c})")
-        else:
-            self.miss(f"{expr} is not {self.const(value)}")
-
-    def tensor(self, place: Place) -> str:
-        """The expression of the tensor at a place."""
-        kind, i = place
-        if kind[0] == "A":
-            name = f"a{i}"
-        else:
-            name = self.const(self.c.world.tensors[i])
-        return f"{name}._grad" if kind.endswith("G") else name
-
-    def quick(self, cell: Cell) -> str:
-        holder = self.const(cell.holder)
-        if cell.kind == "item":
-            return f"{holder}[{self.const(cell.key)}]"
-        if cell.kind == "cell":
-            return f"{holder}.cell_contents"
-        if cell.kind == "class":
-            return f"{holder}.__dict__[{cell.key!r}]"
-        if cell.kind == "slot":
-            return f"{holder}.{cell.key}"
-        return f"len({holder})" if cell.kind == "size" else f"frozenset({holder})"
 
 
 def build(c: Capture) -> Entry | list[str]:
@@ -284,7 +41,7 @@ def build(c: Capture) -> Entry | list[str]:
 class _Builder:
     def __init__(self, c: Capture):
         self.c = c
-        self.t = _Text(c)
+        self.t = Text(c)
         self.entry = Entry(c)
         self.written: dict[Place, tuple[tuple[int, int], int]] = {}
         self.grads: dict[Place, Tensor | None] = {}
@@ -403,10 +160,10 @@ class _Builder:
             if x._leaf and c.before[place].storage is not None:
                 x._guarded = True
                 self.guarded.add(place)
-                self.entry.guarded.append((c.world.names[i], x, _flags(x)))
+                self.entry.guarded.append((c.world.names[i], x, flags(x)))
                 continue
             x._guarded = True
-            self.entry.guarded.append((c.world.names[i], x, _flags(x)[:5]))
+            self.entry.guarded.append((c.world.names[i], x, flags(x)[:5]))
             exprs.append(f"{e}._rg")
             names.append(f"requires_grad of {c.world.names[i]}")
             if c.before[place].storage is not None:
@@ -449,7 +206,7 @@ class _Builder:
             t.put(f"if s_{x}.version != {x}._version: refresh(rec, {x}); n_{x} = {x}._node")
             t.put(f"v_{x} = n_{x}.value")
             t.miss(f"type(v_{x}) is not Buffer or v_{x}.shared or s_{x}.node is not n_{x} "
-                   f"or refs(n_{x}) != {_EXCLUSIVE + 1} or n_{x}.strides is not None")
+                   f"or refs(n_{x}) != {EXCLUSIVE + 1} or n_{x}.strides is not None")
             return
         if expr != x:
             t.put(f"{x} = {expr}")
@@ -457,7 +214,7 @@ class _Builder:
             t.scope[x] = c.places[place]
             t.put(f"n_{x} = {x}._node; v_{x} = n_{x}.value")
             t.miss(f"type(v_{x}) is not Buffer or v_{x}.shared or {x}._storage is not None "
-                   f"or refs(n_{x}) != {_EXCLUSIVE} or n_{x}.strides is not None "
+                   f"or refs(n_{x}) != {EXCLUSIVE} or n_{x}.strides is not None "
                    f"or n_{x}.spec is not {t.const(before.spec)}")
             return
         if place[0].endswith("G"):
@@ -473,7 +230,7 @@ class _Builder:
             t.miss(test)
             t.miss(f"{x}._path")
             if place in self.donated:
-                t.miss(f"refs(n_{x}) != ({_EXCLUSIVE} if s_{x} is None else {_EXCLUSIVE + 1}) "
+                t.miss(f"refs(n_{x}) != ({EXCLUSIVE} if s_{x} is None else {EXCLUSIVE + 1}) "
                        f"or s_{x} is not None and s_{x}.node is not n_{x}")
         else:
             t.put(f"if {test}:")
@@ -534,7 +291,6 @@ class _Builder:
             t.put(f"e{e} = {t.const(u.optimizer)}.numbers({t.const(u.group)}, b{e})", 1)
         for e, d in enumerate(c.tape.effects):
             if isinstance(d, Draw):
-                t.scope["signed"] = _signed
                 t.put(f"e{e} = signed({t.const(d.generator)}._advance({d.words}))", 1)
 
     def launches(self) -> None:
@@ -587,9 +343,9 @@ class _Builder:
         self.reused[id(new)] = g, made[1][1:]
         spec = t.const(new._node.spec)
         t.put(f"{g} = {owner}._grad; k_{g} = {g}._node; w_{g} = k_{g}.value", 1)
-        t.put(f"if refs({g}) != {_EXCLUSIVE} or refs(k_{g}) != {_EXCLUSIVE} or type(w_{g}) is not "
+        t.put(f"if refs({g}) != {EXCLUSIVE} or refs(k_{g}) != {EXCLUSIVE} or type(w_{g}) is not "
               f"Buffer \\", 1)
-        t.put(f"        or w_{g}.shared or refs(w_{g}) != {_EXCLUSIVE} or {g}._storage is not "
+        t.put(f"        or w_{g}.shared or refs(w_{g}) != {EXCLUSIVE} or {g}._storage is not "
               f"None \\", 1)
         t.put(f"        or {g}._rg or {g}._version or k_{g}.spec is not {spec} "
               f"or k_{g}.strides is not None:", 1)
@@ -728,9 +484,3 @@ class _Builder:
                 if node is not None and id(node) not in self.nodes:
                     raise _Refuse(f"a tensor of shape {list(node.spec.shape)} is kept somewhere "
                                   "that cannot be seen from the function")
-
-
-def _signed(pair: tuple[int, int]) -> tuple[int, int]:
-    key, at = pair
-    return (key - (1 << 64) if key >> 63 else key), (at - (1 << 64) if at >> 63 else at)
-

@@ -166,7 +166,7 @@ def _launchers(part: _Part, sources: list[int], order: list[int]
         scope["launch"], scope["begin"] = part.program.run, part.program.begin
         text += ["def start(v, failed):", *lines, *begin, *done,
                  "def start_into(v, w, failed):", *reused, *begin, *done]
-    exec("\n".join(text), scope)        # noqa: S102 - text made here, from numbers only
+    exec("\n".join(text), scope)
     return scope["run"], scope["start"], scope["run_into"], scope["start_into"]
 
 

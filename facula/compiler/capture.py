@@ -193,7 +193,15 @@ class Capture:
 
 def around(fn: Callable[..., Any], others: list[Any]) -> World:
     """The world of a function and of the objects among its arguments."""
-    return look(fn, [(f"argument {type(o).__name__}", o) for o in others])
+    extra = [(f"argument {type(o).__name__}", o) for o in others]
+    # Hooks that are called for every module and optimiser belong to every function's world.
+    modules = getattr(sys.modules.get("facula.nn.modules.hooks"), "GLOBAL", None)
+    for name in getattr(modules, "__slots__", ()):
+        extra.append((f"hooks.{name}", getattr(modules, name)))
+    steps = sys.modules.get("facula.optim.optimizer")
+    if steps is not None:
+        extra += [("hooks.step_pre", steps._PRE), ("hooks.step_post", steps._POST)]
+    return look(fn, extra)
 
 
 def _order(item: tuple[Place, Tensor]) -> tuple[int, int]:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+from facula.codegen import expr
 from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.pack import (PARAMS, Source, batch_offset, emit_pack, mask_literal,
                                  masked_load, operand, unravel)
 from facula.codegen.target import Target, target
+from facula.dtype import DTYPES
 
 __all__ = ["emit"]
 
@@ -73,6 +75,15 @@ def _convert(fn: Fn, value: str, source: str, to: str) -> str:
     if have.startswith("i"):
         widening = "zext" if source.startswith(("u", "bool")) else "sext"
         return fn.val(f"{widening if widen else 'trunc'} {have} {value} to {want}")
+    for name in [n for n in ("float16", "bfloat16") if n in (source, to)]:
+        # LLVM would call a library for these where the processor has no instruction.
+        short = DTYPES[name]
+        if name == source:
+            if name == "bfloat16":
+                value = fn.val(f"bitcast bfloat {value} to i16")
+            return _convert(fn, expr.widen(fn, short, value), "float32", to)
+        value = expr.narrow(fn, short, _convert(fn, value, source, "float32"))
+        return fn.val(f"bitcast i16 {value} to bfloat") if name == "bfloat16" else value
     return fn.val(f"{'fpext' if widen else 'fptrunc'} {have} {value} to {want}")
 
 

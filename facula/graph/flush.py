@@ -34,6 +34,15 @@ def _calibrate() -> int:
 
 _UNHELD = _calibrate()
 
+def _calibrate_buffer() -> int:
+    """The same of a Buffer that only its node refers to, seen as `_homes` sees it."""
+    home = Node(_NOWHERE, None, Buffer(0, 0, None))     # type: ignore[arg-type]
+    value = home.value
+    return sys.getrefcount(value)
+
+
+_ALONE = _calibrate_buffer()
+
 HOME_REFS = 5
 """References to a leaf nobody holds: a local, getrefcount's argument, and the graph's three."""
 
@@ -132,6 +141,8 @@ def compile_after(steps: list[Step]) -> int:
     from facula.config import flag
     if not flag.JIT:
         return _NEVER
+    if not flag.INTERPRET:
+        return 0
     seconds = 0.0
     for step in steps:
         work = step.spec.numel * 2e-9
@@ -252,7 +263,8 @@ def _homes(graph: Graph, alive: list[Node]
         if value.shared:
             copies.append((node, home))
         elif home.at[0] is graph and home.strides is None \
-                and sys.getrefcount(home) <= HOME_REFS:
+                and sys.getrefcount(home) <= HOME_REFS and sys.getrefcount(value) <= _ALONE:
+            # An earlier graph may have kept the memory itself, to recompute views from it.
             donations.append((node.at[1], home.at[1]))
         homes[node.at[1]] = home
     return tuple(donations), copies, homes

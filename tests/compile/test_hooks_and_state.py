@@ -164,8 +164,8 @@ def test_random_interference(seed):
     def run(compiled):
         rng = random.Random(seed)
         facula.manual_seed(1)
-        net = nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.2),
-                            nn.Linear(6, 2))
+        net = nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(),
+                            nn.Dropout(0.2), nn.Linear(6, 2))
         opt = optim.Adam(net.parameters(), lr=0.01)
 
         def step(x, y):

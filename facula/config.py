@@ -30,6 +30,9 @@ FLAGS: tuple[Flag, ...] = (
          "their kernels; 3 also graphs and schedules; 4 also LLVM; 5 also assembly"),
     Flag("JIT", True, bool,
          "0 runs every program on the NumPy interpreter and compiles nothing"),
+    Flag("CHECK_COMPILE", 0, int,
+         "k runs every k-th replay of a compiled function also as it is, and raises if they "
+         "differ"),
     Flag("INTERPRET", True, bool,
          "0 compiles every program at first sight; 1 leaves the first runs of cheap ones to the "
          "interpreter"),
@@ -68,6 +71,7 @@ class _Flags:
 
     DEBUG: int
     JIT: bool
+    CHECK_COMPILE: int
     INTERPRET: bool
     ISA: str
     NUM_THREADS: int

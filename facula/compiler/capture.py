@@ -12,6 +12,7 @@ from facula.compiler.world import ATOMS, Unguardable, World, look
 from facula.graph import flush as _flush
 from facula.graph.record import FREED, Recorder
 from facula.graph.tape import Tape, Update, changes, unwatch, watch
+from facula.runtime import flight
 from facula.runtime.allocator import Buffer
 from facula.tensor import Tensor
 
@@ -25,10 +26,12 @@ Place = tuple[str, int]
 
 
 def settle(rec: Recorder) -> None:
-    """Leave nothing pending: no value waits, and no graph holds on to a leaf."""
+    """Leave nothing pending: no value waits, no graph holds on to a leaf, nothing runs."""
     graph = rec.graph
     if graph.handles:
         _flush.flush(rec)
+    if flight.current is not None:
+        flight.finish()
     graph = rec.graph
     if graph.leaves:
         rec.fresh_graph()
@@ -190,7 +193,15 @@ class Capture:
 
 def around(fn: Callable[..., Any], others: list[Any]) -> World:
     """The world of a function and of the objects among its arguments."""
-    return look(fn, [(f"argument {type(o).__name__}", o) for o in others])
+    extra = [(f"argument {type(o).__name__}", o) for o in others]
+    # Hooks that are called for every module and optimiser belong to every function's world.
+    modules = getattr(sys.modules.get("facula.nn.modules.hooks"), "GLOBAL", None)
+    for name in getattr(modules, "__slots__", ()):
+        extra.append((f"hooks.{name}", getattr(modules, name)))
+    steps = sys.modules.get("facula.optim.optimizer")
+    if steps is not None:
+        extra += [("hooks.step_pre", steps._PRE), ("hooks.step_post", steps._POST)]
+    return look(fn, extra)
 
 
 def _order(item: tuple[Place, Tensor]) -> tuple[int, int]:

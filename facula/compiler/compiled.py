@@ -11,6 +11,7 @@ from typing import Any
 
 from facula.compiler.capture import MISS, Capture
 from facula.compiler.replay import Entry, build
+from facula.config import flag
 from facula.graph.record import LOCK, _local
 
 __all__ = ["compile", "explain", "Compiled"]
@@ -53,9 +54,11 @@ class Compiled:
         if rec.tape is None and not rec.depth:
             with LOCK:
                 for entry in self.entries:
-                    out = entry.replay(args, kwargs, rec)
+                    out = entry.replay(args, kwargs, rec) if not flag.CHECK_COMPILE \
+                        else self._checked(entry, args, kwargs, rec)
                     if out is not MISS:
                         self.replays += 1
+                        entry.replays += 1
                         if entry is not self.entries[0]:
                             self.entries.remove(entry)
                             self.entries.insert(0, entry)
@@ -68,6 +71,13 @@ class Compiled:
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else types.MethodType(self, owner)
+
+    def _checked(self, entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any],
+                 rec: Any) -> Any:
+        if self.replays % flag.CHECK_COMPILE:
+            return entry.replay(args, kwargs, rec)
+        from facula.compiler.check import checked
+        return checked(entry, args, kwargs, rec)
 
     def _record(self, rec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         grad = rec.grad

@@ -7,250 +7,25 @@ call was captured, so it is written as text once and compiled, like the launch o
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable
-from itertools import count
-from operator import is_
 from typing import Any
 
-from facula.compiler.capture import MISS, Capture, Place, around, freed, settle
-from facula.compiler.world import ATOMS, Cell, Unguardable, same
-from facula.graph.record import FREED, Graph, Node, Recorder
-from facula.graph.tape import Draw, Update, changes
-from facula.ops import promote
-from facula.runtime.allocator import Buffer
+from facula.compiler.capture import Capture, Place, freed
+from facula.compiler.entry import EXCLUSIVE, Entry, flags
+from facula.compiler.text import Text
+from facula.compiler.world import ATOMS
+from facula.graph.tape import Draw, Update
 from facula.tensor import Storage, Tensor
 
 __all__ = ["Entry", "build"]
 
-_NOWHERE = (None, -1)
 _VALUES = (dict.values,)
 _SIMPLE = frozenset(("_node", "_rg", "_taken", "_version", "_leaf", "_path", "_strides", "_offset",
                      "_detached", "_retain", "_storage", "_base", "_grad"))
 
 
-class Entry:
-    """A call that can be replayed: `replay(args, kwargs, rec)` returns MISS if a guard fails."""
-
-    def __init__(self, capture: Capture):
-        self.fn = capture.fn
-        self.world = capture.world
-        self.exempt = capture.exempt
-        self.epoch = capture.epoch
-        self.flushes = capture.tape.flushes
-        self.others = capture.others
-        self.replays = 0
-        self.saved: tuple[Any, ...] = ()
-        self.sizes: tuple[Any, ...] = ()
-        self.collect: Callable[..., tuple[tuple[Any, ...], tuple[Any, ...]]]
-        self.replay: Callable[[tuple[Any, ...], dict[str, Any], Recorder], Any]
-        self.flags: list[Any] = []
-        self.guarded: list[tuple[str, Tensor, tuple[Any, ...]]] = []
-        self.missed = ""
-
-    def recheck(self) -> bool:
-        """Something is not the very object it was: walk over everything and compare.
-
-        If all is equal after all, the quick check is made for the objects of now.
-        """
-        try:
-            epoch = changes[0]
-            now = around(self.fn, self.others)
-            found = self.world.differences(now, self.exempt)
-            for name, t, before in self.guarded:
-                if not all(map(same, before, _flags(t))):
-                    found.append(f"requires_grad, hooks or the memory of {name} changes")
-            if not found:
-                saved, sizes = self.collect()
-                n = len(self.flags)
-                for old, new, name in zip(self.saved[:n], saved[:n], self.flags):
-                    if not same(old, new):
-                        found.append(f"{name} changes from {old!r} to {new!r}")
-                        break
-        except (Unguardable, LookupError, AttributeError, TypeError) as error:
-            self.missed = str(error)
-            return False
-        if found:
-            self.missed = found[0]
-            return False
-        self.world, self.epoch = now, epoch
-        self.saved, self.sizes = saved, sizes
-        return True
-
-
-def _flags(t: Tensor) -> tuple[Any, ...]:
-    """What `facula.graph.tape.changes` counts changes of, for tensors that are guarded."""
-    return t._rg, t._leaf, t._hooks, t._post_hooks, t._path, t._storage
-
-
-def _refs(t: Any) -> int:
-    n = t._node
-    return sys.getrefcount(n)
-
-
-_bare = object.__new__(Tensor)
-_bare._node = Node(_NOWHERE, None)                      # type: ignore[arg-type]
-_EXCLUSIVE = _refs(_bare)
-"""What `getrefcount` says of a node that only its tensor and a local variable hold."""
-
-
-def odd(t: Tensor, n: Any, strides: Any) -> Any:
-    """The memory of a value that is not a plain private buffer; None if it does not fit."""
-    value = n.value
-    if type(value) is not Buffer:
-        if value is None:
-            return None
-        t._memory()
-        value = n.value
-    if value.shared:
-        return value.snapshot(n.spec, n.strides) if strides is None else None
-    return value if n.strides == strides else None
-
-
-def refresh(rec: Recorder, t: Tensor) -> None:
-    """An alias has written to the memory of `t` since it was last looked at."""
-    t._fresh()
-    settle(rec)
-
-
-def advance(undo: list[Any], bucket: Any, group: Any, states: list[Any], keys: tuple[Any, ...]
-            ) -> Any:
-    """Count a step of all states, as the optimiser does; MISS if they no longer go together."""
-    if keys:
-        undo.append((states, keys, [[st[k] for k in keys] for st in states] if len(keys) > 1
-                     else [(st[keys[0]],) for st in states]))
-    first = bucket(group, states[0])
-    if keys:
-        for st in states[1:]:
-            if bucket(group, st) != first:
-                takeback(undo)
-                return MISS
-    return first
-
-
-def takeback(undo: list[Any]) -> None:
-    """Undo `advance`."""
-    for states, keys, before in undo:
-        for st, values in zip(states, before):
-            for k, v in zip(keys, values):
-                st[k] = v
-
-
-def fail(rec: Recorder, error: BaseException, tensors: list[Tensor],
-         owners: list[Tensor]) -> None:
-    """A launch raised: what it was to write holds no value now, and says why when asked."""
-    graph = Graph(rec.root, rec)
-    graph.steps = []
-    graph.failure = error
-    for t in owners:
-        t._grad = None
-    for t in tensors:
-        node = Node((graph, 0), t._node.spec)
-        t._node = node
-        if t._storage is not None:
-            t._storage.node = node
-            t._storage.version += 1
-            t._version = t._storage.version
-        else:
-            t._version += 1
-
-
 class _Refuse(Exception):
     """What came of the call cannot be made again."""
-
-
-class _Text:
-    """The replay as it is being written."""
-
-    def __init__(self, c: Capture):
-        self.c = c
-        self.lines: list[str] = []
-        self.scope: dict[str, Any] = {
-            "MISS": MISS, "Buffer": Buffer, "Tensor": Tensor, "Node": Node, "Storage": Storage,
-            "new": object.__new__, "NOWHERE": _NOWHERE, "FREED": FREED, "refs": sys.getrefcount,
-            "odd": odd, "refresh": refresh, "settle": settle, "advance": advance, "fail": fail,
-            "changes": changes, "is_": is_, "promote": promote}
-        self.known: dict[int, str] = {}
-        self.names = count()
-        self.args: dict[int, str] = {id(t): f"a{j}" for j, t in enumerate(c.given)}
-        self.bound: set[str] = set()
-
-    def const(self, value: Any) -> str:
-        """A name for an object."""
-        found = self.known.get(id(value))
-        if found is None:
-            found = self.known[id(value)] = f"c{next(self.names)}"
-            self.scope[found] = value
-        return found
-
-    def put(self, line: str, depth: int = 2) -> None:
-        self.lines.append("    " * depth + line)
-
-    def miss(self, test: str) -> None:
-        self.put(f"if {test}: return MISS")
-
-    # -- arguments
-    def argument(self, expr: str, value: Any) -> None:
-        kind = type(value)
-        if isinstance(value, Tensor):
-            name = self.args.get(id(value), "")
-            if not name:                        # one that the function knows anyway
-                self.miss(f"{expr} is not {self.const(value)}")
-                return
-            if name in self.bound:
-                self.miss(f"{expr} is not {name}")
-                return
-            self.bound.add(name)
-            place = ("A", int(name[1:]))
-            before = self.c.before[place]
-            self.put(f"{name} = {expr}")
-            self.miss(f"type({name}) is not {self.const(kind)} or {name}._rg is not {before.rg} "
-                      f"or {name}._leaf is not {before.leaf} or "
-                      f"{name}._node.spec is not {self.const(before.spec)}")
-            if before.rg:
-                self.miss(f"{name}._hooks or {name}._post_hooks or "
-                          f"({name}._grad is None) is not {before.grad is None}")
-        elif isinstance(value, (list, tuple)):
-            name = f"s{next(self.names)}"
-            self.put(f"{name} = {expr}")
-            self.miss(f"type({name}) is not {self.const(kind)} or len({name}) != {len(value)}")
-            for n, v in enumerate(value):
-                self.argument(f"{name}[{n}]", v)
-        elif kind is dict:
-            name = f"s{next(self.names)}"
-            keys = list(value)
-            self.put(f"{name} = {expr}")
-            self.miss(f"type({name}) is not dict or list({name}) != {self.const(keys)}")
-            for k, v in value.items():
-                self.argument(f"{name}[{self.const(k)}]", v)
-        elif kind in ATOMS and value is not None and kind is not bool:
-            self.scope["same"] = same
-            c = self.const(value)
-            self.miss(f"{expr} is not {c} and not same({expr}, {c})")
-        else:
-            self.miss(f"{expr} is not {self.const(value)}")
-
-    def tensor(self, place: Place) -> str:
-        """The expression of the tensor at a place."""
-        kind, i = place
-        if kind[0] == "A":
-            name = f"a{i}"
-        else:
-            name = self.const(self.c.world.tensors[i])
-        return f"{name}._grad" if kind.endswith("G") else name
-
-    def quick(self, cell: Cell) -> str:
-        holder = self.const(cell.holder)
-        if cell.kind == "item":
-            return f"{holder}[{self.const(cell.key)}]"
-        if cell.kind == "cell":
-            return f"{holder}.cell_contents"
-        if cell.kind == "class":
-            return f"{holder}.__dict__[{cell.key!r}]"
-        if cell.kind == "slot":
-            return f"{holder}.{cell.key}"
-        return f"len({holder})" if cell.kind == "size" else f"frozenset({holder})"
 
 
 def build(c: Capture) -> Entry | list[str]:
@@ -266,13 +41,14 @@ def build(c: Capture) -> Entry | list[str]:
 class _Builder:
     def __init__(self, c: Capture):
         self.c = c
-        self.t = _Text(c)
+        self.t = Text(c)
         self.entry = Entry(c)
         self.written: dict[Place, tuple[tuple[int, int], int]] = {}
         self.grads: dict[Place, Tensor | None] = {}
         self.fresh: dict[int, str] = {}         # id of a new tensor -> its variable
         self.nodes: dict[int, str] = {}         # id of a new node or storage -> its variable
         self.kept: list[Any] = []
+        self.fresh_nodes: set[str] = set()
         self.guarded: set[Place] = set()
         self.reused: dict[int, tuple[str, tuple[int, int]]] = {}
         self.effects()
@@ -280,6 +56,7 @@ class _Builder:
         self.donated = {f.sources[k][1] for f in c.tape.flushes for k in f.donated
                         if f.sources[k][0] == "entry"}
         self.storages()
+        self.entry.written, self.entry.graded = sorted(self.written), sorted(self.grads)
         self.write()
 
     # -- what the call did to tensors that were there before
@@ -346,7 +123,7 @@ class _Builder:
         if c.kwargs:
             t.argument("kwargs", c.kwargs)
         t.put("g = rec.graph")
-        t.put("if g.leaves or g.handles: settle(rec)")
+        t.put("if g.leaves or g.handles or flight.current is not None: settle(rec)")
         self.quick()
         for place in sorted(self.used | set(self.written)):
             self.gather(place)
@@ -383,16 +160,16 @@ class _Builder:
             if x._leaf and c.before[place].storage is not None:
                 x._guarded = True
                 self.guarded.add(place)
-                self.entry.guarded.append((c.world.names[i], x, _flags(x)))
+                self.entry.guarded.append((c.world.names[i], x, flags(x)))
                 continue
             x._guarded = True
-            self.entry.guarded.append((c.world.names[i], x, _flags(x)[:5]))
+            self.entry.guarded.append((c.world.names[i], x, flags(x)[:5]))
             exprs.append(f"{e}._rg")
             names.append(f"requires_grad of {c.world.names[i]}")
             if c.before[place].storage is not None:
                 exprs.append(f"{e}._storage")
                 names.append(f"the memory of {c.world.names[i]}")
-        sizes = []
+        sizes: list[str] = []
         whole = Counter(id(cell.holder) for cell in c.world.cells
                         if cell.quick and cell.kind == "item"
                         and getattr(type(cell.holder), "values", None) in _VALUES
@@ -429,7 +206,7 @@ class _Builder:
             t.put(f"if s_{x}.version != {x}._version: refresh(rec, {x}); n_{x} = {x}._node")
             t.put(f"v_{x} = n_{x}.value")
             t.miss(f"type(v_{x}) is not Buffer or v_{x}.shared or s_{x}.node is not n_{x} "
-                   f"or refs(n_{x}) != {_EXCLUSIVE + 1} or n_{x}.strides is not None")
+                   f"or refs(n_{x}) != {EXCLUSIVE + 1} or n_{x}.strides is not None")
             return
         if expr != x:
             t.put(f"{x} = {expr}")
@@ -437,7 +214,7 @@ class _Builder:
             t.scope[x] = c.places[place]
             t.put(f"n_{x} = {x}._node; v_{x} = n_{x}.value")
             t.miss(f"type(v_{x}) is not Buffer or v_{x}.shared or {x}._storage is not None "
-                   f"or refs(n_{x}) != {_EXCLUSIVE} or n_{x}.strides is not None "
+                   f"or refs(n_{x}) != {EXCLUSIVE} or n_{x}.strides is not None "
                    f"or n_{x}.spec is not {t.const(before.spec)}")
             return
         if place[0].endswith("G"):
@@ -453,7 +230,7 @@ class _Builder:
             t.miss(test)
             t.miss(f"{x}._path")
             if place in self.donated:
-                t.miss(f"refs(n_{x}) != ({_EXCLUSIVE} if s_{x} is None else {_EXCLUSIVE + 1}) "
+                t.miss(f"refs(n_{x}) != ({EXCLUSIVE} if s_{x} is None else {EXCLUSIVE + 1}) "
                        f"or s_{x} is not None and s_{x}.node is not n_{x}")
         else:
             t.put(f"if {test}:")
@@ -514,27 +291,26 @@ class _Builder:
             t.put(f"e{e} = {t.const(u.optimizer)}.numbers({t.const(u.group)}, b{e})", 1)
         for e, d in enumerate(c.tape.effects):
             if isinstance(d, Draw):
-                t.scope["signed"] = _signed
                 t.put(f"e{e} = signed({t.const(d.generator)}._advance({d.words}))", 1)
 
     def launches(self) -> None:
+        """Run the programs; the last one may be left running in the background."""
         c, t = self.c, self.t
-        writes = ", ".join(self.var(p) for p in sorted(self.written))
-        grads = ", ".join(t.tensor(p) for p in self.grads)
+        owners = ", ".join(t.tensor(p) for p in self.grads)
+        t.put(f"late = Late(rec, ({owners}{',' if owners else ''}))", 1)
+        t.put("try:", 1)
         for k, f in enumerate(c.tape.flushes):
             values = ", ".join(self.value(s) for s in f.sources)
             given = {f.made[j][1]: f"w_{g}" for g, (n, j) in self.reused.values()
                      if n == k and [m[1] for m in f.made].count(f.made[j][1]) == 1}
             slots = ", ".join(given.get(n, "None") for n in range(len(f.program.outputs)))
-            run = f"run_into([{values}], ({slots},))" if given else f"run([{values}])"
-            if self.written or self.reused:
-                t.put("try:", 1)
-                t.put(f"o{k} = {t.const(f.program)}.{run}", 2)
-                t.put("except BaseException as error:", 1)
-                t.put(f"fail(rec, error, [{writes}], [{grads}])", 2)
-                t.put("raise", 2)
-            else:
-                t.put(f"o{k} = {t.const(f.program)}.{run}", 1)
+            last = ", late" if k == len(c.tape.flushes) - 1 else ""
+            run = f"run_into([{values}], ({slots},){last})" if given else f"run([{values}]{last})"
+            t.put(f"o{k} = {t.const(f.program)}.{run}", 2)
+        t.put("pass", 2)
+        t.put("except BaseException:", 1)
+        t.put("late.drop()", 2)
+        t.put("raise", 2)
 
     def value(self, source: tuple[Any, ...]) -> str:
         if source[0] == "entry":
@@ -567,9 +343,9 @@ class _Builder:
         self.reused[id(new)] = g, made[1][1:]
         spec = t.const(new._node.spec)
         t.put(f"{g} = {owner}._grad; k_{g} = {g}._node; w_{g} = k_{g}.value", 1)
-        t.put(f"if refs({g}) != {_EXCLUSIVE} or refs(k_{g}) != {_EXCLUSIVE} or type(w_{g}) is not "
+        t.put(f"if refs({g}) != {EXCLUSIVE} or refs(k_{g}) != {EXCLUSIVE} or type(w_{g}) is not "
               f"Buffer \\", 1)
-        t.put(f"        or w_{g}.shared or refs(w_{g}) != {_EXCLUSIVE} or {g}._storage is not "
+        t.put(f"        or w_{g}.shared or refs(w_{g}) != {EXCLUSIVE} or {g}._storage is not "
               f"None \\", 1)
         t.put(f"        or {g}._rg or {g}._version or k_{g}.spec is not {spec} "
               f"or k_{g}.strides is not None:", 1)
@@ -599,9 +375,9 @@ class _Builder:
                 continue
             t.put(f"if s_{x} is None: {x}._version += {versions}", 1)
             t.put(f"else: s_{x}.version += {versions}; {x}._version = s_{x}.version", 1)
-        for x, (g, where) in self.reused.items():
-            self.fresh[x] = g
-            t.put(f"k_{g}.value = {self.output(*where)}", 1)
+        for key, (used, where) in self.reused.items():
+            self.fresh[key] = used
+            t.put(f"k_{used}.value = {self.output(*where)}", 1)
         for place, g in self.grads.items():
             if g is not None and id(g) in self.reused:
                 self.nodes[id(g._node)] = f"k_{self.reused[id(g)][0]}"
@@ -610,6 +386,9 @@ class _Builder:
             t.put(f"{t.tensor(place)}._grad = {value}", 1)
         result = self.structure(c.result)
         self.account()
+        fresh = {v for v in self.nodes.values() if v[0] == "k"} | self.fresh_nodes
+        if fresh:
+            t.put(f"late.nodes = ({', '.join(sorted(fresh))},)", 1)
         t.put(f"return {result}", 1)
 
     def structure(self, value: Any) -> str:
@@ -676,6 +455,7 @@ class _Builder:
         if node.origin is not None and not freed(node):
             raise _Refuse("a value that gradients can still flow from outlives the call")
         name = self.nodes[id(node)] = f"m{len(self.nodes)}"
+        self.fresh_nodes.add(name)
         self.kept.append(node)
         t.put(f"{name} = new(Node); {name}.at = NOWHERE; {name}.spec = {t.const(node.spec)}", 1)
         t.put(f"{name}.value = {self.output(*made[1][1:])}", 1)
@@ -704,9 +484,3 @@ class _Builder:
                 if node is not None and id(node) not in self.nodes:
                     raise _Refuse(f"a tensor of shape {list(node.spec.shape)} is kept somewhere "
                                   "that cannot be seen from the function")
-
-
-def _signed(pair: tuple[int, int]) -> tuple[int, int]:
-    key, at = pair
-    return (key - (1 << 64) if key >> 63 else key), (at - (1 << 64) if at >> 63 else at)
-

@@ -35,7 +35,8 @@ _OWN = "facula"
 _FIXED = frozenset(sys.stdlib_module_names) | {"numpy", "ml_dtypes", "llvmlite", "scipy", "torch",
                                                 "pytest", "_pytest", "hypothesis", "matplotlib",
                                                 "PIL", "tqdm", "IPython", "__future__"}
-_SKIPPED = frozenset(("_non_persistent_buffers_set", "_opt_called", "_stepping", "_updates", "_where", "__weakref__"))
+_SKIPPED = frozenset(("_non_persistent_buffers_set", "_opt_called", "_stepping", "_updates",
+                      "_where", "__weakref__"))
 
 
 class Unguardable(Exception):
@@ -74,7 +75,7 @@ class World:
         """What is not the same in two walks, as sentences; empty if nothing."""
         mine = [c for c in self.cells if (id(c.holder), c.key) not in exempt]
         theirs = [c for c in other.cells if (id(c.holder), c.key) not in exempt]
-        out = []
+        out: list[str] = []
         for a, b in zip(mine, theirs):
             if a.path != b.path:
                 return [*out, f"{b.path} is new" if len(theirs) >= len(mine)

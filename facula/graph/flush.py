@@ -115,11 +115,15 @@ class Program:
             return executable.run(values)                     # type: ignore[no-any-return]
         return self.interpret(values)
 
-    def run_into(self, values: list[Any], given: tuple[Any, ...]) -> list[Buffer]:
+    def run_into(self, values: list[Any], given: tuple[Any, ...],
+                 failed: Any = None) -> list[Buffer]:
         """`run`; outputs may use the memory in `given`, which nobody else does."""
-        if self.executable is None:
-            return self.run(values)
-        return self.executable.run_into(values, given)        # type: ignore[no-any-return]
+        executable = self.executable
+        if executable is None:
+            return self.run(values, failed)
+        if failed is not None and executable.start_into is not None:
+            return executable.start_into(values, given, failed)   # type: ignore[no-any-return]
+        return executable.run_into(values, given)             # type: ignore[no-any-return]
 
     def interpret(self, values: list[Any]) -> list[Buffer]:
         from facula.reference.interpreter import interpret

@@ -103,7 +103,6 @@ class Flushed(NamedTuple):
     program: Any
     state: Any
     sources: list[tuple[Any, ...]]
-    specs: list[Any]
     made: list[tuple[Any, int, bool]]
     donated: set[int]
 
@@ -114,7 +113,6 @@ class Update(NamedTuple):
     optimizer: Any
     group: Any
     states: list[Any]
-    count: int
 
 
 class Draw(NamedTuple):
@@ -158,7 +156,7 @@ class Tape:
         """An optimiser has computed the numbers of a group; returns the number of this update."""
         if any(not isinstance(v, (int, float)) for v in values):
             self.refuse(f"{type(optimizer).__name__} takes a number of its step from a tensor")
-        self.effects.append(Update(optimizer, group, states, len(values)))
+        self.effects.append(Update(optimizer, group, states))
         return len(self.effects) - 1
 
     def label(self, node: Any, effect: int, part: int) -> None:
@@ -195,8 +193,8 @@ class Tape:
             self.made[id(alive[k])] = (ref, ("made", number, k))
         if program.history is not None:
             self.refuse("a value that gradients can still flow from outlives the call")
-        self.flushes.append(Flushed(program, graph.state, sources, [node.spec for _, node in graph.leaves],
-                                    made, {place[leaf] for leaf in program.donations.values()}))
+        self.flushes.append(Flushed(program, graph.state, sources, made,
+                                    {place[leaf] for leaf in program.donations.values()}))
 
     def source(self, node: Any) -> tuple[Any, ...]:
         """Where the value of a node came from."""

@@ -21,7 +21,7 @@ import numpy as np
 from facula.dtype import DType, float32
 from facula.graph import record as _record
 from facula.graph.record import recorder
-from facula.graph.tape import Watched, changes
+from facula.graph.tape import Watched
 from facula.nn.modules.hooks import HookDict, RemovableHandle
 from facula.ops.define import macro
 from facula.tensor import Tensor, scalar
@@ -44,7 +44,6 @@ _POST: dict[int, Any] = HookDict()
 def _register(table: dict[int, Any], hook: Any) -> RemovableHandle:
     handle = RemovableHandle(table)
     table[handle.id] = hook
-    changes[0] += 1
     return handle
 
 

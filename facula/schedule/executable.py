@@ -19,9 +19,6 @@ from facula.schedule.simplify import simplify
 __all__ = ["Executable", "make_executable"]
 
 
-Launch = Callable[[list[Any]], list[Buffer]]
-
-
 class Executable:
     """What `facula.graph.flush` runs instead of the interpreter.
 
@@ -33,6 +30,8 @@ class Executable:
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]):
         self.run: Callable[[list[Any]], list[Buffer]]
         self.start: Callable[[list[Any], Any], list[Buffer]] | None = None
+        self.start_into: Callable[..., list[Buffer]] | None = None
+        self.run_into: Callable[..., list[Buffer]]
         self.leaves = [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")]
         self.steps, new, self.outputs = simplify(steps, outputs)
         self.sources = [new[i] for i in self.leaves]
@@ -47,9 +46,10 @@ class Executable:
         if len(parts) == 1 and not parts[0].host:
             part = self.parts[0]
             order = [part.names.index(o) for o in self.outputs]
-            self.run, self.run_into, self.start = _launchers(part, self.sources, order)
+            self.run, self.start, self.run_into, self.start_into = _launchers(
+                part, self.sources, order)
         else:
-            self.run, self.run_into = self._run_parts, self._run_parts
+            self.run = self.run_into = self._run_parts
 
     @property
     def reports(self) -> list[tuple[_Part, Report]]:
@@ -126,13 +126,12 @@ def _argument(value: Any, part: int) -> Any:
 
 
 def _launchers(part: _Part, sources: list[int], order: list[int]
-               ) -> tuple[Launch, Callable[..., list[Buffer]], Any]:
-    """(run, run_into, start) of a single part, each as one straight-line function.
+               ) -> tuple[Any, Any, Any, Any]:
+    """(run, start) of a single part, each as one straight-line function.
 
     A step runs thousands of times: what each argument is has been settled, so the functions that
-    gather them are written out once instead of deciding it anew at every launch.  `run_into` also
-    takes memory for each output, or None where new memory is to be used; `start`, where there is
-    one, leaves the program running in the background if it can.
+    gather them are written out once instead of deciding it anew at every launch.  The second pair
+    also takes memory for each output, or None where new memory is to be used.
     """
     place = {source: k for k, source in enumerate(sources)}
     args, lines, reused, names = [], [], [], []
@@ -153,21 +152,22 @@ def _launchers(part: _Part, sources: list[int], order: list[int]
                 reused.append(f"    o{k} = w[{at[0]}] or empty({size})" if len(at) == 1
                               else lines[-1])
                 args.append(f"o{k}.ptr")
+    found = f"[{', '.join(names[k] for k in order)}]"
     given = f"({', '.join(args)}{',' if args else ''})"
     launch = [f"    if launch({given}):", "        raise failure(steps)"]
-    tail = [*(launch if part.program is not None else []),
-            f"    return [{', '.join(names[k] for k in order)}]"]
     made = ", ".join(n for n in names if n.startswith("o"))
-    body = ["def run(v):", *lines, *tail, "def run_into(v, w):", *reused, *tail]
+    begin = [f"    if not begin({given}, (v, {made}), failed):", *["    " + x for x in launch]]
+    done = [f"    return {found}"]
+    waits = launch if part.program is not None else []
+    text = ["def run(v):", *lines, *waits, *done, "def run_into(v, w):", *reused, *waits, *done]
     scope: dict[str, Any] = {"empty": empty, "failure": _out_of_range, "steps": part.steps,
-                             "start": None}
+                             "start": None, "start_into": None}
     if part.program is not None:
         scope["launch"], scope["begin"] = part.program.run, part.program.begin
-        body += ["def start(v, failed):", *lines,
-                 f"    if not begin({given}, (v, {made}), failed):",
-                 *["    " + line for line in launch], tail[-1]]
-    exec("\n".join(body), scope)
-    return scope["run"], scope["run_into"], scope["start"]
+        text += ["def start(v, failed):", *lines, *begin, *done,
+                 "def start_into(v, w, failed):", *reused, *begin, *done]
+    exec("\n".join(text), scope)
+    return scope["run"], scope["start"], scope["run_into"], scope["start_into"]
 
 
 def _out_of_range(steps: Sequence[Step]) -> IndexError:

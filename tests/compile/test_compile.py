@@ -621,9 +621,9 @@ def test_errors():
     with pytest.raises(IndexError):
         fast(facula.tensor([1, 99]))
         w.tolist()
-    with pytest.raises(IndexError):
-        w.tolist()
-    assert before
+    assert w.grad is None and len(w.tolist()) == len(before)
+    fast(facula.tensor([1, 2]))
+    assert w.grad is not None
     with pytest.raises(facula.ShapeError):
         facula.compile(lambda a, b: a + b)(facula.zeros(2), facula.zeros(3))
 
@@ -703,3 +703,18 @@ def test_other_threads():
     for t in threads:
         t.join()
     assert not bad
+
+
+@pytest.mark.parametrize("name", ["adam", "momentum"])
+def test_checked_replays(name, monkeypatch):
+    from facula import config
+    monkeypatch.setattr(config.flag, "CHECK_COMPILE", 2)
+    compare(plain(name, lambda: nn.Dropout(0.3), lambda: nn.BatchNorm1d(8)), steps=20, replays=15)
+    fn = facula.compile(lambda x: x * 2)
+    for i in range(6):
+        assert fn(facula.tensor([float(i)])).item() == 2.0 * i
+    entry = fn.entries[0]
+    entry.fn = lambda x: x * 3
+    with pytest.raises(RuntimeError, match="differs from the function"):
+        for _ in range(2):
+            fn(facula.tensor([1.0]))

@@ -35,7 +35,6 @@ class RemovableHandle:
             hooks = ref()
             if hooks is not None:
                 hooks.pop(self.id, None)
-        changes[0] += 1
 
     def __enter__(self) -> RemovableHandle:
         return self
@@ -45,7 +44,25 @@ class RemovableHandle:
 
 
 class HookDict(OrderedDict[int, Any]):
-    """An ordered dictionary that can be referred to weakly."""
+    """An ordered dictionary that can be referred to weakly, and whose changes are counted."""
+
+    def __setitem__(self, key: int, hook: Any) -> None:
+        changes[0] += 1
+        super().__setitem__(key, hook)
+
+    def __delitem__(self, key: int) -> None:
+        changes[0] += 1
+        super().__delitem__(key)
+
+    def pop(self, key: int, default: Any = None) -> Any:        # type: ignore[override]
+        """Take a hook out, if it is there."""
+        changes[0] += 1
+        return super().pop(key, default)
+
+    def clear(self) -> None:
+        """Take all hooks out."""
+        changes[0] += 1
+        super().clear()
 
 
 class Hooks:
@@ -65,7 +82,6 @@ GLOBAL = Hooks()
 def _add(hooks: dict[int, Any], hook: Any, extra: Any = ()) -> RemovableHandle:
     handle = RemovableHandle(hooks, extra=extra)
     hooks[handle.id] = hook
-    changes[0] += 1
     return handle
 
 

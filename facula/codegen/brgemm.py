@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+from facula.codegen import expr
 from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.pack import (PARAMS, Source, batch_offset, emit_pack, mask_literal,
                                  masked_load, operand, unravel)
 from facula.codegen.target import Target, target
+from facula.dtype import DTYPES
 
 __all__ = ["emit"]
 
@@ -73,6 +75,15 @@ def _convert(fn: Fn, value: str, source: str, to: str) -> str:
     if have.startswith("i"):
         widening = "zext" if source.startswith(("u", "bool")) else "sext"
         return fn.val(f"{widening if widen else 'trunc'} {have} {value} to {want}")
+    for name in [n for n in ("float16", "bfloat16") if n in (source, to)]:
+        # LLVM would call a library for these where the processor has no instruction.
+        short = DTYPES[name]
+        if name == source:
+            if name == "bfloat16":
+                value = fn.val(f"bitcast bfloat {value} to i16")
+            return _convert(fn, expr.widen(fn, short, value), "float32", to)
+        value = expr.narrow(fn, short, _convert(fn, value, source, "float32"))
+        return fn.val(f"bitcast i16 {value} to bfloat") if name == "bfloat16" else value
     return fn.val(f"{'fpext' if widen else 'fptrunc'} {have} {value} to {want}")
 
 
@@ -149,6 +160,11 @@ class _Vector:
                 rows = -(-rows // 2)
             else:
                 break
+        # equal tiles: what is left over is spread, not put into a small last one
+        blocks = -(-c.m // self.mr)
+        rows = -(-blocks // -(-blocks // rows))
+        blocks = -(-c.n // self.nr)
+        cols = -(-blocks // -(-blocks // cols))
         self.mb, self.nb = rows * self.mr, cols * self.nr
 
     def _pack(self, which: int, source: Source, width: int, rows_ld: int = 0) -> _Place:
@@ -200,7 +216,12 @@ class _Vector:
         fn = Fn(self.module, self.name, PARAMS, attrs=t.attributes)
         pa, pb = operand(fn, 0), operand(fn, 1)
         m_tiles, n_tiles = -(-c.m // self.mb), -(-c.n // self.nb)
-        *batch, ni, mi = unravel(fn, "%tile", (*c.batch, n_tiles, m_tiles))
+        # Threads take tiles from both ends.  A large result is shared out by rows, so that each
+        # thread keeps to its own part of a weight; else panels of the larger operand are.
+        if c.m * c.n > (c.m + c.n) * c.k:
+            *batch, mi, ni = unravel(fn, "%tile", (*c.batch, m_tiles, n_tiles))
+        else:
+            *batch, ni, mi = unravel(fn, "%tile", (*c.batch, n_tiles, m_tiles))
         m0, n0 = fn.mul(mi, self.mb), fn.mul(ni, self.nb)
         pa = fn.gep(self.scalar, pa, fn.add(batch_offset(fn, batch, a.batch_strides), a.offset))
         pb = fn.gep(self.scalar, pb, fn.add(batch_offset(fn, batch, b.batch_strides), b.offset))

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from facula.codegen.llvm import Fn, float_literal
-from facula.dtype import DType, bool_, float32, float64
+from facula.codegen.target import target as processor
+from facula.dtype import DType, bool_, float16, float32, float64
 
 __all__ = ["ELEMENTWISE", "register_type", "load_value", "store_value", "constant", "emit_op",
            "emit_cast", "select", "widen", "narrow", "compute_dtype", "memory_type"]
@@ -116,7 +117,9 @@ def _clip(value: float, limit: float) -> float:
 def widen(fn: Fn, dtype: DType, value: str) -> str:
     """A 16-bit floating value as float; any other value as it is."""
     if dtype.name == "float16":
-        return fn.val(f"fpext half {value} to float")
+        if processor().converts_half:
+            return fn.val(f"fpext half {value} to float")
+        return _half_to_float(fn, value)
     if dtype.name == "bfloat16":
         bits = fn.val(f"shl i32 {fn.val(f'zext i16 {value} to i32')}, 16")
         return fn.val(f"bitcast i32 {bits} to float")
@@ -126,7 +129,9 @@ def widen(fn: Fn, dtype: DType, value: str) -> str:
 def narrow(fn: Fn, dtype: DType, value: str) -> str:
     """The way back from `widen`: round to nearest, ties to even."""
     if dtype.name == "float16":
-        return fn.val(f"fptrunc float {value} to half")
+        if processor().converts_half:
+            return fn.val(f"fptrunc float {value} to half")
+        return _float_to_half(fn, value)
     if dtype.name == "bfloat16":
         bits = fn.val(f"bitcast float {value} to i32")
         odd = fn.val(f"and i32 {fn.val(f'lshr i32 {bits}, 16')}, 1")
@@ -386,7 +391,48 @@ def _double_to_half(fn: Fn, wide: str) -> str:
     below = fn.val(f"sub i32 {bits}, {fn.val(f'zext i1 {beyond} to i32')}")
     odd = fn.val(f"or i32 {below}, 1")
     best = fn.val(f"select i1 {inexact}, i32 {odd}, i32 {bits}")
-    return fn.val(f"fptrunc float {fn.val(f'bitcast i32 {best} to float')} to half")
+    return narrow(fn, float16, fn.val(f"bitcast i32 {best} to float"))
+
+
+def _half_to_float(fn: Fn, value: str) -> str:
+    """half to float in integers, for processors without the instruction.
+
+    The exponent and fraction, moved to their places in a float, are the value times 2**-112, of
+    subnormal numbers too.
+    """
+    bits = fn.val(f"zext i16 {fn.val(f'bitcast half {value} to i16')} to i32")
+    size = fn.val(f"shl i32 {fn.val(f'and i32 {bits}, 32767')}, 13")
+    sign = fn.val(f"shl i32 {fn.val(f'and i32 {bits}, 32768')}, 16")
+    scaled = fn.val(f"fmul float {fn.val(f'bitcast i32 {size} to float')}, 0x46F0000000000000")
+    finite = fn.val(f"bitcast float {scaled} to i32")
+    special = fn.val(f"or i32 {size}, 2139095040")                      # exponent 255
+    is_special = fn.val(f"icmp uge i32 {size}, 260046848")              # 31 << 23
+    best = fn.val(f"select i1 {is_special}, i32 {special}, i32 {finite}")
+    return fn.val(f"bitcast i32 {fn.val(f'or i32 {best}, {sign}')} to float")
+
+
+def _float_to_half(fn: Fn, value: str) -> str:
+    """float to half in integers, rounded to nearest, ties to even.
+
+    Subnormal results are rounded by an addition of 0.5, whose last place is theirs.
+    """
+    bits = fn.val(f"bitcast float {value} to i32")
+    size = fn.val(f"and i32 {bits}, 2147483647")
+    sign = fn.val(f"lshr i32 {fn.val(f'and i32 {bits}, -2147483648')}, 16")
+    odd = fn.val(f"and i32 {fn.val(f'lshr i32 {size}, 13')}, 1")
+    # the exponent's bias goes from 127 to 15; half of the last place rounds
+    rebiased = fn.val(f"add i32 {fn.val(f'add i32 {size}, {(15 - 127 << 23) + 0xFFF}')}, {odd}")
+    normal = fn.val(f"lshr i32 {rebiased}, 13")
+    raised = fn.val(f"fadd float {fn.val(f'bitcast i32 {size} to float')}, 0x3FE0000000000000")
+    small = fn.val(f"sub i32 {fn.val(f'bitcast float {raised} to i32')}, {126 << 23}")
+    is_small = fn.val(f"icmp ult i32 {size}, {113 << 23}")
+    best = fn.val(f"select i1 {is_small}, i32 {small}, i32 {normal}")
+    is_nan = fn.val(f"icmp ugt i32 {size}, {255 << 23}")
+    special = fn.val(f"select i1 {is_nan}, i32 {0x7E00}, i32 {0x7C00}")
+    is_large = fn.val(f"icmp uge i32 {size}, {(127 + 16) << 23}")
+    best = fn.val(f"select i1 {is_large}, i32 {special}, i32 {best}")
+    short = fn.val(f"trunc i32 {fn.val(f'or i32 {best}, {sign}')} to i16")
+    return fn.val(f"bitcast i16 {short} to half")
 
 
 def _float_to_integer(fn: Fn, wide: str, have_type: str, target: DType) -> str:

@@ -16,6 +16,7 @@ from facula.ops.define import op
 from facula.ops.promote import broadcast_shapes, cast, expand_to, type_name
 from facula.ops.reductions import wrap_dim
 from facula.ops.surface import _foreign, number_operand, public
+from facula.graph.record import _local
 from facula.tensor import Tensor, prim, scalar
 
 __all__ = ["matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "addmm", "addmv", "addbmm",
@@ -160,8 +161,9 @@ def _rmatmul_operator(self: Tensor, other: Any) -> Any:
 
 def _imatmul_operator(self: Tensor, other: Any) -> Any:
     """`self @= other`."""
+    start = _local.rec.graph.state.count
     value = _matmul_operator(self, other)
-    return value if value is NotImplemented else self._write(value)
+    return value if value is NotImplemented else self._write(value, start=start)
 
 
 Tensor.__matmul__ = _matmul_operator                    # type: ignore[attr-defined]

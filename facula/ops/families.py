@@ -7,7 +7,8 @@ import importlib
 FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "parts", "shape",
             "matrices", "indexing", "gathering", "padding", "scans", "sorting", "contractions",
             "einsum", "search", "statistics", "convert", "creation", "patterns", "windows",
-            "dlpack", "draws")
+            "dlpack", "draws", "fourier", "spectra",
+            "linalg")
 
 for _family in FAMILIES:
     importlib.import_module(f"facula.ops.{_family}")

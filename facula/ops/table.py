@@ -10,7 +10,9 @@ from facula.ops.primitive import (
     contract,
     creation,
     elementwise,
+    fourier,
     indexing,
+    matrix,
     movement,
     reduce,
     scan,
@@ -21,4 +23,4 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            sort)
+            sort, fourier, matrix)

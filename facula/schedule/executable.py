@@ -19,14 +19,20 @@ from facula.schedule.simplify import simplify
 __all__ = ["Executable", "make_executable"]
 
 
+Launch = Callable[[list[Any]], list[Buffer]]
+
+
 class Executable:
     """What `facula.graph.flush` runs instead of the interpreter.
 
     `steps` are the program's steps after simplification; `parts` its native parts with what NumPy
-    computes after each.
+    computes after each.  `run(values)` returns the outputs' memory; `start(values, failed)`, where
+    there is one, does so while the program may still be running in the background.
     """
 
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]):
+        self.run: Callable[[list[Any]], list[Buffer]]
+        self.start: Callable[[list[Any], Any], list[Buffer]] | None = None
         self.leaves = [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")]
         self.steps, new, self.outputs = simplify(steps, outputs)
         self.sources = [new[i] for i in self.leaves]
@@ -41,9 +47,9 @@ class Executable:
         if len(parts) == 1 and not parts[0].host:
             part = self.parts[0]
             order = [part.names.index(o) for o in self.outputs]
-            self.run: Callable[[list[Any]], list[Buffer]] = _launcher(part, self.sources, order)
+            self.run, self.run_into, self.start = _launchers(part, self.sources, order)
         else:
-            self.run = self._run_parts
+            self.run, self.run_into = self._run_parts, self._run_parts
 
     @property
     def reports(self) -> list[tuple[_Part, Report]]:
@@ -51,7 +57,7 @@ class Executable:
         return [(part, report) for part in self.parts if part.native is not None
                 for report in part.native.reports]
 
-    def _run_parts(self, values: list[Any]) -> list[Buffer]:
+    def _run_parts(self, values: list[Any], given: Any = None) -> list[Buffer]:
         known: dict[int, Any] = dict(zip(self.sources, values, strict=True))
         for part in self.parts:
             part.compute(known)
@@ -119,15 +125,17 @@ def _argument(value: Any, part: int) -> Any:
     return value
 
 
-def _launcher(part: _Part, sources: list[int], order: list[int]
-              ) -> Callable[[list[Any]], list[Buffer]]:
-    """The launch of a single part as one straight-line function.
+def _launchers(part: _Part, sources: list[int], order: list[int]
+               ) -> tuple[Launch, Callable[..., list[Buffer]], Any]:
+    """(run, run_into, start) of a single part, each as one straight-line function.
 
-    A step runs thousands of times: what each argument is has been settled, so the function that
-    gathers them is written out once instead of deciding it anew at every launch.
+    A step runs thousands of times: what each argument is has been settled, so the functions that
+    gather them are written out once instead of deciding it anew at every launch.  `run_into` also
+    takes memory for each output, or None where new memory is to be used; `start`, where there is
+    one, leaves the program running in the background if it can.
     """
     place = {source: k for k, source in enumerate(sources)}
-    args, lines, names = [], [], []
+    args, lines, reused, names = [], [], [], []
     if part.native is not None:
         for i, half in part.inputs:
             step = part.own[i]
@@ -141,17 +149,25 @@ def _launcher(part: _Part, sources: list[int], order: list[int]
             names.append(f"o{k}" if leaf is None else f"v[{place[leaf]}]")
             if leaf is None:
                 lines.append(f"    o{k} = empty({size})")
+                at = [p for p, name in enumerate(order) if name == k]
+                reused.append(f"    o{k} = w[{at[0]}] or empty({size})" if len(at) == 1
+                              else lines[-1])
                 args.append(f"o{k}.ptr")
-    body = ["def run(v):", *lines]
+    given = f"({', '.join(args)}{',' if args else ''})"
+    launch = [f"    if launch({given}):", "        raise failure(steps)"]
+    tail = [*(launch if part.program is not None else []),
+            f"    return [{', '.join(names[k] for k in order)}]"]
+    made = ", ".join(n for n in names if n.startswith("o"))
+    body = ["def run(v):", *lines, *tail, "def run_into(v, w):", *reused, *tail]
+    scope: dict[str, Any] = {"empty": empty, "failure": _out_of_range, "steps": part.steps,
+                             "start": None}
     if part.program is not None:
-        body += [f"    if launch(({', '.join(args)}{',' if args else ''})):",
-                 "        raise failed(steps)"]
-    body.append(f"    return [{', '.join(names[k] for k in order)}]")
-    scope: dict[str, Any] = {"empty": empty, "failed": _out_of_range, "steps": part.steps,
-                             "launch": part.program.run if part.program else None}
+        scope["launch"], scope["begin"] = part.program.run, part.program.begin
+        body += ["def start(v, failed):", *lines,
+                 f"    if not begin({given}, (v, {made}), failed):",
+                 *["    " + line for line in launch], tail[-1]]
     exec("\n".join(body), scope)        # noqa: S102 - text made here, from numbers only
-    launcher: Callable[[list[Any]], list[Buffer]] = scope["run"]
-    return launcher
+    return scope["run"], scope["run_into"], scope["start"]
 
 
 def _out_of_range(steps: Sequence[Step]) -> IndexError:

@@ -7,6 +7,7 @@ import weakref
 from collections import OrderedDict
 from typing import Any
 
+from facula.graph.tape import changes
 from facula.tensor import Tensor
 
 __all__ = ["RemovableHandle", "BackwardHooks", "GLOBAL", "register_module_forward_pre_hook",
@@ -34,6 +35,7 @@ class RemovableHandle:
             hooks = ref()
             if hooks is not None:
                 hooks.pop(self.id, None)
+        changes[0] += 1
 
     def __enter__(self) -> RemovableHandle:
         return self
@@ -63,6 +65,7 @@ GLOBAL = Hooks()
 def _add(hooks: dict[int, Any], hook: Any, extra: Any = ()) -> RemovableHandle:
     handle = RemovableHandle(hooks, extra=extra)
     hooks[handle.id] = hook
+    changes[0] += 1
     return handle
 
 

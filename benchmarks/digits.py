@@ -1,11 +1,11 @@
 """MNIST and the textbook's loader, in facula and in torch.
 
 torchvision cannot be installed beside every torch, so what it does is written out here: the
-`TorchMNIST` below makes, for each sample, what `torchvision.datasets.MNIST.__getitem__` makes with
-`ToTensor` and `Normalize`, call for call: a PIL image of the array; the image as an array, a tensor,
-reshaped, permuted and made contiguous; converted to float and divided by 255; the mean and the
-deviation as tensors, each reshaped; a clone, a subtraction, a division.  The `DataLoader` and its
-default collate function are torch's own.
+`TorchMNIST` below makes, for each sample, what `torchvision.datasets.MNIST.__getitem__` makes
+with `ToTensor` and `Normalize`, call for call: a PIL image of the array; the image as an array, a
+tensor, reshaped, permuted and made contiguous; converted to float and divided by 255; the mean and
+the deviation as tensors, each reshaped; a clone, a subtraction, a division.  The `DataLoader` and
+its default collate function are torch's own.
 """
 
 from __future__ import annotations

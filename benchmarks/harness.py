@@ -179,11 +179,12 @@ def _timed(subject: Any, n: int, warm: int) -> float:
 
 def _calibrated(subject: Any, seconds: float) -> int:
     """How many runs take about `seconds`, once the first ones (compiling, caches) are over."""
-    n, calls = 1, 0
+    n, calls, long = 1, 0, 0
     while True:
         taken = _timed(subject, n, 0) * n
         calls += 1
-        if taken > 4 * seconds and n == 1 and calls > 2:
+        long = long + 1 if n == 1 and taken > 4 * seconds else 0
+        if long == 2:
             return 1                                     # long in itself: an epoch
         if calls <= 8:
             continue
@@ -403,7 +404,8 @@ class Benchmark:
             "machine": machine(), "versions": versions(),
         }
         if others is not None and others > 0.1:
-            print(f"other processes kept {others:.2f} processors busy meanwhile")
+            print(f"other processes kept {others:.2f} processors busy meanwhile: "
+                  "not a quiet machine")
         if self.args.out:
             folder = Path(self.args.out)
             folder.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,9 @@
 
     python benchmarks/import_time.py [--quick] [--rounds 21] [--out FOLDER]
 
-The clock is read in the process itself, before and after the import; bytecode has been written by a
-run before, as an installation does.  NumPy is part of facula's time, since facula loads it.  What is
-loaded is looked at after the import, and again after a network has been built, run on the
+The clock is read in the process itself, before and after the import; bytecode has been written by
+a run before, as an installation does.  NumPy is part of facula's time, since facula loads it.  What
+is loaded is looked at after the import, and again after a network has been built, run on the
 interpreter and its gradient taken, which is as far as a program gets before the first compile.
 """
 

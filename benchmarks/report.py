@@ -25,6 +25,8 @@ from harness import HERE, ROOT
 ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "import_time",
          "first_step", "install_size")
 PAGE = ROOT / "docs" / "benchmarks.md"
+QUIET = 0.1
+"""The share of a processor that other programs may take before the page says so."""
 
 
 def run(name: str, folder: Path, arguments: list[str]) -> str | None:
@@ -85,8 +87,8 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         return lines + [""]
     for group, members in groups.items():
         errors = any(row["error"] is not None for row in members)
-        lines += [f"| {group} | {members[0]['unit']} | middle half of the rounds | times the first |"
-                  + (" error |" if errors else ""),
+        lines += [f"| {group} | {members[0]['unit']} | middle half of the rounds | "
+                  "times the first |" + (" error |" if errors else ""),
                   "|---|---:|---:|---:|" + ("---:|" if errors else "")]
         for row in members:
             spread = ("" if row["low"] is None else
@@ -112,6 +114,11 @@ def page(results: list[dict[str, Any]], absent: dict[str, str]) -> str:
     if any(r["quick"] for r in results):
         lines += ["**Some of this was measured with `--quick`, which only shows that the scripts "
                   "work: these are no figures.**", ""]
+    disturbed = [r["name"] for r in results
+                 if (r["processors kept busy by others"] or 0) > QUIET]
+    if disturbed:
+        lines += ["**The machine was not quiet: other programs took part of it during "
+                  + ", ".join(disturbed) + ".**", ""]
     first = results[0]
     day = datetime.datetime.fromtimestamp(first["started"], datetime.UTC).date()
     m = first["machine"]

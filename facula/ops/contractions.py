@@ -12,11 +12,11 @@ from typing import Any
 
 from facula.dtype import DType
 from facula.errors import DTypeError, ShapeError
+from facula.graph.record import _local
 from facula.ops.define import op
 from facula.ops.promote import broadcast_shapes, cast, expand_to, type_name
 from facula.ops.reductions import wrap_dim
 from facula.ops.surface import _foreign, number_operand, public
-from facula.graph.record import _local
 from facula.tensor import Tensor, prim, scalar
 
 __all__ = ["matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "addmm", "addmv", "addbmm",

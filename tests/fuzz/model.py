@@ -91,7 +91,8 @@ def cmp(fn: Callable[..., Any], *args: Any) -> Any:
 
 def where(cond: Any, a: Any, b: Any) -> Any:
     dtype = result_dtype(a, b)
-    return np.array(np.where(cond, np.asarray(a).astype(dtype), np.asarray(b).astype(dtype)), order="C")
+    a, b = (np.asarray(v).astype(dtype) for v in (a, b))
+    return np.array(np.where(cond, a, b), order="C")
 
 
 def reduce(fn: Callable[..., Any], a: Any, axis: Any, keepdims: bool = False) -> Any:

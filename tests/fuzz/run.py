@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         if found is None:
             continue
         bad += 1
-        kinds[f"{type(found).__name__}: {str(found).splitlines()[0][:100]}"] += 1
+        kinds[f"{type(found).__name__}: {(str(found) or repr(found)).splitlines()[0][:100]}"] += 1
         if bad <= args.show:
             small = shrink(graph, found, **how)
             found = failure(small, **how) or found

@@ -202,6 +202,14 @@ def test_a_write_into_one_row_of_an_expanded_tensor() -> None:
     equal(wide, [[1, 2, 3], [1, 2, 3]])
 
 
+def test_a_product_of_a_view_that_is_held_itself() -> None:
+    # The product could read the vector below the view, but finds the view in memory first.
+    v, w = facula.tensor([[1.0], [2.0], [3.0]]), facula.tensor([1.0, 2.0, 3.0])
+    wide = v.expand(2, 3, 3)
+    equal(w @ wide, np.full((2, 3), 14))
+    equal(wide, np.array([[[1.0] * 3, [2.0] * 3, [3.0] * 3]] * 2))
+
+
 # ---------------------------------------------------------------- gradients
 
 def test_leaves_that_require_gradients_are_not_written_to() -> None:

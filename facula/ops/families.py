@@ -8,7 +8,7 @@ FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "parts", 
             "matrices", "indexing", "gathering", "padding", "scans", "sorting", "contractions",
             "einsum", "search", "statistics", "convert", "creation", "patterns", "windows",
             "dlpack", "draws", "fourier", "spectra",
-            "linalg")
+            "linalg", "special_functions")
 
 for _family in FAMILIES:
     importlib.import_module(f"facula.ops.{_family}")

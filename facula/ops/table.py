@@ -17,10 +17,11 @@ from facula.ops.primitive import (
     reduce,
     scan,
     sort,
+    special_functions,
 )
 from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            sort, fourier, matrix)
+            sort, fourier, matrix, special_functions)

@@ -4,4 +4,6 @@ A primitive has one result.  A factorisation, which has several, packs them: eac
 flat, one after the other, in the last dimension (see `packed`).
 """
 
-from facula.ops.primitive.matrix import factor, solve  # noqa: F401
+from facula.ops.primitive.matrix import factor, solve
+
+__all__ = ["factor", "solve"]

@@ -104,15 +104,22 @@ def mvlgamma(input: Tensor, p: int) -> Tensor:
 
 
 def _two(name: str, a: Any, b: Any) -> list[Tensor]:
-    """Two operands as tensors of one floating dtype and shape."""
+    """Two operands, one of them a tensor, as tensors of one floating dtype and shape."""
+    if not (isinstance(a, Tensor) or isinstance(b, Tensor)):
+        raise TypeError(f"{name}(): expected a tensor among the arguments, got "
+                        f"{type(a).__name__} and {type(b).__name__}")
     _real(a, name)
     _real(b, name)
     return operands(a, b, floating=True)
 
 
 def _declare(name: str, public_name: str, doc: str, samples: Any, *, method: bool = False,
-             differentiable: bool = True) -> Callable[..., Any]:
+             differentiable: bool = True, numbers: bool = True) -> Callable[..., Any]:
     def fn(input: Any, other: Any) -> Tensor:
+        for k, value in enumerate((input, other)):
+            if not numbers and not isinstance(value, Tensor):
+                raise TypeError(f"{name}(): argument '{('input', 'other')[k]}' (position {k + 1}) "
+                                f"must be Tensor, not {type(value).__name__}")
         return prim(name, *_two(name, input, other))
 
     fn.__name__ = fn.__qualname__ = name
@@ -128,9 +135,11 @@ def _pair(low: float, high: float) -> Any:
 
 
 igamma = _declare("igamma", "igamma", "The regularised lower incomplete gamma function P(input, "
-                  "other); only other has a gradient.", _pair(0.3, 4), method=True)
+                  "other); only other has a gradient.", _pair(0.3, 4), method=True,
+                 numbers=False)
 igammac = _declare("igammac", "igammac", "The regularised upper incomplete gamma function, 1 - "
-                   "igamma; only other has a gradient.", _pair(0.3, 4), method=True)
+                   "igamma; only other has a gradient.", _pair(0.3, 4), method=True,
+                 numbers=False)
 zeta = _declare("zeta", "special.zeta", "Hurwitz's zeta function, the sum over k >= 0 of 1 / (other"
                 " + k)**input; only other has a gradient.", _pair(1.5, 4))
 

@@ -165,7 +165,8 @@ def _nextafter(arrays: Arrays, attrs: tuple[Any, ...], out: Spec) -> np.ndarray:
 
 
 register("nextafter", "special", infer_same("nextafter", 2, "f"), _nextafter,
-         samples=_samples(2, -2, 2))
+         samples=_samples(2, -2, 2),
+         **linear_rules((lambda t, a, b, y: t, lambda t, a, b, y: zeros_like(t)), ((), ())))
 
 # ---------------------------------------------------------------- orthogonal polynomials
 

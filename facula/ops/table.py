@@ -17,6 +17,7 @@ from facula.ops.primitive import (
     reduce,
     scan,
     sort,
+    special_functions,
     whole,
 )
 from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
@@ -24,4 +25,4 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            sort, fourier, matrix, whole)
+            sort, fourier, matrix, special_functions, whole)

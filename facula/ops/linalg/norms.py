@@ -63,6 +63,13 @@ def vector_norm(x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False,
     return _vector("linalg.vector_norm", x, ord, dim, keepdim, dtype)
 
 
+def _extreme(x: Tensor, p: float, axes: tuple[int, ...]) -> Tensor:
+    """The largest (the smallest for p < 0) of numbers >= 0; the largest of none is 0."""
+    if p > 0 and any(x.shape[a] == 0 for a in axes):
+        return reduce_to("sum", x, axes)
+    return reduce_to("amax" if p > 0 else "amin", x, axes)
+
+
 def _matrix(name: str, A: Tensor, p: Any, dim: Any, keepdim: bool, dtype: DType | None) -> Tensor:
     if A.ndim < 2:
         raise RuntimeError(f"{name}: The input tensor A must have at least 2 dimensions.")
@@ -84,12 +91,11 @@ def _matrix(name: str, A: Tensor, p: Any, dim: Any, keepdim: bool, dtype: DType 
         rest = [k for k in range(x.ndim) if k not in (a, b)]
         s = prim("svdvals", prim("permute", x, attrs=((*rest, a, b),)))
         last = (s.ndim - 1,)
-        out = reduce_to("sum" if p == "nuc" else "amax" if p > 0 else "amin", s, last)
+        out = reduce_to("sum", s, last) if p == "nuc" else _extreme(s, p, last)
     else:
         across = a if abs(p) == 1 else b
         sums = reduce_to("sum", widened(prim("abs", x)), (across,), True)
-        out = reduce_to("amax" if p > 0 else "amin", sums, (a, b), False)
-        out = cast(out, x.dtype.to_real())
+        out = cast(_extreme(sums, p, (a, b)), x.dtype.to_real())
     if keepdim:
         shape = tuple(1 if k in (a, b) else n for k, n in enumerate(x.shape))
         out = prim("reshape", out, shape=shape)

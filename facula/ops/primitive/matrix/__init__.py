@@ -5,3 +5,5 @@ flat, one after the other, in the last dimension (see `packed`).
 """
 
 from facula.ops.primitive.matrix import factor, solve
+
+__all__ = ["factor", "solve"]

@@ -10,6 +10,11 @@ __all__ = ["lu", "cholesky", "solve_triangular", "solve", "inverse", "permutatio
 _BLOCK = 64
 
 
+def _size(x: np.ndarray) -> np.ndarray:
+    """|x|, for which LAPACK takes |re| + |im| of complex numbers when it looks for a pivot."""
+    return np.abs(x.real) + np.abs(x.imag) if x.dtype.kind == "c" else np.abs(x)
+
+
 def lu(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gaussian elimination with row pivoting: (factors, pivots from 1, error codes).
 
@@ -23,8 +28,7 @@ def lu(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     each = np.arange(count)
     for j in range(k):
         column = out[:, j:, j]
-        size = np.abs(column.real) + np.abs(column.imag) if out.dtype.kind == "c" \
-            else np.abs(column)
+        size = _size(column)
         p = np.argmax(np.where(np.isnan(size), -1.0, size), 1) + j
         pivots[:, j] = p + 1
         rows = out[each, p]
@@ -230,17 +234,17 @@ def _ldl_one(a: np.ndarray, pivots: np.ndarray, hermitian: bool) -> int:
         if hermitian:
             a[k, k] = a[k, k].real
         step, p = 1, k
-        own = abs(a[k, k])
-        below = np.abs(a[k + 1:, k])
+        own = _size(a[k, k])
+        below = _size(a[k + 1:, k])
         largest = below.max() if below.size else 0.0
         if max(own, largest) == 0:
             info = info or k + 1
         elif own < _ALPHA * largest:
             at = k + 1 + int(np.argmax(below))
-            across = max(np.abs(a[at, k:at]).max(), np.abs(a[at + 1:, at]).max(initial=0.0))
+            across = max(_size(a[at, k:at]).max(), _size(a[at + 1:, at]).max(initial=0.0))
             if own < _ALPHA * largest * (largest / across):
                 p = at
-                step = 1 if abs(a[at, at]) >= _ALPHA * across else 2
+                step = 1 if _size(a[at, at]) >= _ALPHA * across else 2
         last = k + step - 1
         if p != last:
             a[p + 1:, [last, p]] = a[p + 1:, [p, last]]

@@ -113,3 +113,12 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant",
         if pads[axis] != (0, 0):
             out = _extended(out, axis, *pads[axis], mode)
     return prim("alias", out) if out is input else out
+
+
+def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
+    """`pad` with mode 'constant'."""
+    result: Tensor = _pad(input, pad, "constant", value)
+    return result
+
+
+_pad = pad

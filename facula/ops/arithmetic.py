@@ -271,6 +271,8 @@ for _symbol, _fn in (("eq", _eq), ("ne", _ne), ("lt", _lt), ("le", _le), ("gt", 
                      ("ge", _ge)):
     attach(f"__{_symbol}__", _fn)
 
+attach("__rdiv__", _reflected(_div))
+
 # NumPy arrays leave `array + tensor` to the tensor.
 Tensor.__array_priority__ = 1000            # type: ignore[attr-defined]
 

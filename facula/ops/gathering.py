@@ -40,7 +40,7 @@ _FAMILY = "indexing"
 
 def _long(name: str, index: Any) -> Tensor:
     check_tensor(name, index, "index")
-    if index.dtype is not int64 and index.dtype is not int32:
+    if index.dtype is not int64 and index.dtype is not int32 and index.numel():
         raise DTypeError(f"{name}(): Expected dtype int32/int64 for index")
     return cast(index, int64)
 
@@ -70,7 +70,9 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     axis = wrap_dim(dim, input.ndim)
     i = _long("gather", index)
     if not i.numel():
-        return prim("full", attrs=(0,), shape=i._node.spec.shape, dtype=input.dtype)
+        none = prim("reshape", input, shape=(input.numel(),))
+        none = prim("slice", none, attrs=((0,), (1,)), shape=(0,))
+        return prim("reshape", none, shape=i._node.spec.shape)
     out = prim("gather", _at_least_1d(input), _at_least_1d(i), attrs=(axis,))
     return _like(out, index)
 
@@ -290,12 +292,13 @@ def index_reduce(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce:
                            f"{reduce}.")
     axis = wrap_dim(dim, input.ndim)
     i = _line("index_reduce", index)
-    _slices("index_reduce", input, axis, i, source)
-    shape = source._node.spec.shape
+    x, s = _at_least_1d(input), _at_least_1d(source)
+    _slices("index_reduce", x, axis, i, s)
+    shape = s._node.spec.shape
     wide = prim("reshape", i, shape=tuple(i.numel() if k == axis else 1
                                           for k in range(len(shape))))
-    return _reduced("index_reduce", input, axis, expand_to(wide, shape), source, reduce,
-                    include_self)
+    return _like(_reduced("index_reduce", x, axis, expand_to(wide, shape), s, reduce,
+                          include_self), input)
 
 
 # ---------------------------------------------------------------- several indices
@@ -477,7 +480,8 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         raise DTypeError("take_along_dim(): dtype of indices should be Long but got "
                          f"{type_name(indices.dtype)}")
     if dim is None:
-        result: Tensor = _flat_take(input, prim("reshape", indices, shape=(indices.numel(),)))
+        flat = prim("reshape", indices, shape=(indices.numel(),))
+        result: Tensor = _flat_take(input, wrap_index(flat, input.numel()))
         return result
     if input.ndim != indices.ndim:
         raise RuntimeError("take_along_dim(): input and indices should have the same number of "
@@ -491,7 +495,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     common[axis] = n
     x = expand_to(input, common)
     common[axis] = m
-    return prim("gather", x, expand_to(indices, common), attrs=(axis,))
+    return prim("gather", x, wrap_index(expand_to(indices, common), n), attrs=(axis,))
 
 
 # ---------------------------------------------------------------- parts replaced

@@ -195,8 +195,11 @@ def flipped(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 @op(method=True, samples=lambda make: [((make(3, 4), (0,)), {}), ((make(2, 3, 4), (0, -1)), {}),
                                        ((make(5), 0), {})])
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """The order of the elements along `dims` reversed; a copy."""
+def flip(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
+    """The order of the elements along `dims` (one tuple, or several ints) reversed; a copy."""
+    dims = args if dims is None else dims
+    if isinstance(dims, int):
+        dims = (dims,)
     if len(dims) == 1 and isinstance(dims[0], (tuple, list)):
         dims = tuple(dims[0])
     return flipped(input, _dims_of(dims, input.ndim))

@@ -188,9 +188,16 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False,
     """
     if p is None or p == "fro":
         p = 2
+    elif p == "nuc":
+        from facula import linalg
+        if dim is None and input.ndim != 2:
+            raise RuntimeError("norm: the nuclear norm of a tensor that is no matrix needs two "
+                               "dims")
+        result: Tensor = linalg.matrix_norm(input, "nuc", (0, 1) if dim is None else tuple(dim),
+                                            keepdim, dtype=dtype)
+        return result
     elif isinstance(p, str):
-        raise ValueError(f"norm: unsupported order {p!r}; the nuclear norm is a norm of matrices, "
-                         "see linalg.matrix_norm")
+        raise ValueError(f"norm: unsupported order {p!r}")
     return _norm("norm", input, float(p), dim, keepdim, dtype)
 
 
@@ -278,7 +285,7 @@ def _covariance(x: Tensor, correction: int, fweights: Tensor | None, aweights: T
     norm_by = prim("sub", total, prim("mul", used, full_like(total, float(correction))))
     norm_by = prim("maximum", norm_by, full_like(norm_by, 0.0))
     out = prim("div", out, expand_to(cast(norm_by, out.dtype), out.shape))
-    return out if len(shape) == 2 else prim("reshape", out, shape=())
+    return out if m != 1 else prim("reshape", out, shape=())
 
 
 @op(method=True, samples=lambda make: [((make(3, 5),), {}), ((make(5),), {}),

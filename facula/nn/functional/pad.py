@@ -67,6 +67,8 @@ def _extended(x: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
                          f"({list(shape_of(x))}, dimension {axis})")
     cut = along(x, axis, max(0, -low), n - max(0, -low) - max(0, -high)) \
         if low < 0 or high < 0 else x
+    if mode == "circular":
+        x = cut                                     # what is left is wrapped, not what was there
     parts = [_end(x, axis, low, mode, True)] if low > 0 else []
     parts.append(cut)
     if high > 0:

@@ -36,6 +36,8 @@ from facula.device import (
     layout,
     memory_format,
     preserve_format,
+    sparse_coo,
+    sparse_csr,
     strided,
 )
 from facula.errors import (

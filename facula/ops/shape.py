@@ -79,7 +79,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     """
     ts = _list("cat", tensors)
     if not ts:
-        raise RuntimeError("cat(): expected a non-empty list of Tensors")
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     dtype = ts[0].dtype
     for k, t in enumerate(ts):
         if not t.ndim:
@@ -245,9 +245,9 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
                            f"dims:{len(axes)}")
     x = input
     for s, d in zip(by, axes):
-        a = wrap_dim(d, input.ndim)
-        if input.ndim:
-            x = _roll(x, s, a)
+        if not input.ndim:
+            raise IndexError(f"Dimension specified as {d} but tensor has no dimensions")
+        x = _roll(x, s, wrap_dim(d, input.ndim))
     return prim("alias", x) if x is input else x
 
 

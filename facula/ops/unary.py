@@ -286,7 +286,7 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
 
 # ---------------------------------------------------------------- complex numbers
 
-@op(samples=lambda make: [((make(3, 2), make(3, 2)), {})])
+@op(exact_out=True, samples=lambda make: [((make(3, 2), make(3, 2)), {})])
 def complex(real: Tensor, imag: Tensor) -> Tensor:
     """The complex tensor with these parts, which have one floating dtype."""
     from facula.ops.promote import broadcast_tensors_to

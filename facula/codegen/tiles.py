@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from facula.codegen.contract import Contraction, Epilogue, Role
 from facula.codegen import half
+from facula.codegen.contract import Contraction, Epilogue, Role
 from facula.codegen.llvm import LLVM_TYPES, Fn
 from facula.dtype import DTYPES
 

@@ -185,7 +185,7 @@ for _name, _record in _OPS.items():
 _LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "linalg", "fft",
          "special", "func", "cuda", "backends", "serialization", "autograd", "hub",
          "amp", "multiprocessing", "onnx", "distributions", "curvature", "jit", "version",
-         "profiler")
+         "profiler", "masked", "signal")
 """Modules that are imported when somebody first names them."""
 
 _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler",

@@ -228,9 +228,9 @@ _, maximum = _declare("maximum", "maximum", "uif", "The larger of the two; NaN i
 _, minimum = _declare("minimum", "minimum", "uif", "The smaller of the two; NaN if either is.",
                       inplace=False, bools="logical_and", differentiable=True, allowed="buif")
 _, fmax = _declare("fmax", "fmax", "f", "The larger of the two, ignoring a NaN.",
-                   inplace=False, differentiable=True, allowed="uif")
+                   inplace=False, bools="logical_or", differentiable=True, allowed="buif")
 _, fmin = _declare("fmin", "fmin", "f", "The smaller of the two, ignoring a NaN.",
-                   inplace=False, differentiable=True, allowed="uif")
+                   inplace=False, bools="logical_and", differentiable=True, allowed="buif")
 _, atan2 = _declare("atan2", "atan2", "f", "The angle of the point (other, input), in (-pi, pi].",
                     floating=True, differentiable=True, aliases=("arctan2",), allowed="f")
 _, hypot = _declare("hypot", "hypot", "f", "sqrt(input**2 + other**2) without overflow.",
@@ -239,10 +239,6 @@ _, logaddexp = _declare("logaddexp", "logaddexp", "f", "log(exp(input) + exp(oth
                         inplace=False, floating=True, differentiable=True, allowed="f")
 _, copysign = _declare("copysign", "copysign", "f", "input with the sign of other.",
                        floating=True, differentiable=True, allowed="f")
-_, nextafter = _declare("nextafter", "nextafter", "f",
-                        "The next value after input towards other.", allowed="f",
-                        samples=lambda make: [((make(2, 3), make(2, 3)), {}),
-                                              ((make(5), make(1)), {})])
 
 
 # ---------------------------------------------------------------- Python's operators
@@ -254,15 +250,6 @@ def _reflected(fn: Binary) -> Binary:
     return swapped
 
 
-def _augmented(fn: Binary, name: str) -> Binary:
-    store = _inplace(lambda self, value: value, name)
-
-    def assign(self: Tensor, other: Any) -> Any:
-        value = fn(self, other)
-        return value if value is NotImplemented else store(self, value)
-    return assign
-
-
 for _symbol, _fn in (("add", _add), ("sub", _sub), ("mul", _mul), ("truediv", _div),
                      ("floordiv", _floor_divide), ("mod", _remainder), ("pow", _power),
                      ("and", _and), ("or", _or), ("xor", _xor), ("lshift", _shl),
@@ -270,7 +257,7 @@ for _symbol, _fn in (("add", _add), ("sub", _sub), ("mul", _mul), ("truediv", _d
     attach(f"__{_symbol}__", _fn)
     attach(f"__r{_symbol}__", _reflected(_fn))
     if _symbol != "divmod":
-        attach(f"__i{_symbol}__", _augmented(_fn, f"__i{_symbol}_"))
+        attach(f"__i{_symbol}__", _inplace(_fn, f"__i{_symbol}_"))
 for _symbol, _fn in (("eq", _eq), ("ne", _ne), ("lt", _lt), ("le", _le), ("gt", _gt),
                      ("ge", _ge)):
     attach(f"__{_symbol}__", _fn)

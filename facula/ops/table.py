@@ -18,10 +18,11 @@ from facula.ops.primitive import (
     scan,
     sort,
     special_functions,
+    whole,
 )
 from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            sort, fourier, matrix, special_functions)
+            sort, fourier, matrix, special_functions, whole)

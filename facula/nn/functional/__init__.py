@@ -11,10 +11,13 @@ from facula.nn.functional.dropout import (
     dropout3d,
     feature_alpha_dropout,
 )
+from facula.nn.functional.grid import *
 from facula.nn.functional.linear import *
 from facula.nn.functional.margin import *
 from facula.nn.functional.norm import *
 from facula.nn.functional.pad import *
+from facula.nn.functional.patches import *
 from facula.nn.functional.regression import *
 from facula.nn.functional.softmax import *
 from facula.nn.functional.sparse import *
+from facula.nn.functional.upsample import *

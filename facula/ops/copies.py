@@ -1,0 +1,183 @@
+"""Views as copies: `*_copy`, the `unsafe_` splits, tensors resized and summed back to a shape.
+
+PyTorch's `*_copy` operations give what the view of that name shows, in memory of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from facula.errors import GradientError, ShapeError
+from facula.ops import parts, views
+from facula.ops.define import _into, attach, op
+from facula.ops.layout import fill_size, int_args, row_major, view_of
+from facula.ops.promote import cast
+from facula.ops.reductions import _sum_type
+from facula.ops.surface import public
+from facula.tensor import Tensor, prim
+
+__all__ = ["as_strided_scatter", "sum_to_size", "resize_", "resize_as_", "narrow_copy"]
+
+_FAMILY = "views"
+
+
+# ---------------------------------------------------------------- copies of views
+
+def _copy_of(name: str, view: Callable[..., Any]) -> Callable[..., Any]:
+    def copy(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        shown = view(*args, **kwargs)
+        value = tuple([prim("alias", t) for t in shown]) if isinstance(shown, (tuple, list)) \
+            else prim("alias", shown)
+        return value if out is None else _into(lambda: value, (), {"out": out})
+
+    copy.__name__ = copy.__qualname__ = f"{name}_copy"
+    copy.__doc__ = f"What `{name}` shows, as a copy in memory of its own."
+    return copy
+
+
+def _alias(input: Tensor) -> Tensor:
+    """A view of everything."""
+    return view_of(input, "reshape", (), input._node.spec.shape,
+                   input._strides or row_major(input._node.spec.shape), input._offset)
+
+
+def _slice(input: Tensor, dim: int = 0, start: int | None = None, end: int | None = None,
+           step: int = 1) -> Tensor:
+    """input[start:end:step] along `dim`."""
+    axis = views.wrap_dim(dim, input.ndim)
+    if step <= 0:
+        raise RuntimeError("slice step must be positive")
+    a, b, _ = slice(start, end, step).indices(input.shape[axis])
+    return parts.slice_dim(input, axis, a, max(a, b), step)
+
+
+_M = Any
+_SAMPLES: dict[str, Callable[[_M], list[Any]]] = {
+    "expand": lambda make: [((make(3, 1), (3, 4)), {})],
+    "diagonal": lambda make: [((make(3, 4),), {}), ((make(3, 4), 1), {})],
+    "permute": lambda make: [((make(2, 3, 4), (2, 0, 1)), {})],
+    "transpose": lambda make: [((make(2, 3), 0, 1), {})],
+    "t": lambda make: [((make(2, 3),), {})],
+    "select": lambda make: [((make(2, 3), 1, -1), {})],
+    "squeeze": lambda make: [((make(1, 3, 1),), {}), ((make(1, 3, 1), 0), {})],
+    "unsqueeze": lambda make: [((make(2, 3), 1), {})],
+    "unfold": lambda make: [((make(7), 0, 3, 2), {})],
+    "view": lambda make: [((make(2, 6), (3, 4)), {})],
+    "as_strided": lambda make: [((make(12), (3, 2), (4, 1), 1), {})],
+    "unbind": lambda make: [((make(2, 3), 1), {})],
+    "split": lambda make: [((make(5, 2), 2), {})],
+    "split_with_sizes": lambda make: [((make(5, 2), (2, 3)), {})],
+    "slice": lambda make: [((make(5, 2), 0, 1, 5, 2), {})],
+}
+
+for _name, _view in (("alias", _alias), ("as_strided", views.as_strided),
+                     ("detach", Tensor.detach), ("diagonal", parts.diagonal),
+                     ("expand", views.expand), ("permute", views.permute),
+                     ("select", parts.select), ("slice", _slice), ("split", parts.split),
+                     ("split_with_sizes", parts.split_with_sizes), ("squeeze", views.squeeze),
+                     ("t", views.t), ("transpose", views.transpose), ("unbind", parts.unbind),
+                     ("unfold", parts.unfold), ("unsqueeze", views.unsqueeze),
+                     ("view", views.view), ("view_as_real", parts.view_as_real),
+                     ("view_as_complex", parts.view_as_complex)):
+    public(_copy_of(_name, _view), f"{_name}_copy", _FAMILY, method=False,
+           samples=_SAMPLES.get(_name), differentiable=_name != "detach")
+
+narrow_copy = public(_copy_of("narrow", parts.narrow), "narrow_copy", _FAMILY,
+                     samples=lambda make: [((make(5, 2), 0, 1, 3), {})])
+
+
+# ---------------------------------------------------------------- parts that are not views
+
+def _parts_of(name: str, split: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]:
+    def unsafe(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        return tuple([prim("alias", t) for t in split(input, *args, **kwargs)])
+
+    unsafe.__name__ = unsafe.__qualname__ = f"unsafe_{name}"
+    unsafe.__doc__ = f"As `{name}`; the parts are tensors of their own and may be overwritten."
+    return unsafe
+
+
+for _name, _split, _sample in (
+        ("chunk", parts.chunk, lambda make: [((make(5, 2), 2), {})]),
+        ("split", parts.split, lambda make: [((make(5, 2), 2), {})]),
+        ("split_with_sizes", parts.split_with_sizes, lambda make: [((make(5, 2), (2, 3)), {})])):
+    public(_parts_of(_name, _split), f"unsafe_{_name}", _FAMILY, samples=_sample)
+
+
+@op(method=True, samples=lambda make: [((make(12), make(3, 2), (3, 2), (4, 1), 1), {})])
+def as_strided_scatter(input: Tensor, src: Tensor, size: Any, stride: Any,
+                       storage_offset: int | None = None) -> Tensor:
+    """A copy of `input` with `src` in place of input.as_strided(size, stride, storage_offset)."""
+    size, stride = int_args((size,)), int_args((stride,))
+    if src._node.spec.shape != size:
+        raise ShapeError("expected src to have a size equal to the slice of self. src size = "
+                         f"{list(src.shape)}, slice size = {list(size)}")
+    offset = storage_offset or 0
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride))
+    if 0 not in size and last >= input.numel():
+        raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage "
+                           f"offset {offset} are out of bounds for storage of "
+                           f"{input.numel()} elements")
+    return prim("as_strided_update", input, cast(src, input.dtype), attrs=(stride, offset))
+
+
+# ---------------------------------------------------------------- shapes
+
+@op(method=True, samples=lambda make: [((make(2, 3, 4), (3, 1)), {}), ((make(3), ()), {})])
+def sum_to_size(self: Tensor, *size: Any) -> Tensor:
+    """The sum over the dimensions in which `size` broadcasts to this shape; the shape is `size`."""
+    want = int_args(size)
+    have = self._node.spec.shape
+    lead = len(have) - len(want)
+    if lead < 0 or any(w != h and w != 1 for w, h in zip(want, have[lead:])):
+        raise RuntimeError(f"size {{{list(want)}}} is not expandable to size {{{list(have)}}}.")
+    axes = tuple(k for k in range(len(have)) if k < lead or (want[k - lead] == 1 != have[k]))
+    if not axes:
+        return prim("alias", self if have else _sum_type(self, None))
+    return prim("reshape", prim("sum", _sum_type(self, None), attrs=(axes,)), shape=want)
+
+
+def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
+    """Give this tensor another shape, keeping the elements that fit in row-major order.
+
+    What is new is zero.  A tensor that grows takes memory of its own; others that shared the old
+    memory keep that.  RuntimeError for tensors that require gradients.
+    """
+    if self.requires_grad:
+        raise GradientError("cannot resize variables that require grad")
+    shape = fill_size(int_args(sizes), -1) if -1 in int_args(sizes) else int_args(sizes)
+    if any(n < 0 for n in shape):
+        raise RuntimeError(f"Trying to create tensor with negative dimension: {list(shape)}")
+    self._fresh()
+    if shape == self._node.spec.shape:
+        return self
+    count, have = prod(shape), self.numel()
+    flat = prim("reshape", self, shape=(have,))
+    if count <= have:
+        flat = prim("slice", flat, attrs=((0,), (1,)), shape=(count,))
+    else:
+        flat = prim("pad", flat, attrs=((0,), (count - have,), 0))
+    made = prim("reshape", flat, shape=shape)
+    self._node, self._storage, self._version = made._node, None, self._version + 1
+    self._path, self._strides, self._offset, self._base = (), None, 0, None
+    return self
+
+
+def resize_as_(self: Tensor, the_template: Tensor, *, memory_format: Any = None) -> Tensor:
+    """`resize_` to the shape of another tensor."""
+    return resize_(self, the_template.shape)
+
+
+attach("resize_", resize_)
+public(resize_as_, "resize_as_", _FAMILY, differentiable=False)
+
+
+def _as_strided_(self: Tensor, size: Any, stride: Any, storage_offset: int | None = None
+                 ) -> Tensor:
+    """`as_strided`, in place."""
+    return views.as_strided(self, size, stride, storage_offset)
+
+
+views._retarget("as_strided_", _as_strided_)

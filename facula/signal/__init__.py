@@ -1,0 +1,5 @@
+"""Signals: windows."""
+
+from facula.signal import windows
+
+__all__ = ["windows"]

@@ -288,3 +288,26 @@ def test_low_rank():
     u, s, v = facula.svd_lowrank(facula.tensor(a), q=4)
     np.testing.assert_allclose(u.numpy() * s.numpy() @ v.numpy().T, a, rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(s.numpy()[:3], np.linalg.svd(a)[1][:3], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["inv", "det", "cofactor", "slogdet", "matrix_exp", "svdvals",
+                                  "lu", "qr", "svd"])
+@pytest.mark.parametrize("make", [real, cplx])
+def test_forward_derivatives(name, make):
+    from facula.autograd.engine import Context
+    from facula.graph.spec import spec
+    from facula.ops.table import PRIMS
+    from facula.tensor import prim
+    if name in ("qr", "svd", "lu", "eig") and make is cplx:
+        pytest.skip("the phases of vectors are not determined")
+    a, t = make(3, 3), make(3, 3)
+    attrs = (False,) if name in ("qr", "svd") else ()
+    x = facula.tensor(a)
+    out = prim(name, x, attrs=attrs)
+
+    def at(h):
+        return PRIMS[name].numpy([a + h * t], attrs, spec(tuple(out.shape), out.dtype))
+
+    got = PRIMS[name].jvp(Context((x,), out, attrs, (False,)), (facula.tensor(t),))
+    np.testing.assert_allclose(got.detach().numpy(), (at(1e-6) - at(-1e-6)) / 2e-6, rtol=1e-5,
+                               atol=1e-6)

@@ -36,6 +36,8 @@ from facula.device import (
     layout,
     memory_format,
     preserve_format,
+    sparse_coo,
+    sparse_csr,
     strided,
 )
 from facula.errors import (
@@ -192,7 +194,14 @@ _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler"
          "explain": "compiler",
          "get_num_threads": "runtime.threads", "set_num_threads": "runtime.threads",
          "from_dlpack": "ops.dlpack", "to_dlpack": "ops.dlpack",
-         "autocast": "amp"}
+         "autocast": "amp",
+         **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+                          "native_channel_shuffle"), "nn.functional.upsample"),
+         **dict.fromkeys(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d",
+                          "affine_grid_generator"), "nn.functional.grid"),
+         **dict.fromkeys(("pairwise_distance", "cosine_similarity", "pdist"),
+                         "nn.functional.distance"),
+         "ctc_loss": "nn.functional.ctc", "constant_pad_nd": "nn.functional.pad"}
 """Names that are imported from these modules when somebody first uses them."""
 
 

@@ -84,7 +84,7 @@ def check_device(where: Any) -> None:
 
 
 class layout:
-    """How elements are kept; `facula.strided` is the only one."""
+    """How elements are kept; tensors have `facula.strided`, the others are only names."""
 
     def __init__(self, name: str):
         self.name = name
@@ -98,6 +98,8 @@ class memory_format(layout):
 
 
 strided = layout("strided")
+sparse_coo = layout("sparse_coo")
+sparse_csr = layout("sparse_csr")
 contiguous_format = memory_format("contiguous_format")
 preserve_format = memory_format("preserve_format")
 channels_last = memory_format("channels_last")

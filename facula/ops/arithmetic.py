@@ -7,7 +7,7 @@ from typing import Any
 from facula.dtype import DType, bool_
 from facula.errors import DTypeError
 from facula.ops.define import _inplace, attach
-from facula.ops.surface import Binary, binary, called, only, public
+from facula.ops.surface import Binary, binary, called, need_tensors, only, public
 from facula.tensor import Tensor, prim
 
 __all__ = ["add", "sub", "mul", "div", "floor_divide", "remainder", "fmod", "pow", "rsub",
@@ -89,7 +89,8 @@ _call_sub = called("sub", _sub, "")
 mul = called("mul", _mul, "input * other, element by element, broadcast and promoted.")
 remainder = called("remainder", _remainder,
                    "The remainder of input / other, with the sign of other (Python's %).")
-fmod = called("fmod", _fmod, "The remainder of input / other, with the sign of input (C's fmod).")
+fmod = called("fmod", _fmod, "The remainder of input / other, with the sign of input (C's fmod).",
+              "first")
 _call_div = called("div", _div, "")
 floor_divide = called("floor_divide", _floor_divide, "input // other, rounded down.")
 
@@ -147,6 +148,7 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
 
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """other - alpha * input."""
+    need_tensors("rsub", input, input)
     return sub(other, input, alpha=alpha)
 
 
@@ -186,10 +188,11 @@ public(float_power, "float_power", _FAMILY, inplace=True, samples=_positive_pair
 def _declare(name: str, primitive: str, kinds: str, doc: str, *, aliases: tuple[str, ...] = (),
              inplace: bool = True, samples: Any = _pairs, differentiable: bool = False,
              bools: str | None = None, floating: bool = False, allowed: str | None = None,
-             method: bool = True, wide: bool = False) -> tuple[Binary, Any]:
+             method: bool = True, wide: bool = False, tensors: str = "first"
+             ) -> tuple[Binary, Any]:
     fn = binary(name, primitive, kinds, floating=floating, bools=bools, wide=wide,
                 refuse=only(name, allowed) if allowed else None)
-    call = called(name, fn, doc)
+    call = called(name, fn, doc, tensors)
     public(call, name, _FAMILY, inplace=inplace, samples=samples, aliases=aliases,
            differentiable=differentiable, method=method)
     return fn, call
@@ -205,38 +208,45 @@ _gt, gt = _declare("gt", "gt", "buif", "Where input > other; bool.", aliases=("g
                    allowed="buif")
 _ge, ge = _declare("ge", "ge", "buif", "Where input >= other; bool.",
                    aliases=("greater_equal",), allowed="buif")
-_, logical_and = _declare("logical_and", "logical_and", "buifc",
+_, logical_and = _declare("logical_and", "logical_and", "buifc", tensors="both", doc=
                           "Where both operands are nonzero; bool.")
-_, logical_or = _declare("logical_or", "logical_or", "buifc",
+_, logical_or = _declare("logical_or", "logical_or", "buifc", tensors="both", doc=
                          "Where either operand is nonzero; bool.")
-_, logical_xor = _declare("logical_xor", "logical_xor", "buifc",
+_, logical_xor = _declare("logical_xor", "logical_xor", "buifc", tensors="both", doc=
                           "Where exactly one operand is nonzero; bool.")
 _and, bitwise_and = _declare("bitwise_and", "bitwise_and", "bui", "The bits set in both.",
-                             samples=_integers, allowed="bui")
+                             samples=_integers, tensors="", allowed="bui")
 _or, bitwise_or = _declare("bitwise_or", "bitwise_or", "bui", "The bits set in either.",
-                           samples=_integers, allowed="bui")
+                           samples=_integers, tensors="", allowed="bui")
 _xor, bitwise_xor = _declare("bitwise_xor", "bitwise_xor", "bui", "The bits set in one only.",
-                             samples=_integers, allowed="bui")
+                             samples=_integers, tensors="", allowed="bui")
 _shl, bitwise_left_shift = _declare("bitwise_left_shift", "shift_left", "ui",
                                     "input * 2**other, for integers.", samples=_integers,
-                                    allowed="ui")
+                                    tensors="", allowed="ui")
 _shr, bitwise_right_shift = _declare("bitwise_right_shift", "shift_right", "ui",
                                      "input / 2**other rounded down, for integers.",
-                                     samples=_integers, allowed="ui")
+                                     samples=_integers, tensors="", allowed="ui")
 _, maximum = _declare("maximum", "maximum", "uif", "The larger of the two; NaN if either is.",
-                      inplace=False, bools="logical_or", differentiable=True, allowed="buif")
+                      inplace=False, bools="logical_or", differentiable=True, allowed="buif",
+                   tensors="both")
 _, minimum = _declare("minimum", "minimum", "uif", "The smaller of the two; NaN if either is.",
-                      inplace=False, bools="logical_and", differentiable=True, allowed="buif")
+                      inplace=False, bools="logical_and", differentiable=True, allowed="buif",
+                   tensors="both")
 _, fmax = _declare("fmax", "fmax", "f", "The larger of the two, ignoring a NaN.",
-                   inplace=False, bools="logical_or", differentiable=True, allowed="buif")
+                   inplace=False, bools="logical_or", differentiable=True, allowed="buif",
+                   tensors="both")
 _, fmin = _declare("fmin", "fmin", "f", "The smaller of the two, ignoring a NaN.",
-                   inplace=False, bools="logical_and", differentiable=True, allowed="buif")
+                   inplace=False, bools="logical_and", differentiable=True, allowed="buif",
+                   tensors="both")
 _, atan2 = _declare("atan2", "atan2", "f", "The angle of the point (other, input), in (-pi, pi].",
-                    floating=True, differentiable=True, aliases=("arctan2",), allowed="f")
+                    floating=True, differentiable=True, aliases=("arctan2",), allowed="f",
+                   tensors="both")
 _, hypot = _declare("hypot", "hypot", "f", "sqrt(input**2 + other**2) without overflow.",
-                    differentiable=True, allowed="f")
+                    differentiable=True, allowed="f",
+                   tensors="both")
 _, logaddexp = _declare("logaddexp", "logaddexp", "f", "log(exp(input) + exp(other)), stable.",
-                        inplace=False, floating=True, differentiable=True, allowed="f")
+                        inplace=False, floating=True, differentiable=True, allowed="f",
+                   tensors="both")
 _, copysign = _declare("copysign", "copysign", "f", "input with the sign of other.",
                        floating=True, differentiable=True, allowed="f")
 
@@ -245,6 +255,9 @@ _, copysign = _declare("copysign", "copysign", "f", "input with the sign of othe
 
 def _reflected(fn: Binary) -> Binary:
     def swapped(a: Any, b: Any) -> Any:
+        if not isinstance(a, Tensor):
+            raise TypeError(f"descriptor '__r{fn.__name__}__' for tensors doesn't apply to "
+                            f"{type(a).__name__!r}")
         return fn(b, a)
     swapped.__name__ = swapped.__qualname__ = f"__r{fn.__name__}__"
     return swapped
@@ -261,6 +274,8 @@ for _symbol, _fn in (("add", _add), ("sub", _sub), ("mul", _mul), ("truediv", _d
 for _symbol, _fn in (("eq", _eq), ("ne", _ne), ("lt", _lt), ("le", _le), ("gt", _gt),
                      ("ge", _ge)):
     attach(f"__{_symbol}__", _fn)
+
+attach("__rdiv__", _reflected(_div))
 
 # NumPy arrays leave `array + tensor` to the tensor.
 Tensor.__array_priority__ = 1000            # type: ignore[attr-defined]

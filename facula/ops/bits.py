@@ -14,7 +14,7 @@ from facula.ops.define import op
 from facula.ops.promote import cast, full_like, operands, type_name
 from facula.ops.reductions import axes_of, constant, kept
 from facula.ops.shape import cut
-from facula.ops.surface import binary, called, only, public
+from facula.ops.surface import binary, called, need_tensors, only, public
 from facula.tensor import Tensor, prim
 
 __all__ = ["frexp", "nextafter", "gcd", "lcm", "hash_tensor"]
@@ -113,13 +113,15 @@ def _whole(make: Any) -> list[Any]:
 
 
 gcd = public(called("gcd", binary("gcd", "gcd", "ui", refuse=only("gcd", "ui")),
-                    "The greatest common divisor, not negative; gcd(0, 0) is 0."),
+                    "The greatest common divisor, not negative; gcd(0, 0) is 0.",
+                    "both"),
              "gcd", "arithmetic", inplace=True, samples=_whole, differentiable=False)
 
 
 @op(method=True, inplace=True, differentiable=False, samples=_whole, family="arithmetic")
 def lcm(input: Tensor, other: Tensor) -> Tensor:
     """The least common multiple, not negative; 0 where either is 0."""
+    need_tensors("lcm", input, other)
     a, b = operands(input, other)
     if a.dtype.kind not in "ui":
         raise DTypeError(f'"lcm" not implemented for \'{type_name(a.dtype)}\'')

@@ -16,7 +16,7 @@ from facula.ops.promote import (
     operands,
     type_name,
 )
-from facula.ops.surface import number_operand, public
+from facula.ops.surface import need_tensors, number_operand, public
 from facula.tensor import Tensor, prim, scalar
 
 __all__ = ["where", "clamp", "clamp_min", "clamp_max", "lerp", "addcmul", "addcdiv", "xlogy",
@@ -210,6 +210,8 @@ public(addcdiv, "addcdiv", _FAMILY, inplace=True, samples=lambda make: [
     ((2.0, make(4, low=0.2, high=3)), {}), ((make(4), 1.5), {})])
 def xlogy(input: Any, other: Any) -> Tensor:
     """input * log(other), and 0 where input is 0 (NaN where other is NaN)."""
+    if not isinstance(input, Tensor) and not isinstance(other, Tensor):
+        raise TypeError("xlogy(): at least one of input and other must be Tensor")
     x, y = operands(input, other, floating=True)
     zero = full_like(x, 0.0)
     skip = prim("logical_and", prim("eq", x, zero), prim("logical_not", prim("isnan", y)))
@@ -239,9 +241,10 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
 
 
 @op(method=True, inplace=True, samples=lambda make: [((make(3, 4), make(3, 4)), {}),
-                                                     ((make(3, 4), 2), {})])
-def ldexp(input: Tensor, other: Any) -> Tensor:
+                                                     ((make(3, 4), make(1)), {})])
+def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """input * 2**other."""
+    need_tensors("ldexp", input, other)
     x, y = operands(input, other, floating=True)
     return prim("mul", x, prim("exp2", y))
 

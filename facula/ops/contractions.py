@@ -155,7 +155,7 @@ def _matmul_operator(self: Tensor, other: Any) -> Any:
 
 def _rmatmul_operator(self: Tensor, other: Any) -> Any:
     """`other @ self`."""
-    other = _foreign(other)
+    other = other if isinstance(other, Tensor) else _foreign(other)
     return matmul(other, self) if isinstance(other, Tensor) else NotImplemented
 
 
@@ -298,9 +298,6 @@ def _factor(value: Any, dtype: DType, zero: bool = False) -> Any:
         return 1
     if zero and value == 0:
         return None
-    if dtype.kind in "ui" and isinstance(value, float) and value != int(value):
-        raise RuntimeError("For integral input tensors, argument alpha must not be a floating "
-                           "point number.")
     return scalar(number_operand(value, dtype), dtype)
 
 

@@ -13,6 +13,7 @@ from facula.device import CPU, check_device, preserve_format, strided
 from facula.device import device as Device
 from facula.dtype import DType
 from facula.errors import GradientError
+from facula.graph.record import _local
 from facula.ops.creation import _like, as_dtype
 from facula.ops.promote import cast, expand_to
 from facula.ops.surface import number_operand, public
@@ -254,6 +255,11 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Overwrite every element with a number or a 0-dim tensor; returns this tensor."""
     own = self._node.spec
+    if self.requires_grad and _local.rec.grad:
+        # It stays a function of what it was, with a gradient of 0.
+        fresh = fill_(prim("full", attrs=(0,), shape=own.shape, dtype=own.dtype), value)
+        never = prim("full", attrs=(False,), shape=own.shape, dtype=d.bool_)
+        return self._write(prim("where", never, self, fresh))
     if isinstance(value, Tensor):
         if value.ndim:
             raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "

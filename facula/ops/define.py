@@ -93,7 +93,7 @@ def freeze(value: Any, tensors: list[Tensor]) -> Any:
 def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
        method: bool | str = False, inplace: bool = False, samples: Any = None,
        differentiable: bool = True, family: str | None = None,
-       register: bool = True) -> Any:
+       register: bool = True, exact_out: bool = False) -> Any:
     """Declare a public operation.
 
     name            its public name; the function's own unless given
@@ -102,10 +102,12 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
     samples         see `OpRecord`
     differentiable  False where there is no gradient to test
     family          which group of the documentation it belongs to; its module's name unless given
+    exact_out       `out=` must have the dtype of the result
     """
     if fn is None:
         return lambda f: op(f, name=name, method=method, inplace=inplace, samples=samples,
-                            differentiable=differentiable, family=family, register=register)
+                            differentiable=differentiable, family=family, register=register,
+                            exact_out=exact_out)
     body = fn
     public = name or fn.__name__
 
@@ -136,6 +138,8 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
             return body(*args, **kwargs)
         return _memo(rec, tuple(pattern), tensors, body, args, kwargs)
 
+    if exact_out:
+        call.exact_out = True                                # type: ignore[attr-defined]
     if register:
         group = family or body.__module__.rpartition(".")[2].lstrip("_")
         full = f"functional.{public}" if "functional" in body.__module__ else public
@@ -324,6 +328,11 @@ def _into(call: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any])
     value = call(*args, **kwargs)
     if out is None:
         return value
+    if getattr(call, "exact_out", False):
+        for o, v in zip(out, value) if isinstance(value, tuple) else ((out, value),):
+            if o.dtype is not v.dtype:
+                raise DTypeError(f"Expected out tensor to have dtype {v.dtype.name}, but got "
+                                 f"{o.dtype.name} instead")
     if isinstance(value, tuple):
         for o, v in zip(out, value):
             _store(o, v)

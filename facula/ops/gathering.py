@@ -9,7 +9,8 @@ import numpy as np
 
 from facula.dtype import DType, bool_, int32, int64
 from facula.errors import DTypeError, ShapeError
-from facula.ops.define import composite, op
+from facula.graph.record import _local
+from facula.ops.define import _into, composite, op
 from facula.ops.indexing import (
     _array_index,
     _expand_masks,
@@ -40,7 +41,7 @@ _FAMILY = "indexing"
 
 def _long(name: str, index: Any) -> Tensor:
     check_tensor(name, index, "index")
-    if index.dtype is not int64 and index.dtype is not int32:
+    if index.dtype is not int64 and index.dtype is not int32 and index.numel():
         raise DTypeError(f"{name}(): Expected dtype int32/int64 for index")
     return cast(index, int64)
 
@@ -59,20 +60,59 @@ def _indices(make: Any, *shape: int, high: int) -> Any:
     return make(*shape, dtype=int64, low=0, high=high)
 
 
+def _check_known(input: Tensor, dim: int, index: Any) -> None:
+    """Raise where an index whose values are there already is out of range."""
+    if _local.rec.depth or not isinstance(index, Tensor) or not isinstance(input, Tensor):
+        return
+    index._fresh()
+    if index._node.value is None or not index.numel() or index.ndim != input.ndim:
+        return
+    axis = wrap_dim(dim, input.ndim)
+    n = input.shape[axis] if input.ndim else 1
+    values = index._peek()
+    for v in (int(values.min()), int(values.max())):
+        if not 0 <= v < n:
+            raise OutOfRange(f"index {v} is out of bounds for dimension {axis} with size {n}")
+
+
+class OutOfRange(IndexError, RuntimeError):
+    """An index of scatter out of range: PyTorch raises RuntimeError there, IndexError elsewhere."""
+
+
 # ---------------------------------------------------------------- gather and scatter
 
-@op(method=True, samples=lambda make: [
-    ((make(3, 4), 0, _indices(make, 2, 4, high=3)), {}),
-    ((make(3, 4), -1, _indices(make, 3, 6, high=4)), {}),
-    ((make(), 0, _indices(make, high=1)), {})])
-def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
-    """out[i][j] = input[index[i][j]][j] for dim 0, and so on; index may be smaller elsewhere."""
+@composite
+def _gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     axis = wrap_dim(dim, input.ndim)
     i = _long("gather", index)
     if not i.numel():
-        return prim("full", attrs=(0,), shape=i._node.spec.shape, dtype=input.dtype)
+        none = prim("reshape", input, shape=(input.numel(),))
+        none = prim("slice", none, attrs=((0,), (1,)), shape=(0,))
+        return prim("reshape", none, shape=i._node.spec.shape)
+    if i.ndim != input.ndim and max(i.ndim, 1) != max(input.ndim, 1):
+        raise ShapeError("Index tensor must have the same number of dimensions as input tensor")
     out = prim("gather", _at_least_1d(input), _at_least_1d(i), attrs=(axis,))
     return _like(out, index)
+
+
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False,
+           out: Tensor | None = None) -> Tensor:
+    """out[i][j] = input[index[i][j]][j] for dim 0, and so on; index may be smaller elsewhere."""
+    _check_known(input, dim, index)
+    result: Tensor = _gather(input, dim, index)
+    if out is None:
+        return result
+    if out.dtype is not result.dtype:
+        raise DTypeError(f"Expected out tensor to have dtype {result.dtype.name}, but got "
+                         f"{out.dtype.name} instead")
+    stored: Tensor = _into(lambda: result, (), {"out": out})
+    return stored
+
+
+public(gather, "gather", _FAMILY, samples=lambda make: [
+    ((make(3, 4), 0, _indices(make, 2, 4, high=3)), {}),
+    ((make(3, 4), -1, _indices(make, 3, 6, high=4)), {}),
+    ((make(), 0, _indices(make, high=1)), {})])
 
 
 def _scattered(name: str, input: Tensor, dim: int, index: Tensor, src: Tensor, mode: str
@@ -123,6 +163,7 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: A
     if reduce not in modes:
         raise RuntimeError("reduce argument must be either add or multiply.")
     src = value if src is None else src
+    _check_known(input, dim, index)
     if isinstance(src, Tensor):
         result: Tensor = _scatter(input, dim, index, src, modes[reduce])
     else:
@@ -135,12 +176,21 @@ public(scatter, "scatter", _FAMILY, inplace=True, samples=lambda make: [
     ((make(3, 4), 1, _indices(make, 3, 1, high=4), 1.5), {})])
 
 
-@op(method=True, inplace=True, samples=lambda make: [
-    ((make(3, 4), 0, _indices(make, 5, 4, high=3), make(5, 4)), {}),
-    ((make(3, 4), 1, _indices(make, 2, 6, high=4), make(3, 6)), {})])
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """A copy of `input` with src added at the places that the index names."""
+    _check_known(input, dim, index)
+    result: Tensor = _scatter_add(input, dim, index, src)
+    return result
+
+
+@composite
+def _scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     return _scattered("scatter_add", input, dim, index, src, "add")
+
+
+public(scatter_add, "scatter_add", _FAMILY, inplace=True, samples=lambda make: [
+    ((make(3, 4), 0, _indices(make, 5, 4, high=3), make(5, 4)), {}),
+    ((make(3, 4), 1, _indices(make, 2, 6, high=4), make(3, 6)), {})])
 
 
 _IDENTITY = {"sum": 0, "mean": 0, "prod": 1}
@@ -290,12 +340,13 @@ def index_reduce(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce:
                            f"{reduce}.")
     axis = wrap_dim(dim, input.ndim)
     i = _line("index_reduce", index)
-    _slices("index_reduce", input, axis, i, source)
-    shape = source._node.spec.shape
+    x, s = _at_least_1d(input), _at_least_1d(source)
+    _slices("index_reduce", x, axis, i, s)
+    shape = s._node.spec.shape
     wide = prim("reshape", i, shape=tuple(i.numel() if k == axis else 1
                                           for k in range(len(shape))))
-    return _reduced("index_reduce", input, axis, expand_to(wide, shape), source, reduce,
-                    include_self)
+    return _like(_reduced("index_reduce", x, axis, expand_to(wide, shape), s, reduce,
+                          include_self), input)
 
 
 # ---------------------------------------------------------------- several indices
@@ -357,6 +408,9 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
         if value.ndim:
             raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got "
                                f"tensor with {value.ndim} dimension(s).")
+        if value.dtype.kind == "c" and input.dtype.kind != "c":
+            raise DTypeError(f"value cannot be converted to type {input.dtype.name} without "
+                             "overflow")
         v = value
     elif isinstance(value, complex) and input.dtype.kind != "c":
         raise DTypeError(f"value cannot be converted to type {input.dtype.name} without overflow")
@@ -417,7 +471,6 @@ def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> 
     where = np.flatnonzero(np.broadcast_to(mask._peek(), shape)).astype(np.int64)
     result: Tensor = _flat_take(expand_to(input, shape), host(where, int64))
     if out is not None:
-        from facula.ops.define import _into
         stored: Tensor = _into(lambda: result, (), {"out": out})
         return stored
     return result
@@ -477,7 +530,8 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         raise DTypeError("take_along_dim(): dtype of indices should be Long but got "
                          f"{type_name(indices.dtype)}")
     if dim is None:
-        result: Tensor = _flat_take(input, prim("reshape", indices, shape=(indices.numel(),)))
+        flat = prim("reshape", indices, shape=(indices.numel(),))
+        result: Tensor = _flat_take(input, wrap_index(flat, input.numel()))
         return result
     if input.ndim != indices.ndim:
         raise RuntimeError("take_along_dim(): input and indices should have the same number of "
@@ -491,7 +545,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     common[axis] = n
     x = expand_to(input, common)
     common[axis] = m
-    return prim("gather", x, expand_to(indices, common), attrs=(axis,))
+    return prim("gather", x, wrap_index(expand_to(indices, common), n), attrs=(axis,))
 
 
 # ---------------------------------------------------------------- parts replaced

@@ -58,9 +58,8 @@ def arange(*args: Any, start: Any = None, end: Any = None, step: Any = None,
         want = (get_default_dtype() if any(isinstance(v, float) for v in (start, end, step))
                 else int64)
     if want.kind in "ui":
-        start, end, step = int(start), (math.ceil(end) if step > 0 else math.floor(end)) \
-            if isinstance(end, float) and math.isfinite(end) else end, \
-            int(step) if isinstance(step, float) and math.isfinite(step) else step
+        start, end, step = (int(v) if isinstance(v, float) and math.isfinite(v) else v
+                            for v in (start, end, step))
     if step == 0:
         raise RuntimeError("step must be nonzero")
     if not (math.isfinite(start) and math.isfinite(end)):
@@ -108,7 +107,10 @@ def _steps(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> tuple[Any
         base = get_default_dtype()
         dtype = base.to_complex() if isinstance(start, complex) or isinstance(end, complex) \
             else base
-    return start, end, steps, as_dtype(dtype)
+    want = as_dtype(dtype)
+    if want.kind in "bui":                     # PyTorch rounds both ends first
+        start, end = int(start), int(end)
+    return start, end, steps, want
 
 
 def _between(start: Any, end: Any, steps: int, compute: Any) -> np.ndarray:

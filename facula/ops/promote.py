@@ -186,8 +186,14 @@ def wrap_integer(value: int, dtype: DType) -> int:
 
 # ---------------------------------------------------------------- shapes
 
-def broadcast_shapes(*shapes: Sequence[int]) -> Size:
-    """The shape that tensors of these shapes broadcast to; BroadcastError if they do not."""
+def broadcast_shapes(*shapes: Any) -> Size:
+    """The shape that tensors of these shapes broadcast to; BroadcastError if they do not.
+
+    An int stands for a shape of one dimension.
+    """
+    for s in shapes:
+        if type(s) is int:
+            return broadcast_shapes(*[(s,) if isinstance(s, int) else s for s in shapes])
     ndim = max((len(s) for s in shapes), default=0)
     out = [1] * ndim
     for s in shapes:

@@ -11,6 +11,7 @@ from facula.dtype import DType, bfloat16, bool_, float16, float32, int64, uint8
 from facula.errors import DTypeError
 from facula.ops.define import op
 from facula.ops.promote import as_float, cast, expand_to, full_like, operands, type_name
+from facula.ops.surface import need_tensors
 from facula.tensor import Tensor, make, prim
 
 __all__ = ["sum", "mean", "prod", "amax", "amin", "max", "min", "aminmax", "argmax", "argmin",
@@ -331,6 +332,7 @@ def _max_samples(make: Any) -> list[Any]:
 def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """max(input): the largest element.  max(input, dim): (values, indices) along `dim`.
     max(input, other): the larger of two tensors, element by element."""
+    need_tensors("max", input, input)
     return _max_min("max", _Max, input, dim if other is None else other, keepdim)
 
 
@@ -339,12 +341,17 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = N
 def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """min(input): the smallest element.  min(input, dim): (values, indices) along `dim`.
     min(input, other): the smaller of two tensors, element by element."""
+    need_tensors("min", input, input)
     return _max_min("min", _Min, input, dim if other is None else other, keepdim)
 
 
-@op(method=True, samples=lambda make: [((make(3, 4),), {}), ((make(3, 4),), {"dim": 1})])
+@op(method=True, exact_out=True,
+    samples=lambda make: [((make(3, 4),), {}), ((make(3, 4),), {"dim": 1})])
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """(the smallest, the largest) over `dim`."""
+    if dim is None and not input.numel():
+        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the "
+                           "operation has no identity.")
     return _AMinMax(_extreme("amin", input, dim, keepdim), _extreme("amax", input, dim, keepdim))
 
 

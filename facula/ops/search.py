@@ -174,9 +174,65 @@ def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | N
     if range is None and not isinstance(bins, Tensor) and array.size:
         range = (float(array.min()), float(array.max()))
         if range[0] == range[1]:
-            range = (range[0] - 1, range[1] + 1)
+            range = (range[0] - 0.5, range[1] + 0.5)
     hist, found = np.histogram(array, edges, range, density, w)
     return _Histogram(host(hist, input.dtype), host(found, input.dtype))
+
+
+_HistogramDD = namedtuple("histogramdd", "hist bin_edges")
+
+
+def histogramdd(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None,
+                density: bool = False) -> Any:
+    """(counts, edges) in boxes: input `[*, D]`, a number of bins or edges for each of the D.
+
+    `range` has the lower and upper end for each dimension in turn.
+    """
+    if input.ndim < 2:
+        raise RuntimeError("torch.histogramdd: input tensor should have at least 2 dimensions, but "
+                           f"got {input.ndim}")
+    if input.dtype.kind != "f":
+        raise DTypeError(f'"histogramdd" not implemented for \'{input.dtype.name}\'')
+    count = input.shape[-1]
+    rows = input._peek().reshape(-1, count)
+    each = [bins] * count if isinstance(bins, int) else list(bins)
+    if len(each) != count:
+        raise RuntimeError("torch.histogramdd: The size of bins must be equal to the innermost "
+                           "dimension of the input.")
+    edges, places = [], []
+    inside = np.ones(len(rows), bool)
+    for k, b in enumerate(each):
+        column = rows[:, k]
+        if isinstance(b, Tensor):
+            if b.ndim != 1 or not b.numel() or b.dtype is not input.dtype:
+                raise RuntimeError("torch.histogramdd: bins tensor should have one dimension, at "
+                                   "least one element, and the dtype of the input")
+            line = np.array(b._peek())
+        else:
+            if b <= 0:
+                raise RuntimeError(f"torch.histogramdd(): bins {b} must be > 0")
+            if range is not None:
+                low, high = float(range[2 * k]), float(range[2 * k + 1])
+            else:
+                low, high = (float(column.min()), float(column.max())) if len(rows) else (0.0, 1.0)
+            if low == high:
+                low, high = low - 0.5, high + 0.5
+            line = np.linspace(low, high, b + 1).astype(rows.dtype)
+        edges.append(line)
+        place = np.searchsorted(line, column, "right") - 1
+        place[column == line[-1]] = len(line) - 2
+        inside &= (column >= line[0]) & (column <= line[-1])
+        places.append(place)
+    shape = tuple(len(line) - 1 for line in edges)
+    flat = np.ravel_multi_index([p[inside] for p in places], shape) if np.prod(shape) else []
+    w = None if weight is None else weight._peek().reshape(-1)[inside].astype(np.float64)
+    hist = np.bincount(flat, w, int(np.prod(shape))).reshape(shape).astype(np.float64)
+    if density:
+        hist = hist / hist.sum()
+        for k, line in enumerate(edges):
+            width = np.diff(line.astype(np.float64))
+            hist = hist / width.reshape([-1 if j == k else 1 for j, _ in enumerate(edges)])
+    return _HistogramDD(host(hist, input.dtype), tuple(host(e, input.dtype) for e in edges))
 
 
 # ---------------------------------------------------------------- sorted sequences
@@ -235,7 +291,8 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
-for _fn in (nonzero, argwhere, unique, unique_consecutive, bincount, histc, histogram):
+for _fn in (nonzero, argwhere, unique, unique_consecutive, bincount, histc, histogram,
+            histogramdd):
     public(_fn, _fn.__name__, _FAMILY, differentiable=False)
 public(bucketize, "bucketize", _FAMILY, method=False, differentiable=False)
 public(searchsorted, "searchsorted", _FAMILY, method=False, differentiable=False)

@@ -79,7 +79,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     """
     ts = _list("cat", tensors)
     if not ts:
-        raise RuntimeError("cat(): expected a non-empty list of Tensors")
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     dtype = ts[0].dtype
     for k, t in enumerate(ts):
         if not t.ndim:
@@ -195,8 +195,11 @@ def flipped(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 @op(method=True, samples=lambda make: [((make(3, 4), (0,)), {}), ((make(2, 3, 4), (0, -1)), {}),
                                        ((make(5), 0), {})])
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """The order of the elements along `dims` reversed; a copy."""
+def flip(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
+    """The order of the elements along `dims` (one tuple, or several ints) reversed; a copy."""
+    dims = args if dims is None else dims
+    if isinstance(dims, int):
+        dims = (dims,)
     if len(dims) == 1 and isinstance(dims[0], (tuple, list)):
         dims = tuple(dims[0])
     return flipped(input, _dims_of(dims, input.ndim))
@@ -242,9 +245,9 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
                            f"dims:{len(axes)}")
     x = input
     for s, d in zip(by, axes):
-        a = wrap_dim(d, input.ndim)
-        if input.ndim:
-            x = _roll(x, s, a)
+        if not input.ndim:
+            raise IndexError(f"Dimension specified as {d} but tensor has no dimensions")
+        x = _roll(x, s, wrap_dim(d, input.ndim))
     return prim("alias", x) if x is input else x
 
 

@@ -13,7 +13,7 @@ from facula.dtype import bool_, int64, uint8
 from facula.errors import DTypeError
 from facula.ops.define import op
 from facula.ops.layout import as_int
-from facula.ops.promote import cast, full_like, type_name
+from facula.ops.promote import cast, expand_to, full_like, type_name
 from facula.ops.reductions import constant, kept, numpy_names, wrap_dim
 from facula.ops.shape import cut, iota_along
 from facula.ops.surface import public
@@ -233,16 +233,23 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool,
         levels = (float(q),) if single else tuple(float(v) for v in q)
     if any(not 0 <= v <= 1 for v in levels):
         raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {list(levels)}")
-    out: Tensor = _at_levels(input, levels, dim, keepdim, interpolation, skip)
+    out: Tensor = _at_levels(input, q if isinstance(q, Tensor) else levels, dim, keepdim,
+                             interpolation, skip)
     if single:
         out = prim("reshape", out, shape=out._node.spec.shape[1:])
     return out
 
 
 @op(name="quantile", register=False)
-def _at_levels(input: Tensor, levels: tuple[float, ...], dim: int | None, keepdim: bool,
+def _at_levels(input: Tensor, levels: Any, dim: int | None, keepdim: bool,
                interpolation: str, skip: bool) -> Tensor:
-    """(levels, ...): the quantiles along `dim`, which is moved to the front."""
+    """(levels, ...): the quantiles along `dim`, which is moved to the front.
+
+    The levels are numbers, or a tensor, to which a gradient then goes.
+    """
+    if isinstance(levels, Tensor):
+        levels = [prim("reshape", cut(prim("reshape", levels, shape=(levels.numel(),)), 0, k,
+                                      k + 1), shape=()) for k in range(levels.numel())]
     flat = dim is None
     x = prim("reshape", input, shape=(input.numel(),)) if flat or not input.ndim else input
     axis = 0 if flat else wrap_dim(dim, input.ndim)              # type: ignore[arg-type]
@@ -258,15 +265,16 @@ def _at_levels(input: Tensor, levels: tuple[float, ...], dim: int | None, keepdi
             last = prim("maximum", prim("sub", good, full_like(good, 1)), full_like(good, 0))
         else:
             last = full_like(good, n - 1)
-        rank = prim("mul", cast(last, x.dtype), full_like(cast(last, x.dtype), q))
+        last = cast(last, x.dtype)
+        level = expand_to(q, last.shape) if isinstance(q, Tensor) else full_like(last, q)
+        rank = prim("mul", last, level)
         if interpolation == "lower":
             rank = prim("floor", rank)
         elif interpolation == "higher":
             rank = prim("ceil", rank)
         elif interpolation == "nearest":
             rank = prim("round", rank)
-        below = prim("floor", rank)
-        above = prim("ceil", rank)
+        below, above = prim("floor", constant(rank)), prim("ceil", constant(rank))
         a = prim("gather", line, cast(below, int64), attrs=(axis,))
         b = prim("gather", line, cast(above, int64), attrs=(axis,))
         weight = full_like(rank, 0.5) if interpolation == "midpoint" else prim("sub", rank, below)

@@ -13,7 +13,7 @@ from typing import Any
 from facula.dtype import DType, bool_
 from facula.errors import DTypeError, ShapeError
 from facula.ops.contractions import swapped
-from facula.ops.define import op
+from facula.ops.define import composite, op
 from facula.ops.matrices import diagonal_value
 from facula.ops.promote import broadcast_shapes, cast, common_dtype, expand_to, full_like, type_name
 from facula.ops.reductions import (
@@ -23,6 +23,7 @@ from facula.ops.reductions import (
     widened,
     wrap_dim,
 )
+from facula.ops.surface import public
 from facula.tensor import Tensor, prim
 
 __all__ = ["var", "std", "var_mean", "std_mean", "norm", "vector_norm", "dist", "renorm", "cov",
@@ -255,7 +256,14 @@ def _covariance(x: Tensor, correction: int, fweights: Tensor | None, aweights: T
     for name, w in (("fweights", fweights), ("aweights", aweights)):
         if w is None:
             continue
-        if w.ndim > 1 or w.numel() != n:
+        if w.ndim > 1:
+            raise RuntimeError(f"cov(): expected {name} to have one or fewer dimensions but got "
+                               f"{name} with {w.ndim} dimensions")
+        if (w.dtype.kind in "ui") != (name == "fweights"):
+            kind = "integral" if name == "fweights" else "floating point"
+            raise DTypeError(f"cov(): expected {name} to have {kind} dtype but got {name} with "
+                             f"{type_name(w.dtype)} dtype")
+        if w.numel() != n:
             raise ShapeError(f"cov(): expected {name} to have the same numel as there are "
                              f"observations in the input but got {w.numel()} != {n}")
         line = prim("reshape", cast(w, rows.dtype.to_real()), shape=(n,))
@@ -283,15 +291,27 @@ def _covariance(x: Tensor, correction: int, fweights: Tensor | None, aweights: T
     norm_by = prim("sub", total, prim("mul", used, full_like(total, float(correction))))
     norm_by = prim("maximum", norm_by, full_like(norm_by, 0.0))
     out = prim("div", out, expand_to(cast(norm_by, out.dtype), out.shape))
-    return out if len(shape) == 2 else prim("reshape", out, shape=())
+    return out if m != 1 else prim("reshape", out, shape=())
 
 
-@op(method=True, samples=lambda make: [((make(3, 5),), {}), ((make(5),), {}),
-                                       ((make(3, 5),), {"correction": 0})])
+_cov = composite(_covariance)
+
+
 def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None,
         aweights: Tensor | None = None) -> Tensor:
-    """The covariance matrix of variables (rows) over observations (columns)."""
-    return _covariance(input, correction, fweights, aweights)
+    """The covariance matrix of variables (rows) over observations (columns).
+
+    fweights  how often each observation counts, aweights how much; neither may be negative
+    """
+    for name, w in (("fweights", fweights), ("aweights", aweights)):
+        if w is not None and (w._peek() < 0).any():
+            raise RuntimeError(f"cov(): {name} cannot be negative")
+    result: Tensor = _cov(input, correction, fweights, aweights)
+    return result
+
+
+public(cov, "cov", "statistics", samples=lambda make: [
+    ((make(3, 5),), {}), ((make(5),), {}), ((make(3, 5),), {"correction": 0})])
 
 
 @op(method=True, samples=lambda make: [((make(3, 5),), {})])

@@ -20,7 +20,7 @@ from facula.ops.define import _T, OPS, OpRecord, _inplace, _into, _memo, attach
 from facula.ops.promote import cast, expand_to, operands, wrap_integer
 from facula.tensor import Tensor, freeze_number, prim, scalar
 
-__all__ = ["binary", "unary", "public", "number_operand", "Binary"]
+__all__ = ["binary", "unary", "public", "called", "need_tensors", "number_operand", "Binary"]
 
 Binary = Callable[[Any, Any], Any]
 _NONE: dict[str, Any] = {}
@@ -163,9 +163,14 @@ def binary(name: str, primitive: str, kinds: str, *, floating: bool = False,
     return fn
 
 
-def called(name: str, fn: Binary, doc: str) -> Callable[..., Any]:
-    """The public function of an operator: `name(input, other, *, out=None)`."""
+def called(name: str, fn: Binary, doc: str, tensors: str = "") -> Callable[..., Any]:
+    """The public function of an operator: `name(input, other, *, out=None)`.
+
+    `tensors` says which operands have to be tensors: 'first', 'both', or '' for one of the two.
+    """
     def call(input: Any, other: Any, *, out: Tensor | None = None) -> Any:
+        if tensors:
+            need_tensors(name, input, other if tensors == "both" else input)
         result = fn(input, other)
         if result is NotImplemented:
             wrong = other if isinstance(input, Tensor) else input
@@ -176,6 +181,14 @@ def called(name: str, fn: Binary, doc: str) -> Callable[..., Any]:
     call.__name__ = call.__qualname__ = name
     call.__doc__ = doc
     return call
+
+
+def need_tensors(name: str, input: Any, other: Any) -> None:
+    """Raise a TypeError unless both operands are tensors."""
+    for k, (what, v) in enumerate((("input", input), ("other", other))):
+        if not isinstance(v, Tensor):
+            raise TypeError(f"{name}(): argument '{what}' (position {k + 1}) must be Tensor, not "
+                            f"{type(v).__name__}")
 
 
 # ---------------------------------------------------------------- functions of one operand

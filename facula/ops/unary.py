@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from facula.dtype import DType, bool_
+from facula.dtype import DType, bool_, int64
 from facula.errors import DTypeError
 from facula.ops.define import op
 from facula.ops.promote import as_float, full_like
@@ -166,7 +166,9 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
 
 
 def square(input: Tensor) -> Tensor:
-    """input * input."""
+    """input * input; of a bool tensor in int64."""
+    if input._node.spec.dtype is bool_:
+        input = prim("cast", input, dtype=int64)
     return prim("mul", input, input)
 
 
@@ -284,7 +286,7 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
 
 # ---------------------------------------------------------------- complex numbers
 
-@op(samples=lambda make: [((make(3, 2), make(3, 2)), {})])
+@op(exact_out=True, samples=lambda make: [((make(3, 2), make(3, 2)), {})])
 def complex(real: Tensor, imag: Tensor) -> Tensor:
     """The complex tensor with these parts, which have one floating dtype."""
     from facula.ops.promote import broadcast_tensors_to
@@ -296,7 +298,12 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
 
 @op(samples=lambda make: [((make(3, 2, low=0.1, high=2), make(3, 2)), {})])
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
-    """abs * exp(i * angle)."""
+    """abs * exp(i * angle); the two broadcast."""
+    from facula.ops.promote import broadcast_tensors_to
+    if abs.dtype is not angle.dtype:
+        raise DTypeError(f"Expected object of scalar type {abs.dtype.name} but got scalar type "
+                         f"{angle.dtype.name} for second argument")
+    abs, angle = broadcast_tensors_to((abs, angle))
     return prim("complex", prim("mul", abs, prim("cos", angle)),
                 prim("mul", abs, prim("sin", angle)))
 
@@ -318,7 +325,7 @@ def conj(input: Tensor) -> Tensor:
 
 
 public(conj, "conj", _FAMILY)
-public(conj, "conj_physical", _FAMILY)
+public(conj, "conj_physical", _FAMILY, inplace=True)
 public(conj, "resolve_conj", _FAMILY)
 
 

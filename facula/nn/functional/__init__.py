@@ -1,7 +1,9 @@
 """Layers and losses as functions, a family a file; import it as `F`."""
 
 from facula.nn.functional.activation import *
+from facula.nn.functional.bag import *
 from facula.nn.functional.classification import *
+from facula.nn.functional.ctc import *
 from facula.nn.functional.distance import *
 from facula.nn.functional.dropout import (
     alpha_dropout,

@@ -23,7 +23,7 @@ from facula.nn.functional.common import (
 from facula.ops import arithmetic as _arithmetic
 from facula.ops import unary as _unary
 from facula.ops.define import attach, op
-from facula.ops.promote import cast, expand_to
+from facula.ops.promote import as_float, cast, expand_to
 from facula.ops.reductions import widened, wrap_dim
 from facula.tensor import Tensor, prim
 
@@ -293,7 +293,8 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 @op(name="silu", samples=_with())
 def _silu(input: Tensor) -> Tensor:
     """input * sigmoid(input)."""
-    float_only("silu", input)
+    if input.dtype.kind != "c":
+        float_only("silu", input)
     return half_wise(input, lambda x: prim("mul", x, prim("sigmoid", x)))
 
 
@@ -349,15 +350,15 @@ def logsigmoid(input: Tensor) -> Tensor:
 @op(samples=_with())
 def softsign(input: Tensor) -> Tensor:
     """input / (1 + |input|)."""
-    float_only("softsign", input)
-    return prim("div", input, add_number(prim("abs", input), 1.0))
+    x = as_float(input)
+    return prim("div", x, cast(add_number(prim("abs", x), 1.0), x.dtype))
 
 
 @op(samples=_with())
 def tanhshrink(input: Tensor) -> Tensor:
     """input - tanh(input)."""
-    float_only("tanhshrink", input)
-    return prim("sub", input, prim("tanh", input))
+    x = as_float(input)
+    return prim("sub", x, prim("tanh", x))
 
 
 @op(method=True, samples=_with({"lambd": 1.5}))

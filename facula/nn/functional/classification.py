@@ -25,7 +25,7 @@ from facula.ops.promote import cast, expand_to, type_name
 from facula.ops.reductions import constant, reduce_to, widened
 from facula.tensor import Tensor, prim
 
-__all__ = ["cross_entropy", "nll_loss"]
+__all__ = ["cross_entropy", "nll_loss", "linear_cross_entropy"]
 
 WIDE = 4096
 """From so many classes on an element is gathered instead of compared for."""
@@ -270,3 +270,48 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None,
     _check("cross_entropy", input, target, weight)
     return _by_number(input, target, weight, ignore_index, reduction,   # type: ignore
                       float(label_smoothing))
+
+
+# ---------------------------------------------------------------- of a linear map
+
+def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *,
+                         linear_bias: Tensor | None = None, weight: Tensor | None = None,
+                         reduction: str = "mean", ignore_index: int | None = None,
+                         label_smoothing: float = 0.0, options: Any = None) -> Tensor:
+    """`cross_entropy(linear(input, linear_weight, linear_bias), target)`.
+
+    input `[in]` or `[N, in]`; linear_weight `[C, in]`, or `[C, *, in]` for targets `[N, *]`.
+    `options`, PyTorch's hints on how to cut the work, are accepted: the compiler decides here.
+    """
+    if input.ndim not in (1, 2):
+        raise RuntimeError("expected input with dimensionality 1 or 2, got "
+                           f"{input.ndim}")
+    if linear_weight.ndim < 2:
+        raise RuntimeError("expected linear_weight with dimensionality at least 2, got "
+                           f"{linear_weight.ndim}")
+    w = shape_of(linear_weight)
+    if shape_of(input)[-1] != w[-1]:
+        raise RuntimeError("expected equal input and linear_weight last dimensions (in_features), "
+                           f"got {input.shape[-1]} and {w[-1]}, respectively")
+    if linear_bias is not None and shape_of(linear_bias) != w[:-1]:
+        raise RuntimeError(f"expected linear_bias shape {w[:-1]}, got {shape_of(linear_bias)}")
+    if len(w) > 2 and input.ndim == 1:
+        raise RuntimeError(f"K-dimensional loss defined by linear_weight shape {w} requires "
+                           f"batched input, (N, {w[-1]}), got unbatched input with shape "
+                           f"{shape_of(input)}")
+    logits: Tensor = _logits(input, linear_weight, linear_bias)
+    if shape_of(target) == shape_of(logits) and ignore_index is not None:
+        raise RuntimeError("ignore_index cannot be specified when target contains probabilities")
+    return cross_entropy(logits, target, weight, reduction=reduction,
+                         ignore_index=-100 if ignore_index is None else ignore_index,
+                         label_smoothing=label_smoothing)
+
+
+@op(register=False)
+def _logits(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    from facula.nn.functional.linear import linear
+    w = shape_of(weight)
+    flat = prim("reshape", weight, shape=(math.prod(w[:-1]), w[-1]))
+    b = None if bias is None else prim("reshape", bias, shape=(math.prod(w[:-1]),))
+    out = linear(input, flat, b)
+    return prim("reshape", out, shape=(*shape_of(input)[:-1], *w[:-1]))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from facula.dtype import int64
+from facula.errors import DTypeError
 from facula.nn.functional.common import add_number, number, shape_of, vector_norm
 from facula.ops.define import op
+from facula.ops.layout import host
 from facula.ops.promote import expand_to, operands
 from facula.ops.reductions import reduce_to, wrap_dim
 from facula.tensor import Tensor, prim
 
-__all__ = ["pairwise_distance", "cosine_similarity"]
+__all__ = ["pairwise_distance", "cosine_similarity", "pdist"]
 
 
 def distance_of(x1: Tensor, x2: Tensor, p: float, eps: float, keepdim: bool) -> Tensor:
@@ -45,4 +50,33 @@ def cosine_of(x1: Tensor, x2: Tensor, axis: int, eps: float) -> Tensor:
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 . x2 / (|x1| |x2|) along `dim`, each norm at least `eps`; the operands broadcast."""
     a, b = operands(x1, x2, floating=True)
+    if not a.ndim:                                       # one number is a vector of one element
+        a, b = prim("reshape", a, shape=(1,)), prim("reshape", b, shape=(1,))
+        dim = wrap_dim(dim, 0)
     return cosine_of(a, b, wrap_dim(dim, a.ndim), eps)
+
+
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """The p-norm distances of all pairs of rows, `[n, m]` to `[n * (n - 1) / 2]`.
+
+    In the order (0, 1), (0, 2), ..., (1, 2), ...; RuntimeError for p < 0.
+    """
+    if input.ndim != 2:
+        raise RuntimeError("pdist only supports 2D tensors, got: "
+                           f"{input.ndim}D")
+    if input.dtype.kind != "f":
+        raise DTypeError("pdist only supports floating-point dtypes")
+    if p < 0:
+        raise RuntimeError("pdist only supports non-negative p values")
+    n = shape_of(input)[0]
+    rows, columns = np.triu_indices(n, 1)
+    result: Tensor = _pairs_apart(input, host(rows, int64), host(columns, int64), float(p))
+    return result
+
+
+@op(register=False)
+def _pairs_apart(input: Tensor, rows: Tensor, columns: Tensor, p: float) -> Tensor:
+    d = prim("sub", prim("take", input, rows, attrs=(0,)), prim("take", input, columns, attrs=(0,)))
+    if not shape_of(d)[1]:
+        return reduce_to("sum", d, (1,))
+    return vector_norm(d, p, (1,), False)

@@ -241,3 +241,7 @@ def _affine(theta: Tensor, size: tuple[int, ...], align: bool) -> Tensor:
     wide = expand_to(base, (n, p, count + 1))
     out = prim("matmul", wide, prim("permute", theta, attrs=((0, 2, 1),)))
     return prim("reshape", out, shape=(n, *sizes, count))
+
+
+grid_sampler_2d = grid_sampler_3d = grid_sampler
+affine_grid_generator = affine_grid

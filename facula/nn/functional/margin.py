@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from facula.dtype import int64
-from facula.errors import ShapeError
+from facula.errors import DTypeError, ShapeError
 from facula.nn.functional.activation import _logsigmoid_of
 from facula.nn.functional.common import (
     add_number,
@@ -19,7 +19,7 @@ from facula.nn.functional.common import (
 )
 from facula.nn.functional.distance import distance_of
 from facula.ops.define import op
-from facula.ops.promote import cast, expand_to, operands
+from facula.ops.promote import cast, expand_to, operands, type_name
 from facula.ops.reductions import mean_over, reduce_to
 from facula.tensor import Tensor, prim
 
@@ -88,7 +88,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, size_average: Any = None, re
 def _ranking(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0,
              reduction: str = "mean") -> Tensor:
     """max(0, -target * (input1 - input2) + margin)."""
-    a, b, t = operands(input1, input2, target)
+    a, b, t = operands(input1, input2, target, floating=True)
     gap = prim("sub", number(a, margin), prim("mul", t, prim("sub", a, b)))
     return reduced(_positive_part(gap), reduction)
 
@@ -115,9 +115,14 @@ def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: 
 def _rows_of(name: str, input: Tensor, target: Tensor, same: bool) -> tuple[int, ...]:
     """The shape `[N, C]` of the input; raises unless the target fits it."""
     shape = shape_of(input)
-    if len(shape) not in (1, 2):
-        raise ShapeError(f"{name}: expected an input of 1 or 2 dimensions, got shape "
-                         f"{list(shape)}")
+    if len(shape) > 2 or (shape and not shape[-1]):
+        raise ShapeError("Expected non-empty vector or matrix with optional 0-dim batch size, but "
+                         f"got: {list(shape)}: {name} takes scores of 1 or 2 dimensions")
+    if not shape:                                   # one score of one class
+        if target.numel() != 1 or target.ndim > 1:
+            raise ShapeError(f"{name}: inconsistent target size: {list(shape_of(target))} for "
+                             "input of shape []")
+        return (1, 1)
     want = shape if same else shape[:-1]
     have = shape_of(target)
     if have != want and not (not same and len(shape) == 1 and have == (1,)):
@@ -145,7 +150,7 @@ def _multi_margin(input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0
         gap = prim("mul", gap, expand_to(share, (n, c)))
     others = prim("ne", axis_iota((n, c), 1), expand_to(t, (n, c)))
     loss = mean_over(prim("where", others, gap, number(gap, 0)), (1,), False)
-    if input.ndim == 1:
+    if input.ndim < 2:
         loss = prim("reshape", loss, shape=())
     return reduced(loss, reduction)
 
@@ -159,6 +164,9 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
         raise ValueError("only p == 1 and p == 2 supported")
     if weight is not None and weight.ndim != 1:
         raise ValueError("weight must be one-dimensional")
+    if target.dtype.kind not in "ui":
+        raise DTypeError("expected scalar type Long but found "
+                         f"{type_name(target.dtype)}")
     return _multi_margin(input, target, p, float(margin), weight, reduction)    # type: ignore
 
 
@@ -185,7 +193,7 @@ def _multilabel_margin(input: Tensor, target: Tensor, reduction: str = "mean") -
                expand_to(prim("reshape", add_number(score, -1), shape=(n, c, 1)), cube))
     gap = prim("where", prim("logical_and", free, valid3), _positive_part(gap), number(gap, 0))
     loss = mul_number(reduce_to("sum", gap, (1, 2)), 1.0 / c if c else 0.0)
-    if input.ndim == 1:
+    if input.ndim < 2:
         loss = prim("reshape", loss, shape=())
     return reduced(loss, reduction)
 
@@ -235,7 +243,7 @@ def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | 
 def _cosine_embedding(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0,
                       reduction: str = "mean") -> Tensor:
     """1 - cos(x1, x2) where target is 1, max(0, cos - margin) where it is -1."""
-    a, b = operands(input1, input2)
+    a, b = operands(input1, input2, floating=True)
     # PyTorch adds this to the squares here, rather than limiting the norms.
     eps = 1e-12
 
@@ -332,6 +340,8 @@ def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative
                                       swap: bool = False, reduction: str = "mean") -> Tensor:
     """`triplet_margin_loss` with a distance of your own (`pairwise_distance` by default)."""
     reduction = legacy(None, None, reduction)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
     _three(anchor, positive, negative, False, "triplet_margin_with_distance_loss")
     if distance_function is None:
         from facula.nn.functional.distance import pairwise_distance as distance_function

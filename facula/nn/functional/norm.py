@@ -17,7 +17,7 @@ from facula.nn.functional.common import (
     shape_of,
 )
 from facula.ops.define import composite, op
-from facula.ops.promote import cast, expand_to, type_name
+from facula.ops.promote import as_float, cast, expand_to, type_name
 from facula.ops.reductions import mean_over, widened
 from facula.tensor import Tensor, prim, scalar
 
@@ -236,6 +236,8 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     place; otherwise the running ones are used.
     """
     shape = shape_of(input)
+    if len(shape) == 1 and not shape[0]:
+        return prim("alias", input)
     if len(shape) < 2:
         raise ShapeError(f"batch_norm: expected at least 2D input (got {len(shape)}D input)")
     _one_dtype("batch_norm", input, weight, bias)
@@ -325,6 +327,10 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
         part = prim("slice", square, attrs=(tuple(at), (1,) * len(shape)), shape=shape)
         total = part if total is None else prim("add", total, part)
     assert total is not None
-    mean = mul_number(total, 1.0 / size)
+    if total.dtype.kind in "ui":                     # PyTorch's mean of integers is one
+        mean = as_float(prim("div", as_float(total), number(as_float(total), size)))
+        mean = prim("trunc", mean)
+    else:
+        mean = mul_number(total, 1.0 / size)
     base = add_number(mul_number(mean, alpha), k)
-    return prim("div", input, prim("pow", base, number(base, beta)))
+    return prim("div", cast(input, base.dtype), prim("pow", base, number(base, beta)))

@@ -67,6 +67,8 @@ def _extended(x: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
                          f"({list(shape_of(x))}, dimension {axis})")
     cut = along(x, axis, max(0, -low), n - max(0, -low) - max(0, -high)) \
         if low < 0 or high < 0 else x
+    if mode == "circular":
+        x = cut                                     # what is left is wrapped, not what was there
     parts = [_end(x, axis, low, mode, True)] if low > 0 else []
     parts.append(cut)
     if high > 0:
@@ -113,3 +115,12 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant",
         if pads[axis] != (0, 0):
             out = _extended(out, axis, *pads[axis], mode)
     return prim("alias", out) if out is input else out
+
+
+def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
+    """`pad` with mode 'constant'."""
+    result: Tensor = _pad(input, pad, "constant", value)
+    return result
+
+
+_pad = pad

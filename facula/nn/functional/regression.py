@@ -177,7 +177,7 @@ def kl_div(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any 
 def _poisson(input: Tensor, target: Tensor, log_input: bool = True, full: bool = False,
              eps: float = 1e-8, reduction: str = "mean") -> Tensor:
     """exp(x) - target * x, or x - target * log(x + eps) if not `log_input`."""
-    x, t = operands(input, target)
+    x, t = operands(input, target, floating=True)
     if log_input:
         loss = prim("sub", prim("exp", x), prim("mul", t, x))
     else:
@@ -232,10 +232,13 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Any, full: bool = Fals
     """The negative log-likelihood of target under a normal distribution.
 
     `var` has the input's shape, or that without its last dimension or with 1 there, or is a
-    number.  The shapes of input and target must be equal (BroadcastError) unless `broadcast`.
+    number.  The target has the input's shape, or 1 in place of some of its sizes; others raise
+    BroadcastError unless `broadcast`.
     """
     reduction = legacy(None, None, reduction)
-    same_shape("gaussian_nll_loss", input, target, broadcast)
+    if input.ndim != target.ndim or any(b not in (1, a) for a, b in zip(input.shape,
+                                                                        target.shape)):
+        same_shape("gaussian_nll_loss", input, target, broadcast)
     if not isinstance(var, Tensor):
         if var < 0:
             raise ValueError("var has negative entry/entries")

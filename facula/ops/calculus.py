@@ -119,7 +119,7 @@ def gradient(input: Tensor, *, spacing: Any = None, dim: Any = None, edge_order:
         n = input.shape[axis] if input.ndim else 1
         if n < edge_order + 1:
             raise RuntimeError("torch.gradient expected each dimension size to be at least "
-                               f"edge_order+1")
+                               "edge_order+1")
         if isinstance(spacing, (tuple, list)) and isinstance(spacing[k], Tensor):
             if spacing[k].ndim != 1:
                 raise RuntimeError("torch.gradient expected each element of spacing to have one "

@@ -61,7 +61,7 @@ def arange(*args: Any, start: Any = None, end: Any = None, step: Any = None,
         start, end, step = (int(v) if isinstance(v, float) and math.isfinite(v) else v
                             for v in (start, end, step))
     if step == 0:
-        raise RuntimeError("step must be nonzero")
+        raise ValueError("step must be nonzero")
     if not (math.isfinite(start) and math.isfinite(end)):
         raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (step > 0 and start > end) or (step < 0 and start < end):

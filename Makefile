@@ -34,7 +34,7 @@ help:
 	@echo "make lint    ruff, import direction"
 	@echo "make types   mypy"
 	@echo "make docs    write docs/reference anew from the docstrings"
-	@echo "make bench   every benchmark (the peers it finds installed), and docs/benchmarks.md"
+	@echo "make bench   every benchmark, with its peers, and docs/benchmarks.md (ARGS=--quick to try)"
 	@echo "make wheel   the wheel, in dist/"
 	@echo "make clean   remove what the others made"
 
@@ -64,11 +64,8 @@ docs:
 	@$(PY) tools/make_reference.py
 
 bench:
-	$(call install,bench,torch)
-	@for script in benchmarks/*.py; do \
-	    case $$script in */report.py|*/_*) ;; *) echo "== $$script"; $(PY) $$script || exit 1 ;; esac; \
-	done
-	@if test -f benchmarks/report.py; then $(PY) benchmarks/report.py; fi
+	$(call install,bench,PIL$(comma) llvmlite$(comma) torch$(comma) jax)
+	@$(PY) benchmarks/report.py $(ARGS)
 
 wheel:
 	$(call install,dev,ruff)

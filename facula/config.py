@@ -30,6 +30,12 @@ FLAGS: tuple[Flag, ...] = (
          "their kernels; 3 also graphs and schedules; 4 also LLVM; 5 also assembly"),
     Flag("JIT", True, bool,
          "0 runs every program on the NumPy interpreter and compiles nothing"),
+    Flag("CHECK_COMPILE", 0, int,
+         "k runs every k-th replay of a compiled function also as it is, and raises if they "
+         "differ"),
+    Flag("INTERPRET", True, bool,
+         "0 compiles every program at first sight; 1 leaves the first runs of cheap ones to the "
+         "interpreter"),
     Flag("ISA", "", str,
          "use a lower instruction set than this machine has: avx512, avx2, sse2, neon; empty "
          "means all that the processor offers"),
@@ -65,6 +71,8 @@ class _Flags:
 
     DEBUG: int
     JIT: bool
+    CHECK_COMPILE: int
+    INTERPRET: bool
     ISA: str
     NUM_THREADS: int
     SPIN_US: int

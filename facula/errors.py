@@ -11,7 +11,7 @@ import sys
 from types import FrameType
 
 __all__ = ["FaculaError", "ShapeError", "DTypeError", "BroadcastError", "StaleTensorError",
-           "GradientError", "CacheError", "DataError", "user_line"]
+           "GradientError", "LinAlgError", "CacheError", "DataError", "user_line"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -38,6 +38,10 @@ class StaleTensorError(FaculaError):
 
 class GradientError(FaculaError):
     """A gradient asked for where there is none, or a graph used after it was freed."""
+
+
+class LinAlgError(FaculaError):
+    """A matrix that an operation of linear algebra cannot take: singular, not positive, ..."""
 
 
 class CacheError(FaculaError):

@@ -13,6 +13,7 @@ import numpy as np
 from facula.device import CPU, check_device
 from facula.device import device as Device
 from facula.dtype import uint8
+from facula.graph.record import _local
 from facula.tensor import Tensor, from_array
 
 __all__ = ["Generator", "default_generator", "manual_seed", "seed", "initial_seed",
@@ -20,6 +21,13 @@ __all__ = ["Generator", "default_generator", "manual_seed", "seed", "initial_see
 
 _MASK = (1 << 64) - 1
 _DEFAULT_SEED = 67280421310721
+
+
+def _mind(what: str) -> None:
+    """Say to a capture that it cannot repeat what is happening."""
+    tape = _local.rec.tape
+    if tape is not None:
+        tape.refuse(what)
 
 
 class Generator:
@@ -47,6 +55,7 @@ class Generator:
         if not -(1 << 63) <= seed < 1 << 64:
             raise RuntimeError(f"Overflow when unpacking long: the seed {seed} has more than 64 "
                                "bits")
+        _mind("a generator was seeded")
         with self._lock:
             self._seed = seed & _MASK
             self._position = 0
@@ -64,6 +73,7 @@ class Generator:
 
     def get_state(self) -> Tensor:
         """Seed and position as a uint8 tensor, for `set_state`."""
+        _mind("a generator's state was read")
         with self._lock:
             words = np.array([self._seed, self._position], np.uint64)
         return from_array(words.view(np.uint8))
@@ -79,6 +89,7 @@ class Generator:
             raise RuntimeError(f"RNG state is wrong size: 16 bytes, and this one has "
                                f"{new_state.numel()}")
         seed, position = np.array(new_state._peek()).view(np.uint64).tolist()
+        _mind("a generator's state was set")
         with self._lock:
             self._seed, self._position = seed, position
         return self
@@ -89,6 +100,7 @@ class Generator:
 
     def _advance(self, words: int) -> tuple[int, int]:
         """Take `words` numbers of 32 bits: the key, and the block they begin at."""
+        _mind("random numbers were drawn outside of the graph")
         with self._lock:
             position = self._position
             self._position = (position + -(-words // 4)) & _MASK

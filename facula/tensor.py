@@ -15,6 +15,7 @@ from facula.errors import GradientError, ShapeError, user_line
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import Step, spec
+from facula.graph.tape import changes
 from facula.runtime.allocator import Buffer as _Buffer
 from facula.runtime.allocator import empty as _empty
 from facula.runtime.allocator import from_numpy_private as _private
@@ -47,9 +48,11 @@ class Storage:
 
     `strides` is the layout that its owner was created with, None for row-major: views say their
     strides and offset relative to it, so memory is brought into it before anybody looks.
+    `shows` of the versions came without a write: the memory was shown to somebody outside, and
+    views made before that have to look again.
     """
 
-    __slots__ = ("node", "version", "rg", "strides")
+    __slots__ = ("node", "version", "rg", "strides", "shows")
 
     def __init__(self, node: Node, version: int, rg: bool,
                  strides: tuple[int, ...] | None = None):
@@ -57,6 +60,7 @@ class Storage:
         self.version = version
         self.rg = rg
         self.strides = strides
+        self.shows = 0
 
 
 class Tensor:
@@ -78,6 +82,7 @@ class Tensor:
     _hooks: Any = None
     _post_hooks: Any = None
     _retain: bool = False
+    _guarded: bool = False       # a captured call depends on its flags: changes are counted
     _node: Node
 
     # -- what is known without computing anything
@@ -112,6 +117,8 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Any:
         """Ask for this tensor's gradient to be collected in `.grad`, in place."""
+        if self._guarded:
+            changes[0] += 1
         self._fresh()
         if not requires_grad:
             if self._rg and not self._leaf:
@@ -156,6 +163,8 @@ class Tensor:
         assert storage is not None
         self._version = storage.version
         if not self._path:
+            if self._node is storage.node:
+                return
             self._node = storage.node
             if self._leaf:
                 if storage.rg:
@@ -170,6 +179,24 @@ class Tensor:
         self._node = value._node
         if not self._leaf:
             self._rg = value._rg
+        if getattr(storage.node.value, "shared", False):
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Make this view of memory that others write to be read anew each time."""
+        if self._rg:
+            self._version = -1              # a version that no storage has: replayed each time
+            return
+        storage = self._storage
+        assert storage is not None
+        array = self._look(storage.node.value, storage.node.strides)
+        try:
+            buffer, strides = _Buffer.of(array)
+        except ValueError:
+            self._version = -1
+            return
+        # Over the memory itself, so that a graph takes a copy of this part alone.
+        self._node = Node((None, -1), self._node.spec, buffer, strides)
 
     def _share(self) -> Storage:
         """This tensor's storage, made when the first alias appears."""
@@ -194,6 +221,9 @@ class Tensor:
         view._offset = offset
         view._base = self._base if self._base is not None else self
         view._detached = self._detached or not _local.rec.grad
+        value = storage.node.value
+        if value is not None and getattr(value, "shared", False):
+            view._look_again()
         return view
 
     def detach(self) -> Tensor:
@@ -211,6 +241,8 @@ class Tensor:
 
     def detach_(self) -> Any:
         """Cut this tensor from its history, in place."""
+        if self._guarded:
+            changes[0] += 1
         if self._path:
             raise GradientError("Can't detach views in-place. Use detach() instead")
         self._fresh()
@@ -232,6 +264,8 @@ class Tensor:
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        if self._guarded:
+            changes[0] += 1
         value._fresh()
         if value._path or value._storage is not None:
             self._storage = value._storage
@@ -274,6 +308,12 @@ class Tensor:
                 new = value._node
             storage = self._storage
             old = storage.node if storage is not None else node
+            if (storage.rg if storage is not None else self._rg) and not value._rg \
+                    and not self._leaf and (not rec.grad or self._detached) \
+                    and (self._base is None or not self._base._leaf) \
+                    and (old.leaf is None or old.leaf() is None):
+                value = _grafted(rec, old, value)
+                new = value._node
             graph, index = old.at
             stale = (where or user_line(2) or "?", rec.graph.sequence, start)
             if graph is not None and old.value is None:
@@ -292,7 +332,7 @@ class Tensor:
             if storage is not None:
                 storage.node = new
                 storage.version += 1
-                if not self._detached:
+                if not self._detached or value._rg:
                     storage.rg = value._rg
                 self._version = storage.version
                 if self._path:
@@ -316,10 +356,13 @@ class Tensor:
 
         `stale` is what its node remembers of being overwritten.
         """
+        storage = self._storage
+        if storage is not None and storage.version != self._version:
+            self._sync()
         old = self._node
         new = value._node
-        if self._storage is not None or old.value is None or old.value.shared \
-                or old.spec is not new.spec or new.value is not None:
+        if self._path or old.value is None or old.value.shared or old.spec is not new.spec \
+                or new.value is not None:
             self._write(value, stale[0])
             return
         old.stale = stale
@@ -329,14 +372,15 @@ class Tensor:
         new.home = old
         self._node = new
         self._version += 1
+        if storage is not None:
+            storage.node = new
+            storage.version = self._version
         if self._leaf:
             new.leaf = old.leaf
             graph, index = new.at
             graph.leaf_nodes[index] = new           # type: ignore[union-attr]
 
-    def __hash__(self) -> int:
-        return id(self)
-
+    __hash__ = object.__hash__         # tensors are keys by identity, whatever == means
 
     def _numpy(self) -> Any:
         """The ndarray that shares this tensor's memory, once its value is computed.
@@ -352,6 +396,10 @@ class Tensor:
             if graph is not None and not graph.sealed:
                 _record.flush(graph.owner)
             buffer.shared = True
+            storage = self._storage
+            if storage is not None:
+                storage.version += 1
+                storage.shows += 1
         return self._look(buffer, strides)
 
     def _peek(self) -> Any:
@@ -361,6 +409,9 @@ class Tensor:
 
     def _memory(self) -> tuple[Any, Any]:
         from facula.graph.flush import value_of
+        tape = _local.rec.tape
+        if tape is not None:
+            tape.refuse("a value was asked for during the call")
         self._fresh()
         storage = self._storage
         node = self._node if storage is None else storage.node
@@ -380,13 +431,13 @@ class Tensor:
         assert self._storage is not None and self._strides is not None
         whole = buffer.array(self._storage.node.spec, strides)
         spec = self._node.spec
-        if any(step[3] is not None for step in self._path):
-            whole = whole.reshape(-1).view(spec.dtype.np)
-        elif strides is None:
+        if strides is None:
             whole = whole.reshape(-1)
         else:
             start = as_strided(whole, (1,), (whole.itemsize,))
-            whole = as_strided(start, (1 << 40,), (whole.itemsize,))
+            whole = as_strided(start, (1 << 36,), (whole.itemsize,))
+        if any(step[3] is not None for step in self._path):
+            whole = whole.view(spec.dtype.np)
         if not spec.numel:
             return whole[:0].reshape(spec.shape)
         size = whole.itemsize
@@ -551,6 +602,15 @@ def _lay_out(node: Node, strides: tuple[int, ...] | None) -> Any:
 
 def _alias(t: Tensor) -> Tensor:
     return prim("alias", t)
+
+
+def _grafted(rec: Any, old: Node, value: Tensor) -> Tensor:
+    """`value` with the history of `old`, which it overwrites where nothing is recorded."""
+    grad, rec.grad = rec.grad, True
+    try:
+        return prim("graft", make(old, True), value)
+    finally:
+        rec.grad = grad
 
 
 def _check_write(mine: Any, other: Any) -> None:

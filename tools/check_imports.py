@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("programs", ("schedule.executable",)),          # a plan with its machine code
     ("flush", ("graph.flush",)),
     ("tensor", ("tensor",)),
-    ("ops", ("ops", "info", "modes", "random", "printing", "linalg", "fft", "special")),
+    ("ops", ("ops", "info", "modes", "generator", "random", "printing", "linalg", "fft", "special")),
     ("autograd", ("autograd", "func")),
     ("capture", ("compiler", "jit")),
     ("nn", ("nn",)),
@@ -66,6 +66,7 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
     ("tensor", "autograd", "methods that ask for gradients"),
     ("graph", "graph.flush", "a graph past its bound is run"),
     ("autograd.methods", "nn", "a parameter is a tensor that its module registers"),
+    ("compiler", "nn", "a compiled module is a module"),
     ("nn", "", "public functions under the names users know them by"),
     ("optim", "", "the same"),
     ("data", "", "the same"),

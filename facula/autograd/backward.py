@@ -77,7 +77,7 @@ def grad(outputs: Tensors, inputs: Tensors, grad_outputs: Any = None,
         parts = [grad(roots, wanted, [None if s is None else s[i] for s in seeds], True,
                       create_graph, True, allow_unused, False, materialize_grads)
                  for i in range(seeds[0].shape[0])]
-        from facula.ops.shape import stack                  # type: ignore[import-not-found]
+        from facula.ops.shape import stack  # type: ignore[import-not-found]
         return tuple([None if p[0] is None else stack(p) for p in zip(*parts)])
     rec = _local.rec
     with LOCK:

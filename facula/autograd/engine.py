@@ -15,7 +15,7 @@ from typing import Any
 
 from facula.errors import GradientError, StaleTensorError
 from facula.graph import record as _record
-from facula.graph.history import saved
+from facula.graph.history import CHEAP, saved
 from facula.graph.record import FREED, Graph, Node, Recorder
 from facula.graph.spec import Step
 from facula.runtime.allocator import Buffer
@@ -194,6 +194,7 @@ class Pass:
     def _check(self, graph: Graph, steps: list[Step], index: int, reader: int) -> None:
         """Raise if the value `index`, which the step `reader` saved, has been overwritten."""
         where = index
+        copied = False
         while True:
             if graph is self.rec.graph:
                 self.saved.add(where)
@@ -205,7 +206,8 @@ class Pass:
                 stale = getattr(node, "stale", None)
             elif stale is None:
                 stale = getattr(graph.kept.get(where), "stale", None)
-            if stale is not None and not (stale[1] == graph.sequence and reader >= stale[2]):
+            if stale is not None and not (stale[1] == graph.sequence and reader >= stale[2]) \
+                    and (not copied or getattr(graph.kept.get(where), "shared", False)):
                 saved_at = steps[reader].where or "a line that is not known"
                 raise StaleTensorError(
                     "one of the variables needed for gradient computation has been modified by "
@@ -213,10 +215,15 @@ class Pass:
                     f"at {saved_at} and saved for its gradient, was overwritten at {stale[0]}. "
                     "Use the out-of-place form there, or clone() the tensor before overwriting "
                     "it.")
-            if steps[where].view and steps[where].inputs:
-                where = steps[where].inputs[0]
-            else:
+            if not steps[where].inputs:
                 return
+            if not steps[where].view:
+                # A copy: what it was made of matters if the copy has to be made again, from
+                # memory that somebody outside sees.
+                if not graph.sealed or steps[where].op not in CHEAP:
+                    return
+                copied = True
+            where = steps[where].inputs[0]
 
     def _value(self, graph: Graph, steps: list[Step], index: int, pending: bool,
                linked: bool) -> Tensor:

@@ -52,7 +52,8 @@ class FunctionCtx:
 
 
 def _version(t: Tensor) -> int:
-    return t._storage.version if t._storage is not None else t._version
+    storage = t._storage
+    return storage.version - storage.shows if storage is not None else t._version
 
 
 class Function:

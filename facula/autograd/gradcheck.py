@@ -247,7 +247,8 @@ class _Check:
 
     def _reentrant(self, output: Tensor, v: np.ndarray, before: list[Any], tol: float) -> None:
         for a, b in zip(before, self.gradients(output, v), strict=True):
-            if a is not None and not np.allclose(a, b, rtol=0.0, atol=tol, equal_nan=True):
+            if a is not None and (b is None or not np.allclose(a, b, rtol=0.0, atol=tol,
+                                                               equal_nan=True)):
                 raise GradcheckError(
                     "Backward is not reentrant, i.e., running backward with same input and "
                     "grad_output multiple times gives different values, although analytical "
@@ -316,7 +317,8 @@ class _Check:
                 raise GradcheckError(f"gradients of a batch of cotangents: {e}") from e
             for k in range(2):
                 for a, b in zip(parts, self.gradients(output, both[k]), strict=True):
-                    if a is not None and not np.allclose(_array(a)[k], b, equal_nan=True):
+                    if a is not None and (b is None or not np.allclose(_array(a)[k], b,
+                                                                       equal_nan=True)):
                         raise GradcheckError("the gradients of a batch of cotangents differ from "
                                              "those of each")
 

@@ -9,6 +9,7 @@ from typing import Any
 from facula.autograd.backward import backward
 from facula.errors import DTypeError, GradientError, ShapeError
 from facula.graph.record import FREED, Graph
+from facula.graph.tape import changes
 from facula.tensor import Tensor
 
 __all__ = ["GradFn", "RemovableHandle"]
@@ -130,6 +131,8 @@ def _register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Rem
     """Call `hook(gradient)` whenever this tensor's gradient is computed; it may return another."""
     if not self.requires_grad:
         raise GradientError("cannot register a hook on a tensor that doesn't require gradient")
+    if self._guarded:
+        changes[0] += 1
     if self._leaf:
         if self._hooks is None:
             self._hooks = {}
@@ -148,6 +151,8 @@ def _register_post(self: Tensor, hook: Callable[[Tensor], None]) -> RemovableHan
     """Call `hook(tensor)` after a gradient has been added to this leaf's `.grad`."""
     if not self._leaf:
         raise GradientError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    if self._guarded:
+        changes[0] += 1
     if self._post_hooks is None:
         self._post_hooks = {}
     hooks = self._post_hooks

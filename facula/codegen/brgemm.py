@@ -7,15 +7,30 @@ in which an element is summed depends on the shapes only, never on who computes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role
+from facula.codegen.gemv import thin
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
-from facula.codegen.pack import (PARAMS, Source, batch_offset, emit_pack, mask_literal,
-                                 masked_load, operand, unravel)
+from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import Target, target
+from facula.codegen.tiles import (
+    PARAMS,
+    Store,
+    batch_offset,
+    convert,
+    masked_load,
+    masked_store,
+    memory_type,
+    operand,
+    roles_of,
+    smin,
+    start,
+    transposed,
+    unravel,
+)
 
 __all__ = ["emit"]
 
@@ -27,74 +42,17 @@ def emit(module: Module, name: str, c: Contraction, epilogue: Epilogue | None) -
     """See `facula.codegen.contract.emit_contraction`."""
     if 0 in (c.m, c.n) or 0 in c.batch:
         return Emission([])
-    if c.dtype not in _ITEMSIZE or c.sums != c.dtype:
+    short = c.dtype in ("float16", "bfloat16") and c.sums == "float32"
+    if not short and (c.dtype not in _ITEMSIZE or c.sums != c.dtype):
         return _emit_scalar(module, name, c, epilogue)
+    emission = None if short else thin(module, name, c, epilogue, target())
+    if emission is not None:
+        return emission
     roles = ("a", "b")
-    *cb, cm, cn = c.c_strides
-    if epilogue is None and cn != 1 and cm == 1:
+    if epilogue is None and c.c_strides[-1] != 1 and c.c_strides[-2] == 1:
         # the transposed product has its vectors along the contiguous index of C
-        *ab, am, ak = c.a_strides
-        *bb, bk, bn = c.b_strides
-        c = replace(c, m=c.n, n=c.m, a_strides=(*bb, bn, bk), b_strides=(*ab, ak, am),
-                    c_strides=(*cb, cn, cm), a_offset=c.b_offset, b_offset=c.a_offset)
-        roles = ("b", "a")
+        c, roles = transposed(c), ("b", "a")
     return _Vector(module, name, c, epilogue, target(), roles).emit()
-
-
-class _Store:
-    """The epilogue of a contraction without one: the sums, converted, into C's strides."""
-
-    extras = 1
-
-    def __init__(self, c: Contraction):
-        self.c = c
-        self.operands: list[str] = []
-
-    def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
-             scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
-        c = self.c
-        *cb, cm, cn = c.c_strides
-        kind, out = LLVM_TYPES[c.sums], LLVM_TYPES[c.dtype]
-        base = batch_offset(fn, batch_indices, cb)
-        with fn.loop(0, rows, hint="i") as i, fn.loop(0, cols, hint="j") as j:
-            value = fn.load(kind, fn.gep(kind, scratch_ptr, fn.add(fn.mul(i, scratch_ld), j)))
-            at = fn.add(fn.add(base, fn.mul(fn.add(m0, i), cm)), fn.mul(fn.add(n0, j), cn))
-            fn.store(out, _convert(fn, value, c.sums, c.dtype), fn.gep(out, self.operands[0], at))
-
-
-def _convert(fn: Fn, value: str, source: str, to: str) -> str:
-    """A value of dtype `source` as dtype `to` of the same kind."""
-    have, want = LLVM_TYPES[source], LLVM_TYPES[to]
-    if have == want:
-        return value
-    sizes = {"half": 2, "bfloat": 2, "float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4,
-             "i64": 8, "<2 x float>": 4, "<2 x double>": 8}
-    widen = sizes[have] < sizes[want]
-    if have.startswith("i"):
-        widening = "zext" if source.startswith(("u", "bool")) else "sext"
-        return fn.val(f"{widening if widen else 'trunc'} {have} {value} to {want}")
-    return fn.val(f"{'fpext' if widen else 'fptrunc'} {have} {value} to {want}")
-
-
-def _min(fn: Fn, a: str | int, b: int) -> str | int:
-    if isinstance(a, int):
-        return min(a, b)
-    f = fn.module.declare("i64 @llvm.smin.i64(i64, i64)")
-    return fn.val(f"call i64 {f}(i64 {a}, i64 {b})")
-
-
-def _start(fn: Fn, epilogue: Epilogue | None, first: int) -> None:
-    """Load the pointers of an epilogue's operands."""
-    if epilogue is not None:
-        epilogue.operands = [operand(fn, first + i) for i in range(epilogue.extras)]
-
-
-def _roles(own: tuple[Role, ...], epilogue: Epilogue | None) -> tuple[Role, ...]:
-    if epilogue is None:
-        return (*own, "c")
-    if isinstance(epilogue, _Store):
-        return (*own, "c")
-    return (*own, *(("extra", i) for i in range(epilogue.extras)))
 
 
 @dataclass
@@ -107,6 +65,7 @@ class _Place:
     k_step: int
     inner: int          # distance of neighbouring rows inside a register tile
     offset: int = 0
+    ahead: int = 0      # how many steps of k before it is read it is asked for
 
 
 class _Vector:
@@ -116,15 +75,15 @@ class _Vector:
                  t: Target, roles: tuple[str, str]):
         self.module, self.name, self.c, self.t, self.roles = module, name, c, t, roles
         self.epilogue = epilogue
-        if epilogue is None and c.c_strides[-1] != 1 and c.n > 1:
-            self.epilogue = _Store(c)
-        self.item = _ITEMSIZE[c.dtype]
-        self.scalar = LLVM_TYPES[c.dtype]
+        self.short = c.dtype != c.sums      # converted while it is packed
+        if epilogue is None and (self.short or c.c_strides[-1] != 1 and c.n > 1):
+            self.epilogue = Store(c)
+        self.item = _ITEMSIZE[c.sums]
+        self.scalar = LLVM_TYPES[c.sums]
         self.lanes = t.lanes(self.item)
         self.vector = f"<{self.lanes} x {self.scalar}>"
-        self.nv = 2 if c.n > self.lanes else 1
+        most = self._register_tile()
         self.nr = self.nv * self.lanes
-        most = t.tile(self.nv)
         self.mr = -(-c.m // -(-c.m // most))
         blocks = max(-(-c.k // _KC), 1)
         self.kc = -(-(-(-c.k // blocks)) // 8) * 8 if blocks > 1 else c.k
@@ -132,23 +91,52 @@ class _Vector:
         self.phase: list[Kernel] = []
         self.temporaries: list[tuple[str, int]] = []
 
-    def _tile_size(self) -> None:
-        """Large enough to reuse what is loaded, small enough that there are tiles to share."""
+    def _register_tile(self) -> int:
+        """Sets how many vectors a register tile is wide; the most rows it may have.
+
+        A row of it more is a broadcast more for each step of k, a vector more is a load more.
+        """
+        c, t = self.c, self.t
+        vectors = -(-c.n // self.lanes)
+        self.nv = min(vectors, 2)
+        if self.nv == 2:        # few rows leave registers for longer runs of a row of B
+            self.nv = max(min((t.registers - 2) // (c.m + 1), 8, vectors), 2)
+        elif c.m > 8 and self._collide() and not self.short:
+            return min(t.tile(1), 8)
+        return t.tile(self.nv)
+
+    def _collide(self) -> bool:
+        """Whether rows of A lie in the same few sets of the first cache, of some eight ways."""
         c = self.c
+        am, ak = c.a_strides[-2:]
+        return ak == 1 and am * self.item % 2048 == 0 and am > 0 and c.k >= 128
+
+    def _tile_size(self) -> None:
+        """Large enough to reuse what is loaded, small enough that there are tiles to share and
+        that what an epilogue reads is still near; all of about the same size."""
+        c = self.c
+        m_panels, n_panels = -(-c.m // self.mr), -(-c.n // self.nr)
         big = c.m * c.n >= 1 << 20
-        rows = min(8, -(-c.m // self.mr))
-        cols = min(8 if big else 4, -(-c.n // self.nr))
+        rows = min(8, m_panels)
+        cols = min(8 if big else 4, n_panels)
+        panel = self.mr * self.nr
+        flops = 2 * c.k * c.m * c.n * prod(c.batch)
+        wanted = max(min(flops // 1_000_000, 16), 1)
+        # an epilogue after a short sum is a large part of the work, so its data is to be in L1
+        room = self.t.l1_bytes * (1 if c.k < 256 else 2 if c.k < 1024 else 8) // 2
+        most = room // (panel * self.item) if self.epilogue is not None else rows * cols
 
         def tiles() -> int:
-            return prod(c.batch) * -(-c.m // (rows * self.mr)) * -(-c.n // (cols * self.nr))
+            return prod(c.batch) * -(-m_panels // rows) * -(-n_panels // cols)
 
-        while tiles() < 8 and 2 * rows * self.mr * cols * self.nr * c.k > 1_000_000:
-            if cols > 1 and cols >= rows / 4:
+        while (tiles() < wanted or rows * cols > most) and rows * cols > 1:
+            if cols > 1 and (cols >= rows / 4 or rows == 1) and not (
+                    rows * cols > most and cols <= 4 and rows > 1):
                 cols = -(-cols // 2)
-            elif rows > 1:
-                rows = -(-rows // 2)
             else:
-                break
+                rows = -(-rows // 2)
+        rows = -(-m_panels // -(-m_panels // rows))
+        cols = -(-n_panels // -(-n_panels // cols))
         self.mb, self.nb = rows * self.mr, cols * self.nr
 
     def _pack(self, which: int, source: Source, width: int, rows_ld: int = 0) -> _Place:
@@ -158,7 +146,8 @@ class _Vector:
         tmp = f"tmp{len(self.temporaries)}"
         each = source.j * rows_ld if rows_ld else -(-source.j // width) * width * source.k
         self.temporaries.append((tmp, max(prod(source.distinct) * each * self.item, 1)))
-        self.phase.append(Kernel(name, (self.roles[which], tmp), ntiles, module))
+        self.phase.append(Kernel(name, (self.roles[which], tmp), ntiles, module,
+                                 10.0 / (self.c.n if which == 0 else self.c.m)))
         strides, step = [], each
         for n in reversed(source.distinct):
             strides.append(step if n > 1 else 0)
@@ -171,7 +160,13 @@ class _Vector:
     def _place_a(self) -> _Place:
         c = self.c
         *batch, am, ak = c.a_strides
-        source = Source(c.dtype, self.item, c.batch, tuple(batch), c.m, c.k, am, ak, c.a_offset)
+        source = Source(c.dtype, self.item // (2 if self.short else 1), c.batch, tuple(batch),
+                        c.m, c.k, am, ak, c.a_offset)
+        if self.short and c.k:
+            if ak != 1:
+                return self._pack(0, source, self.mr)
+            line = 64 // self.item
+            return self._pack(0, source, self.mr, (-(-c.k // line) | 1) * line)
         if c.k and c.n >= 128 and c.m > 1:
             if ak == 1:
                 if am * self.item >= 2048 and am * self.item % 512 == 0 and c.k >= 128:
@@ -185,14 +180,17 @@ class _Vector:
     def _place_b(self) -> _Place:
         c = self.c
         *batch, bk, bn = c.b_strides
-        source = Source(c.dtype, self.item, c.batch, tuple(batch), c.n, c.k, bn, bk, c.b_offset)
+        source = Source(c.dtype, self.item // (2 if self.short else 1), c.batch, tuple(batch),
+                        c.n, c.k, bn, bk, c.b_offset)
         row = bk * self.item
-        pack = bn != 1 and c.n > 1
+        pack = self.short or bn != 1 and c.n > 1
         if c.m >= 96 and c.k >= 128:
             pack |= c.k * c.n * self.item > 1 << 19 or (row % 1024 == 0 and c.k >= 256)
         if pack and c.k:
             return self._pack(1, source, self.nr)
-        return _Place(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset)
+        # rows far apart are pages far apart, where no hardware looks ahead
+        far = c.k * c.n * self.item > self.t.l2_bytes // 2 and row >= 1024
+        return _Place(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset, 8 if far else 0)
 
     def emit(self) -> Emission:
         a, b = self._place_a(), self._place_b()
@@ -200,7 +198,12 @@ class _Vector:
         fn = Fn(self.module, self.name, PARAMS, attrs=t.attributes)
         pa, pb = operand(fn, 0), operand(fn, 1)
         m_tiles, n_tiles = -(-c.m // self.mb), -(-c.n // self.nb)
-        *batch, ni, mi = unravel(fn, "%tile", (*c.batch, n_tiles, m_tiles))
+        # Threads take tiles from both ends.  A large result is shared out by rows, so that each
+        # thread keeps to its own part of a weight; else panels of the larger operand are.
+        if c.m * c.n > (c.m + c.n) * c.k:
+            *batch, mi, ni = unravel(fn, "%tile", (*c.batch, m_tiles, n_tiles))
+        else:
+            *batch, ni, mi = unravel(fn, "%tile", (*c.batch, n_tiles, m_tiles))
         m0, n0 = fn.mul(mi, self.mb), fn.mul(ni, self.nb)
         pa = fn.gep(self.scalar, pa, fn.add(batch_offset(fn, batch, a.batch_strides), a.offset))
         pb = fn.gep(self.scalar, pb, fn.add(batch_offset(fn, batch, b.batch_strides), b.offset))
@@ -209,16 +212,17 @@ class _Vector:
             corner = fn.add(batch_offset(fn, batch, c.c_strides[:-2]), fn.add(fn.mul(m0, ld), n0))
             pc = fn.gep(self.scalar, pc, corner)
         else:
-            _start(fn, self.epilogue, 2)
+            start(fn, self.epilogue, 2)
             ld = self.nb
             pc = fn.alloca(self.scalar, self.mb * ld)
         self._blocks(fn, a, b, pa, pb, pc, ld, m0, n0)
         if self.epilogue is not None:
-            rows = _min(fn, fn.val(f"sub i64 {c.m}, {m0}"), self.mb) if m_tiles > 1 else c.m
-            cols = _min(fn, fn.val(f"sub i64 {c.n}, {n0}"), self.nb) if n_tiles > 1 else c.n
+            rows = smin(fn, fn.val(f"sub i64 {c.m}, {m0}"), self.mb) if m_tiles > 1 else c.m
+            cols = smin(fn, fn.val(f"sub i64 {c.n}, {n0}"), self.nb) if n_tiles > 1 else c.n
             self.epilogue.emit(fn, m0, n0, rows, cols, pc, ld, tuple(batch))
         fn.finish()
-        last = Kernel(self.name, _roles((a.role, b.role), self.epilogue),
+        self.module.light = self.epilogue is None
+        last = Kernel(self.name, roles_of((a.role, b.role), self.epilogue),
                       prod(c.batch) * m_tiles * n_tiles, self.module)
         phases = [self.phase, [last]] if self.phase else [[last]]
         return Emission(phases, self.temporaries)
@@ -228,8 +232,8 @@ class _Vector:
         """All micro-kernels of a tile."""
         c = self.c
         m_rest, n_rest = c.m % self.mr, c.n % self.nr
-        m_end = _min(fn, fn.add(m0, self.mb), c.m - m_rest)
-        n_end = _min(fn, fn.add(n0, self.nb), c.n - n_rest)
+        m_end = smin(fn, fn.add(m0, self.mb), c.m - m_rest)
+        n_end = smin(fn, fn.add(n0, self.nb), c.n - n_rest)
 
         def at_end(start: Any, size: int, limit: int) -> str:
             return fn.val(f"icmp sge i64 {fn.add(start, size)}, {limit}")
@@ -266,7 +270,7 @@ class _Vector:
             whole(0, c.k, "true")
         else:
             with fn.loop(0, c.k, self.kc, "k0") as k0:
-                kc = _min(fn, fn.val(f"sub i64 {c.k}, {k0}"), self.kc)
+                kc = smin(fn, fn.val(f"sub i64 {c.k}, {k0}"), self.kc)
                 whole(k0, kc, fn.val(f"icmp eq i64 {k0}, 0"))
 
     def _micro(self, rows: int, cols: int, a: _Place, b: _Place, ld: int) -> str:
@@ -306,6 +310,12 @@ class _Vector:
         y = fn.gep(scalar, "%b", fn.mul("%k", b.k_step))
         columns = [masked_load(fn, scalar, lanes, w, fn.gep(scalar, y, j * lanes), self.item)
                    for j, w in enumerate(widths)]
+        if b.ahead:
+            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+            for j in range(len(widths)):
+                soon = fn.val(f"getelementptr {scalar}, ptr {y}, "
+                              f"i64 {b.ahead * b.k_step + j * lanes}")
+                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
         x = fn.gep(scalar, "%a", fn.mul("%k", a.k_step))
         suffix = f"v{lanes}f{8 * self.item}"
         # without an instruction for it a true fma is a call of the C library
@@ -326,36 +336,26 @@ class _Vector:
         fn.place(done)
         for i, j in tile:
             at = fn.gep(scalar, "%c", places[i, j])
-            self._put(fn, sums[i, j], at, widths[j])
+            masked_store(fn, scalar, lanes, widths[j], sums[i, j], at, self.item)
         fn.finish()
         return name
-
-    def _put(self, fn: Fn, value: str, at: str, width: int) -> None:
-        if width == self.lanes:
-            fn.store(self.vector, value, at, self.item)
-            return
-        bits = f"<{self.lanes} x i1>"
-        f = fn.module.declare(f"void @llvm.masked.store.v{self.lanes}f{8 * self.item}.p0("
-                              f"{self.vector}, ptr, i32, {bits})")
-        fn.do(f"call void {f}({self.vector} {value}, ptr {at}, i32 {self.item}, {bits} "
-              f"{mask_literal(self.lanes, width)})")
 
 
 def _emit_scalar(module: Module, name: str, c: Contraction,
                  epilogue: Epilogue | None) -> Emission:
     """Every other dtype: loops over a scratch tile, left to LLVM to vectorise."""
-    epilogue = epilogue or _Store(c)
+    epilogue = epilogue or Store(c)
     mb, nb = min(16, c.m), min(128, c.n)
     m_tiles, n_tiles = -(-c.m // mb), -(-c.n // nb)
-    kind, memory = LLVM_TYPES[c.sums], LLVM_TYPES[c.dtype]
+    kind, memory = LLVM_TYPES[c.sums], memory_type(c.dtype)
     fn = Fn(module, name, PARAMS, attrs=target().attributes)
     pa, pb = operand(fn, 0), operand(fn, 1)
-    _start(fn, epilogue, 2)
+    start(fn, epilogue, 2)
     scratch = fn.alloca(kind, mb * nb)
     *batch, mi, ni = unravel(fn, "%tile", (*c.batch, m_tiles, n_tiles))
     m0, n0 = fn.mul(mi, mb), fn.mul(ni, nb)
-    rows = _min(fn, fn.val(f"sub i64 {c.m}, {m0}"), mb) if m_tiles > 1 else c.m
-    cols = _min(fn, fn.val(f"sub i64 {c.n}, {n0}"), nb) if n_tiles > 1 else c.n
+    rows = smin(fn, fn.val(f"sub i64 {c.m}, {m0}"), mb) if m_tiles > 1 else c.m
+    cols = smin(fn, fn.val(f"sub i64 {c.n}, {n0}"), nb) if n_tiles > 1 else c.n
     *ab, am, ak = c.a_strides
     *bb, bk, bn = c.b_strides
     pa = fn.gep(memory, pa, fn.add(fn.add(batch_offset(fn, batch, ab), fn.mul(m0, am)),
@@ -368,16 +368,16 @@ def _emit_scalar(module: Module, name: str, c: Contraction,
             fn.store(kind, _zero(kind), fn.gep(kind, line, j))
         with fn.loop(0, c.k, hint="k") as k:
             x = fn.load(memory, fn.gep(memory, pa, fn.add(fn.mul(i, am), fn.mul(k, ak))))
-            x = _convert(fn, x, c.dtype, c.sums)
+            x = convert(fn, x, c.dtype, c.sums)
             with fn.loop(0, cols, hint="j") as j:
                 y = fn.load(memory, fn.gep(memory, pb, fn.add(fn.mul(k, bk), fn.mul(j, bn))))
                 at = fn.gep(kind, line, j)
-                total = _multiply_add(fn, c.sums, x, _convert(fn, y, c.dtype, c.sums),
+                total = _multiply_add(fn, c.sums, x, convert(fn, y, c.dtype, c.sums),
                                       fn.load(kind, at))
                 fn.store(kind, total, at)
     epilogue.emit(fn, m0, n0, rows, cols, scratch, nb, tuple(batch))
     fn.finish()
-    roles = _roles(("a", "b"), epilogue)
+    roles = roles_of(("a", "b"), epilogue)
     return Emission([[Kernel(name, roles, prod(c.batch) * m_tiles * n_tiles, module)]])
 
 

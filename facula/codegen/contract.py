@@ -64,12 +64,16 @@ class Epilogue(Protocol):
 
 @dataclass(frozen=True)
 class Kernel:
-    """One function `void @name(ptr %args, ptr %map, i64 %tile)`; `module` defines it whole."""
+    """One function `void @name(ptr %args, ptr %map, i64 %tile)`; `module` defines it whole.
+
+    `weight` is what all its tiles take, in units of the product's flops at their best rate.
+    """
 
     name: str
     roles: tuple[Role, ...]
     ntiles: int
     module: Module = field(compare=False, repr=False)
+    weight: float = 1.0
 
 
 @dataclass

@@ -123,8 +123,7 @@ def emit_product(steps: Sequence[Step], group: Group, c: Contraction, a: int, b:
     for n in c.batch:
         flops *= n
     points = max(flops / max(2.0 * c.k, 1.0), 1.0)
-    cost = flops * NS_PER_FLOP + points * (0.0 if plain else point_cost(steps, group, storage)
-                                           / max(c.k, 1))
+    after = points * (0.0 if plain else point_cost(steps, group, storage) / max(c.k, 1))
     for phase in emission.phases:
         kernels = []
         for k in phase:
@@ -143,7 +142,7 @@ def emit_product(steps: Sequence[Step], group: Group, c: Contraction, a: int, b:
                     operands.append(a if role == "a" else b)
             last = phase is emission.phases[-1]
             kernels.append((Kernel(k.name.replace("KERNEL", name), text, (), k.ntiles,
-                                   cost if last else 0.1 * cost / max(c.n, 1) + 1000.0),
+                                   k.weight * flops * NS_PER_FLOP + (after if last else 500.0)),
                             operands))
         out.phases.append(kernels)
     return out

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from facula.codegen import half
 from facula.codegen.llvm import Fn, float_literal
 from facula.dtype import DType, bool_, float32, float64
 
@@ -115,27 +116,12 @@ def _clip(value: float, limit: float) -> float:
 
 def widen(fn: Fn, dtype: DType, value: str) -> str:
     """A 16-bit floating value as float; any other value as it is."""
-    if dtype.name == "float16":
-        return fn.val(f"fpext half {value} to float")
-    if dtype.name == "bfloat16":
-        bits = fn.val(f"shl i32 {fn.val(f'zext i16 {value} to i32')}, 16")
-        return fn.val(f"bitcast i32 {bits} to float")
-    return value
+    return half.widen(fn, dtype.name, value)
 
 
 def narrow(fn: Fn, dtype: DType, value: str) -> str:
     """The way back from `widen`: round to nearest, ties to even."""
-    if dtype.name == "float16":
-        return fn.val(f"fptrunc float {value} to half")
-    if dtype.name == "bfloat16":
-        bits = fn.val(f"bitcast float {value} to i32")
-        odd = fn.val(f"and i32 {fn.val(f'lshr i32 {bits}, 16')}, 1")
-        biased = fn.val(f"add i32 {fn.val(f'add i32 {bits}, 32767')}, {odd}")
-        quiet = fn.val(f"or i32 {bits}, 4194304")
-        is_nan = fn.val(f"fcmp uno float {value}, {value}")
-        best = fn.val(f"select i1 {is_nan}, i32 {quiet}, i32 {biased}")
-        return fn.val(f"trunc i32 {fn.val(f'lshr i32 {best}, 16')} to i16")
-    return value
+    return half.narrow(fn, dtype.name, value)
 
 
 def select(fn: Fn, dtype: DType, condition: str, a: Value, b: Value) -> Value:
@@ -386,7 +372,7 @@ def _double_to_half(fn: Fn, wide: str) -> str:
     below = fn.val(f"sub i32 {bits}, {fn.val(f'zext i1 {beyond} to i32')}")
     odd = fn.val(f"or i32 {below}, 1")
     best = fn.val(f"select i1 {inexact}, i32 {odd}, i32 {bits}")
-    return fn.val(f"fptrunc float {fn.val(f'bitcast i32 {best} to float')} to half")
+    return half.narrow(fn, "float16", fn.val(f"bitcast i32 {best} to float"))
 
 
 def _float_to_integer(fn: Fn, wide: str, have_type: str, target: DType) -> str:

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["Module", "Fn", "float_literal", "LLVM_TYPES"]
+__all__ = ["Module", "Fn", "float_literal", "LLVM_TYPES", "LIGHT"]
 
 LLVM_TYPES = {
     "bool": "i8", "uint8": "i8", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
@@ -36,8 +36,18 @@ def float_literal(value: float, type_: str = "float") -> str:
     return f"0x{struct.unpack('Q', struct.pack('d', value))[0]:016X}"
 
 
+LIGHT = "; passes: light\n"
+"""The first line of a module whose code is written as it is to be: no pass need find vectors or
+unroll loops in it, so it goes through a short pipeline and compiles in half the time."""
+
+
 class Module:
-    """Functions, declarations and metadata of one LLVM module, printed by `text()`."""
+    """Functions, declarations and metadata of one LLVM module, printed by `text()`.
+
+    `light`: see `LIGHT`.
+    """
+
+    light = False
 
     def __init__(self, name: str = "facula"):
         self.name = name
@@ -61,7 +71,8 @@ class Module:
 
     def text(self) -> str:
         parts = [*self.globals.values(), *self.declarations.values(), *self.functions.values()]
-        return "\n".join([*parts, *self._metadata]) + "\n"
+        head = LIGHT if self.light else ""
+        return head + "\n".join([*parts, *self._metadata]) + "\n"
 
 
 class Fn:

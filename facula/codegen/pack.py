@@ -1,6 +1,7 @@
 """Operands of a contraction copied into the order in which a micro-kernel reads them.
 
-Both operands are seen as X[j, k], with j the index that the result keeps.
+Both operands are seen as X[j, k], with j the index that the result keeps.  16-bit floating
+values become float32 on the way.
 
 panels   [j // width][k][width]: what a micro-kernel reads at one k lies together
 rows     [j][k] with a row length that keeps rows apart in the caches
@@ -8,18 +9,15 @@ rows     [j][k] with a row length that keeps rows apart in the caches
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from facula.codegen.llvm import LLVM_TYPES, Fn, Module
+from facula.codegen import half
+from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target
+from facula.codegen.tiles import PARAMS, batch_offset, memory_type, operand, unravel, wide_load
 
-__all__ = ["Source", "emit_pack", "batch_offset", "masked_load", "mask_literal", "unravel",
-           "PARAMS"]
-
-PARAMS = (("ptr", "args"), ("ptr", "map"), ("i64", "tile"))
-"""Parameters of every kernel."""
+__all__ = ["Source", "emit_pack"]
 
 _CHUNK = 256
 
@@ -42,49 +40,6 @@ class Source:
     def distinct(self) -> tuple[int, ...]:
         """The batch with repeated dimensions (stride 0) shrunk to 1."""
         return tuple(n if s else 1 for n, s in zip(self.batch, self.batch_strides, strict=True))
-
-
-def operand(fn: Fn, number: int) -> str:
-    """The pointer of operand `number`: args[map[number]]."""
-    slot = fn.load("i64", fn.gep("i64", "%map", number))
-    return fn.load("ptr", fn.gep("ptr", "%args", slot))
-
-
-def unravel(fn: Fn, flat: str | int, shape: Sequence[int]) -> list[str | int]:
-    """Row-major indices of position `flat` in `shape`."""
-    out: list[str | int] = [0] * len(shape)
-    live = [d for d, n in enumerate(shape) if n > 1]
-    for d in reversed(live):
-        if d == live[0]:
-            out[d] = flat
-        else:
-            out[d] = fn.val(f"srem i64 {flat}, {shape[d]}", "d")
-            flat = fn.val(f"sdiv i64 {flat}, {shape[d]}", "d")
-    return out
-
-
-def batch_offset(fn: Fn, indices: Sequence[str | int], strides: Sequence[int]) -> str | int:
-    """Element offset of a batch."""
-    total: str | int = 0
-    for index, stride in zip(indices, strides, strict=True):
-        total = fn.add(total, fn.mul(index, stride))
-    return total
-
-
-def mask_literal(lanes: int, on: int) -> str:
-    return "<" + ", ".join(f"i1 {'true' if i < on else 'false'}" for i in range(lanes)) + ">"
-
-
-def masked_load(fn: Fn, scalar: str, lanes: int, on: int, ptr: str, align: int) -> str:
-    """The first `on` of `lanes` elements at `ptr`, zeros after them."""
-    vector = f"<{lanes} x {scalar}>"
-    if on == lanes:
-        return fn.load(vector, ptr, align)
-    suffix = {"float": "f32", "double": "f64"}[scalar]
-    f = fn.module.declare(
-        f"{vector} @llvm.masked.load.v{lanes}{suffix}.p0(ptr, i32, <{lanes} x i1>, {vector})")
-    return fn.val(f"call {vector} {f}(ptr {ptr}, i32 {align}, <{lanes} x i1> "
-                  f"{mask_literal(lanes, on)}, {vector} zeroinitializer)")
 
 
 def _transpose(fn: Fn, rows: list[str], scalar: str) -> list[str]:
@@ -111,21 +66,22 @@ def emit_pack(module: Module, name: str, x: Source, width: int, t: Target,
 
     With `rows_ld` the copy is in rows of that length, in groups of `width` rows a tile.
     """
-    scalar = LLVM_TYPES[x.dtype]
-    lanes = t.lanes(x.itemsize)
+    kind = memory_type(x.dtype)
+    scalar = kind if x.itemsize > 2 else "float"
+    lanes = t.lanes(max(x.itemsize, 4))
     panels = -(-x.j // width)
     chunks = -(-x.k // _CHUNK)
     fn = Fn(module, name, PARAMS, attrs=t.attributes)
     src, dst = operand(fn, 0), operand(fn, 1)
     *batch, panel, chunk = unravel(fn, "%tile", (*x.distinct, panels, chunks))
-    src = fn.gep(scalar, src, fn.add(batch_offset(fn, batch, x.batch_strides), x.offset))
+    src = fn.gep(kind, src, fn.add(batch_offset(fn, batch, x.batch_strides), x.offset))
     each = x.j * rows_ld if rows_ld else panels * width * x.k
     flat: str | int = 0
     for index, n in zip(batch, x.distinct, strict=True):
         flat = fn.add(fn.mul(flat, n), index)
     dst = fn.gep(scalar, dst, fn.mul(flat, each))
     j0, k0 = fn.mul(panel, width), fn.mul(chunk, _CHUNK)
-    body = _Body(fn, x, scalar, lanes, width, rows_ld, src, dst)
+    body = _Body(fn, x, kind, scalar, lanes, width, rows_ld, src, dst)
     tail = x.j % width
     whole = x.j // width
     if whole:
@@ -138,6 +94,7 @@ def emit_pack(module: Module, name: str, x: Source, width: int, t: Target,
         with fn.when(fn.val(f"icmp eq i64 {panel}, {whole}")):
             body.emit(j0, k0, tail)
     fn.finish()
+    module.light = True
     return prod(x.distinct) * panels * chunks
 
 
@@ -147,7 +104,8 @@ class _Body:
 
     fn: Fn
     x: Source
-    scalar: str
+    kind: str           # elements of the source
+    scalar: str         # elements of the copy
     lanes: int
     width: int
     rows_ld: int
@@ -164,7 +122,7 @@ class _Body:
 
     def _from(self, j: str | int, k: str | int) -> str:
         fn, x = self.fn, self.x
-        return fn.gep(self.scalar, self.src,
+        return fn.gep(self.kind, self.src,
                       fn.add(fn.mul(j, x.j_stride), fn.mul(k, x.k_stride)))
 
     def _to(self, j0: str | int, j: str | int, k: str | int) -> str:
@@ -178,13 +136,14 @@ class _Body:
 
     def emit(self, j0: str | int, k0: str | int, count: int) -> None:
         fn, x = self.fn, self.x
-        if self.rows_ld or (x.j_stride != 1 and x.k_stride != 1):
+        if self.rows_ld and x.k_stride == 1:
+            self._rows(j0, k0, count)
+        elif self.rows_ld or (x.j_stride != 1 and x.k_stride != 1):
             self._scalar(j0, k0, count)
         elif x.j_stride == 1:
             with fn.loop(k0, self._stop(k0, x.k), hint="k") as k:
-                vector = f"<{count} x {self.scalar}>"
-                value = fn.load(vector, self._from(j0, k), x.itemsize)
-                fn.store(vector, value, self._to(j0, 0, k), x.itemsize)
+                value = wide_load(fn, x.dtype, count, count, self._from(j0, k))
+                fn.store(f"<{count} x {self.scalar}>", value, self._to(j0, 0, k), self.item)
         else:
             self._transposed(j0, k0, count)
 
@@ -192,8 +151,37 @@ class _Body:
         fn = self.fn
         with fn.loop(0, count, hint="j") as j, \
                 fn.loop(k0, self._stop(k0, self.x.k), hint="k") as k:
-            value = fn.load(self.scalar, self._from(fn.add(j0, j), k))
-            fn.store(self.scalar, value, self._to(j0, j, k))
+            self._one(j0, j, k)
+
+    def _rows(self, j0: str | int, k0: str | int, count: int) -> None:
+        """Contiguous rows to contiguous rows."""
+        fn, x, lanes = self.fn, self.x, self.lanes
+        rest = x.k % lanes
+        whole_end = self._stop(k0, x.k - rest)
+
+        def copy(j: str, k: str | int, on: int) -> None:
+            value = wide_load(fn, x.dtype, on, on, self._from(fn.add(j0, j), k))
+            fn.store(f"<{on} x {self.scalar}>", value, self._to(j0, j, k), self.item)
+
+        with fn.loop(0, count, hint="j") as j:
+            with fn.loop(k0, whole_end, lanes, hint="k") as k:
+                copy(j, k, lanes)
+            if rest:
+                last = fn.val(f"icmp sge i64 {fn.add(k0, _CHUNK)}, {x.k}")
+                with fn.when(last):
+                    copy(j, x.k - rest, rest)
+
+    def _one(self, j0: str | int, j: str, k: str) -> None:
+        fn, x = self.fn, self.x
+        value = fn.load(self.kind, self._from(fn.add(j0, j), k))
+        if x.itemsize == 2 and self.scalar == "float":
+            value = half.widen(fn, x.dtype, value)
+        fn.store(self.scalar, value, self._to(j0, j, k))
+
+    @property
+    def item(self) -> int:
+        """Bytes of an element of the copy."""
+        return max(self.x.itemsize, 4)
 
     def _transposed(self, j0: str | int, k0: str | int, count: int) -> None:
         """Blocks of lanes x lanes, the last ones cut."""
@@ -213,19 +201,20 @@ class _Body:
             at = fn.val(f"icmp sge i64 {fn.add(k0, _CHUNK)}, {self.x.k}")
             with fn.when(at), fn.loop(0, count, hint="j") as j, \
                     fn.loop(last, self.x.k, hint="k") as k:
-                value = fn.load(self.scalar, self._from(fn.add(j0, j), k))
-                fn.store(self.scalar, value, self._to(j0, j, k))
+                self._one(j0, j, k)
 
     def _block(self, j0: str | int, j: str | int, k: str, js: int, ks: int) -> None:
         fn = self.fn
         vector = f"<{self.lanes} x {self.scalar}>"
-        rows = [masked_load(fn, self.scalar, self.lanes, ks,
-                            self._from(fn.add(fn.add(j0, j), r), k), self.x.itemsize)
+        rows = [wide_load(fn, self.x.dtype, self.lanes, ks,
+                          self._from(fn.add(fn.add(j0, j), r), k))
                 if r < js else "zeroinitializer" for r in range(self.lanes)]
+        if self.width % self.lanes == 0:
+            js = self.lanes     # there is room for zeros after the last row
         cut = f"<{js} x {self.scalar}>"
         order = ", ".join(f"i32 {i}" for i in range(js))
         for r, value in enumerate(_transpose(fn, rows, self.scalar)[:ks]):
             if js < self.lanes:
                 value = fn.val(f"shufflevector {vector} {value}, {vector} poison, "
                                f"<{js} x i32> <{order}>")
-            fn.store(cut, value, self._to(j0, j, fn.add(k, r)), self.x.itemsize)
+            fn.store(cut, value, self._to(j0, j, fn.add(k, r)), self.item)

@@ -33,6 +33,11 @@ class Target:
         return max(self.vector_bytes // itemsize, 1)
 
     @property
+    def converts_half(self) -> bool:
+        """Whether there are instructions between half and float (else LLVM calls a library)."""
+        return self.isa != "sse2"
+
+    @property
     def attributes(self) -> str:
         """Function attributes of a kernel."""
         return f'nounwind "prefer-vector-width"="{8 * self.vector_bytes}"'

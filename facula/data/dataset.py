@@ -213,7 +213,7 @@ def random_split(dataset: Dataset[T_co], lengths: Sequence[int | float],
             sizes.append(math.floor(n * fraction))
         for i in range(n - sum(sizes)):
             sizes[i % len(sizes)] += 1
-        counts = sizes
+        counts = list(sizes)
         for i, size in enumerate(sizes):
             if size == 0:
                 warnings.warn(f"Length of split at index {i} is 0. This might result in an empty "

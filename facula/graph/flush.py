@@ -16,7 +16,9 @@ import numpy as np
 from facula.graph import record as _record
 from facula.graph.history import reachable, saved
 from facula.graph.record import FREED, LOCK, Graph, Node, Recorder
+from facula.graph.recover import Late, recover
 from facula.graph.spec import Spec, Step
+from facula.runtime import flight
 from facula.runtime.allocator import Buffer, from_numpy_private
 
 __all__ = ["flush", "value_of", "Program", "make_executable"]
@@ -31,6 +33,15 @@ def _calibrate() -> int:
 
 
 _UNHELD = _calibrate()
+
+def _calibrate_buffer() -> int:
+    """The same of a Buffer that only its node refers to, seen as `_homes` sees it."""
+    home = Node(_NOWHERE, None, Buffer(0, 0, None))     # type: ignore[arg-type]
+    value = home.value
+    return sys.getrefcount(value)
+
+
+_ALONE = _calibrate_buffer()
 
 HOME_REFS = 5
 """References to a leaf nobody holds: a local, getrefcount's argument, and the graph's three."""
@@ -58,7 +69,8 @@ class Program:
     often it has been run, and on nothing else.
 
     `slots` says for each live handle which output it gets, `origins` which handles have a
-    history (None without gradient) and `twice` which share an output with an earlier one; `through` are the steps of that history, and `keep` the values that they read.
+    history (None without gradient) and `twice` which share an output with an earlier one;
+    `through` are the steps of that history, and `keep` the values that they read.
     """
 
     __slots__ = ("steps", "outputs", "donations", "leaves", "runs", "threshold", "executable",
@@ -84,10 +96,16 @@ class Program:
         self.threshold = compile_after(steps)
         self.executable: Any = None
 
-    def run(self, values: list[Any]) -> list[Buffer]:
-        """The outputs' memory; `values` are the leaves' buffers and numbers in order."""
+    def run(self, values: list[Any], failed: Any = None) -> list[Buffer]:
+        """The outputs' memory; `values` are the leaves' buffers and numbers in order.
+
+        With `failed`, a function that makes the error of a bad index, the program may still be
+        running when this returns.
+        """
         executable = self.executable
         if executable is not None:
+            if failed is not None and executable.start is not None:
+                return executable.start(values, failed)       # type: ignore[no-any-return]
             return executable.run(values)                     # type: ignore[no-any-return]
         self.runs += 1
         if self.runs > self.threshold:
@@ -96,6 +114,16 @@ class Program:
             self.steps = None
             return executable.run(values)                     # type: ignore[no-any-return]
         return self.interpret(values)
+
+    def run_into(self, values: list[Any], given: tuple[Any, ...],
+                 failed: Any = None) -> list[Buffer]:
+        """`run`; outputs may use the memory in `given`, which nobody else does."""
+        executable = self.executable
+        if executable is None:
+            return self.run(values, failed)
+        if failed is not None and executable.start_into is not None:
+            return executable.start_into(values, given, failed)   # type: ignore[no-any-return]
+        return executable.run_into(values, given)             # type: ignore[no-any-return]
 
     def interpret(self, values: list[Any]) -> list[Buffer]:
         from facula.reference.interpreter import interpret
@@ -113,6 +141,8 @@ def compile_after(steps: list[Step]) -> int:
     from facula.config import flag
     if not flag.JIT:
         return _NEVER
+    if not flag.INTERPRET:
+        return 0
     seconds = 0.0
     for step in steps:
         work = step.spec.numel * 2e-9
@@ -126,8 +156,11 @@ def compile_after(steps: list[Step]) -> int:
     return FIRST_RUNS if len(steps) < 1000 else 4 * FIRST_RUNS
 
 
-def flush(rec: Recorder) -> None:
+def flush(rec: Recorder, background: bool = False) -> None:
     """Run everything that `rec` has pending.
+
+    With `background` a program may be left running; what it raises then comes out of whatever
+    waits for it: the next flush, or the first look at a value.
 
     Raises what the operations raise (an index out of range); the values that would have come of
     it then raise the same error when they are asked for, and everything older is as it was.
@@ -137,6 +170,8 @@ def flush(rec: Recorder) -> None:
         handles = graph.handles
         if not handles:
             return
+        if flight.current is not None:
+            _land(graph)
         unheld = _UNHELD
         # One comprehension, while nothing else here holds the nodes: the counts are exact.
         alive = [n for n in handles if sys.getrefcount(n) > unheld]
@@ -145,7 +180,7 @@ def flush(rec: Recorder) -> None:
         if not alive:
             _clear(graph)
             return
-        donations, copies = _homes(graph, alive)
+        donations, copies, homes = _homes(graph, alive)
         key = (tuple([n.at[1] for n in alive]), graph.freed, donations)
         programs = graph.state.programs
         if programs is None:
@@ -154,8 +189,17 @@ def flush(rec: Recorder) -> None:
         if program is None:
             program = programs[key] = Program(graph.state.path(), key[0], graph.freed,
                                               dict(donations))
+        values = [n.value for _, n in graph.leaves]
         try:
-            buffers = program.run([n.value for _, n in graph.leaves])
+            if background and not copies:
+                buffers = program.run(values, Late(graph, values, alive, key[0], homes))
+            else:
+                buffers = program.run(values)
+        except IndexError as error:
+            failure = recover(graph, alive, homes, error)
+            _clear(graph)
+            graph.failure = failure
+            raise failure from None
         except BaseException as error:
             _clear(graph)
             graph.failure = error
@@ -168,6 +212,8 @@ def flush(rec: Recorder) -> None:
             if origin is not None:
                 node.origin = (graph, node.at[1]) if origin else FREED
             node.at = _NOWHERE
+        if rec.tape is not None:
+            rec.tape.flushed(graph, program, alive, bool(copies))
         for node, home in copies:
             node.value = _copy_home(home, node.value, node.spec)
             node.strides = home.strides
@@ -177,11 +223,35 @@ def flush(rec: Recorder) -> None:
             _remember(graph, program, buffers, alive)
 
 
-def _homes(graph: Graph, alive: list[Node]) -> tuple[tuple[tuple[int, int], ...],
-                                                      list[tuple[Node, Node]]]:
-    """Which outputs take over a leaf's memory, and which are copied to where others see them."""
+def _land(graph: Graph) -> None:
+    """Wait for the program in the background before `graph`, which reads its results, is run.
+
+    If it has failed, what was recorded since is lost with it: `graph` fails with its error, and
+    tensors that it was to overwrite keep the values they had.
+    """
+    try:
+        flight.finish()
+    except BaseException as error:
+        graph.owner.fresh_graph()
+        for node in graph.handles:
+            home = node.home
+            if home is not None and type(home.value) is Buffer:
+                node.value, node.strides, node.home = home.value, home.strides, None
+                node.at = _NOWHERE
+        _clear(graph)
+        graph.failure = error
+        raise
+
+
+def _homes(graph: Graph, alive: list[Node]
+           ) -> tuple[tuple[tuple[int, int], ...], list[tuple[Node, Node]], dict[int, Node]]:
+    """Which outputs take over a leaf's memory, and which are copied to where others see them.
+
+    Last, by place, the node whose memory each was to take over.
+    """
     donations: list[tuple[int, int]] = []
     copies: list[tuple[Node, Node]] = []
+    homes: dict[int, Node] = {}
     for node in alive:
         home = node.home
         if home is None:
@@ -193,9 +263,11 @@ def _homes(graph: Graph, alive: list[Node]) -> tuple[tuple[tuple[int, int], ...]
         if value.shared:
             copies.append((node, home))
         elif home.at[0] is graph and home.strides is None \
-                and sys.getrefcount(home) <= HOME_REFS:
+                and sys.getrefcount(home) <= HOME_REFS and sys.getrefcount(value) <= _ALONE:
+            # An earlier graph may have kept the memory itself, to recompute views from it.
             donations.append((node.at[1], home.at[1]))
-    return tuple(donations), copies
+        homes[node.at[1]] = home
+    return tuple(donations), copies, homes
 
 
 def _copy_home(home: Node, result: Buffer, spec: Spec) -> Buffer:
@@ -250,6 +322,8 @@ def _remember(graph: Graph, program: Program, buffers: list[Buffer], alive: list
 
 def value_of(node: Node) -> tuple[Any, tuple[int, ...] | None]:
     """The node's (Buffer, strides) or (number, None), after running what it waits for."""
+    if flight.current is not None:
+        flight.finish()
     if node.value is None:
         graph = node.at[0]
         if graph is None:
@@ -257,6 +331,9 @@ def value_of(node: Node) -> tuple[Any, tuple[int, ...] | None]:
         if graph.failure is not None:
             raise graph.failure
         flush(graph.owner)
+    if node.value is None:                      # it was lost with a program that failed late
+        assert node.at[0] is not None and node.at[0].failure is not None
+        raise node.at[0].failure
     return node.value, node.strides
 
 

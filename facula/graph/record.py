@@ -14,7 +14,6 @@ the graph is flushed was an intermediate, and need never exist.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from facula.graph.spec import Spec, Step, spec
@@ -164,6 +163,7 @@ class Recorder:
         self.states = 0
         self.grad = True
         self.depth = 0                 # > 0 while the body of a composite is being recorded
+        self.tape: Any = None          # what `facula.compile` watches a call with
         self.graph = Graph(self.root, self)
 
     def new_state(self, steps: tuple[Step, ...]) -> State:
@@ -202,6 +202,8 @@ class Recorder:
             # Somebody outside can write to this memory: what the graph reads is its content now.
             taken = Node((graph, -1), node.spec, value.snapshot(node.spec, node.strides))
             taken.origin, taken.leaf = node.origin, node.leaf
+            if self.tape is not None:
+                self.tape.snapshot(taken, node)
             return self._enter(graph, taken, None)
         else:
             index = self._enter(graph, node, node.strides)
@@ -256,5 +258,5 @@ def recorder() -> Recorder:
     return _local.rec
 
 
-flush: Callable[[Recorder], None] = lambda rec: None
-"""Run a recorder's pending graph; set by `facula.graph.flush`."""
+def flush(rec: Recorder, background: bool = False) -> None:
+    """Run a recorder's pending graph; `facula.graph.flush` puts its own function here."""

@@ -263,15 +263,6 @@ def _reflected(fn: Binary) -> Binary:
     return swapped
 
 
-def _augmented(fn: Binary, name: str) -> Binary:
-    store = _inplace(lambda self, value: value, name)
-
-    def assign(self: Tensor, other: Any) -> Any:
-        value = fn(self, other)
-        return value if value is NotImplemented else store(self, value)
-    return assign
-
-
 for _symbol, _fn in (("add", _add), ("sub", _sub), ("mul", _mul), ("truediv", _div),
                      ("floordiv", _floor_divide), ("mod", _remainder), ("pow", _power),
                      ("and", _and), ("or", _or), ("xor", _xor), ("lshift", _shl),
@@ -279,7 +270,7 @@ for _symbol, _fn in (("add", _add), ("sub", _sub), ("mul", _mul), ("truediv", _d
     attach(f"__{_symbol}__", _fn)
     attach(f"__r{_symbol}__", _reflected(_fn))
     if _symbol != "divmod":
-        attach(f"__i{_symbol}__", _augmented(_fn, f"__i{_symbol}_"))
+        attach(f"__i{_symbol}__", _inplace(_fn, f"__i{_symbol}_"))
 for _symbol, _fn in (("eq", _eq), ("ne", _ne), ("lt", _lt), ("le", _le), ("gt", _gt),
                      ("ge", _ge)):
     attach(f"__{_symbol}__", _fn)

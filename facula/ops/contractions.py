@@ -12,6 +12,7 @@ from typing import Any
 
 from facula.dtype import DType
 from facula.errors import DTypeError, ShapeError
+from facula.graph.record import _local
 from facula.ops.define import op
 from facula.ops.promote import broadcast_shapes, cast, expand_to, type_name
 from facula.ops.reductions import wrap_dim
@@ -160,8 +161,9 @@ def _rmatmul_operator(self: Tensor, other: Any) -> Any:
 
 def _imatmul_operator(self: Tensor, other: Any) -> Any:
     """`self @= other`."""
+    start = _local.rec.graph.state.count
     value = _matmul_operator(self, other)
-    return value if value is NotImplemented else self._write(value)
+    return value if value is NotImplemented else self._write(value, start=start)
 
 
 Tensor.__matmul__ = _matmul_operator                    # type: ignore[attr-defined]

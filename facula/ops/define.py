@@ -312,8 +312,8 @@ def _inplace(call: Callable[..., Any], public: str) -> Callable[..., Any]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         start = _local.rec.graph.state.count
         value = call(self, *args, **kwargs)
-        if value is self:
-            return self
+        if value is self or value is NotImplemented:
+            return value
         if value._storage is not None or value._node is self._node:
             from facula.tensor import prim
             value = prim("alias", value)

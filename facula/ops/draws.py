@@ -43,8 +43,15 @@ def take(generator: Generator | None, words: int) -> tuple[Tensor, Tensor]:
         generator = default_generator
     elif not isinstance(generator, Generator):
         raise TypeError(f"generator must be a facula.Generator, not {type(generator).__name__}")
+    tape = _local.rec.tape
+    if tape is not None:
+        _local.rec.tape = None
     key, position = generator._advance(words)
-    return scalar(_signed(key), int64), scalar(_signed(position), int64)
+    pair = scalar(_signed(key), int64), scalar(_signed(position), int64)
+    if tape is not None:
+        _local.rec.tape = tape
+        tape.draw(generator, words, pair[0]._node, pair[1]._node)
+    return pair
 
 
 def _full(value: Any, shape: tuple[int, ...], dtype: DType) -> Tensor:

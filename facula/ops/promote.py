@@ -13,8 +13,8 @@ from typing import Any
 from facula import dtypes as _d
 from facula.dtype import DType
 from facula.errors import BroadcastError, DTypeError
-from facula.graph.record import LOCK, Graph, State, _local
 from facula.graph import record as _record
+from facula.graph.record import LOCK, Graph, State, _local
 from facula.tensor import Size, Tensor, freeze_number, prim
 
 __all__ = ["promote_types", "result_type", "can_cast", "get_default_dtype", "set_default_dtype",

@@ -184,21 +184,19 @@ def _norm(name: str, input: Tensor, p: float, dim: Any, keepdim: bool, dtype: DT
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False,
          dtype: DType | None = None) -> Tensor:
     """The p-norm (sum |x|**p)**(1/p) over `dim` (all elements if None); 'fro' is p = 2.
+    'nuc' is the sum of the singular values of matrices.
 
     p = inf and -inf are the largest and smallest magnitude, p = 0 counts what is not zero.
     """
     if p is None or p == "fro":
         p = 2
     elif p == "nuc":
-        from facula import linalg
-        if dim is None and input.ndim != 2:
-            raise RuntimeError("norm: the nuclear norm of a tensor that is no matrix needs two "
-                               "dims")
-        result: Tensor = linalg.matrix_norm(input, "nuc", (0, 1) if dim is None else tuple(dim),
-                                            keepdim, dtype=dtype)
-        return result
+        from facula.ops.linalg.norms import matrix_norm
+        out: Tensor = matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim,
+                                  dtype=dtype)
+        return out
     elif isinstance(p, str):
-        raise ValueError(f"norm: unsupported order {p!r}")
+        raise RuntimeError(f"norm: unsupported order {p!r}; it is a number, 'fro' or 'nuc'")
     return _norm("norm", input, float(p), dim, keepdim, dtype)
 
 

@@ -16,7 +16,7 @@ from facula.dtype import DType, bool_, float32, int64
 from facula.errors import DTypeError
 from facula.graph.record import _local
 from facula.ops import promote
-from facula.ops.define import OPS, OpRecord, _inplace, _into, _memo, _T, attach
+from facula.ops.define import _T, OPS, OpRecord, _inplace, _into, _memo, attach
 from facula.ops.promote import cast, expand_to, operands, wrap_integer
 from facula.tensor import Tensor, freeze_number, prim, scalar
 

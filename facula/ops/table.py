@@ -10,11 +10,14 @@ from facula.ops.primitive import (
     contract,
     creation,
     elementwise,
+    fourier,
     indexing,
+    matrix,
     movement,
     reduce,
     scan,
     sort,
+    special_functions,
     whole,
 )
 from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
@@ -22,4 +25,4 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            sort, whole)
+            sort, fourier, matrix, special_functions, whole)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from facula.optim.optimizer import Optimizer, check, positive_lr, zeros_of
+from facula.optim.optimizer import Optimizer, positive_lr, zeros_of
 from facula.tensor import Tensor
 
 __all__ = ["Adafactor", "Muon"]
@@ -92,7 +92,7 @@ class Adafactor(Optimizer):
             row = slots[0] + ((g * g).mean(-1, keepdim=True) - slots[0]) * rest
             col = slots[1] + ((g * g).mean(-2, keepdim=True) - slots[1]) * rest
             spread = row.matmul(col) / row.mean(-2, keepdim=True).clamp(min=eps1)
-            new = (row, col)
+            new: tuple[Tensor, ...] = (row, col)
         else:
             spread = slots[0] + (g * g - slots[0]) * rest
             new = (spread,)

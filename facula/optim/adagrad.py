@@ -134,4 +134,4 @@ class ASGD(Optimizer):
         p = p * shrink - g * eta
         # with mu = 1 the average is the position itself
         average = slots[0] + (p - slots[0]) * mu
-        return p, p.where(mu == 1, average)
+        return p, p.where(mu.eq(1), average)

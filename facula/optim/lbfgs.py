@@ -55,7 +55,8 @@ class LBFGS(Optimizer):
         parts = []
         for p in self._params:
             g = p._grad
-            flat = (facula.zeros_like(p) if g is None else g).detach().reshape(-1)
+            flat: Any = (facula.zeros_like(p) if g is None else g).detach()
+            flat = flat.reshape(-1)
             parts.append(facula.view_as_real(flat).reshape(-1) if p.dtype.is_complex else flat)
         return facula.cat(parts)                            # type: ignore[no-any-return]
 

@@ -21,6 +21,7 @@ import numpy as np
 from facula.dtype import DType, float32
 from facula.graph import record as _record
 from facula.graph.record import recorder
+from facula.graph.tape import Watched
 from facula.nn.modules.hooks import HookDict, RemovableHandle
 from facula.ops.define import macro
 from facula.tensor import Tensor, scalar
@@ -64,6 +65,9 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
         if self._stepping or not (self._optimizer_step_pre_hooks or _PRE
                                   or self._optimizer_step_post_hooks or _POST):
             return step(self, *args, **kwargs)
+        tape = recorder().tape
+        if tape is not None:
+            tape.refuse("an optimizer's step has hooks")
         self._stepping = True
         try:
             for hook in (*_PRE.values(), *self._optimizer_step_pre_hooks.values()):
@@ -105,7 +109,7 @@ class Optimizer:
             raise TypeError("params argument given to the optimizer should be an iterable of "
                             "Tensors or dicts, but got facula.Tensor")
         self.defaults = defaults
-        self.state: defaultdict[Any, Any] = defaultdict(dict)
+        self.state: defaultdict[Any, Any] = defaultdict(Watched)
         self.param_groups: list[dict[str, Any]] = []
         self._optimizer_step_pre_hooks: dict[int, Any] = HookDict()
         self._optimizer_step_post_hooks: dict[int, Any] = HookDict()
@@ -133,7 +137,7 @@ class Optimizer:
         """Add a group of parameters, with options of its own."""
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
-        group = dict(param_group)
+        group: dict[str, Any] = dict(param_group)
         params = group["params"]
         if isinstance(params, Tensor):
             params = [params]
@@ -174,7 +178,7 @@ class Optimizer:
                              "add param group with"
                              + ("" if "param_names" in group else "out")
                              + " names to the optimizer")
-        group = {"params": params, **{k: v for k, v in group.items() if k != "params"}}
+        group = Watched({"params": params, **{k: v for k, v in group.items() if k != "params"}})
         self.param_groups.append(group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -234,13 +238,14 @@ class Optimizer:
                 self._step_group(group)
         finally:
             rec.grad = saved
-        _record.flush(rec)
+        _record.flush(rec, True)
         return loss
 
     def _step_group(self, group: dict[str, Any]) -> None:
         slots = self.slots(group)
         buckets: dict[Any, list[Any]] = {}
         state = self.state
+        tape = recorder().tape
         for p in group["params"]:
             g = p._grad
             if g is None:
@@ -250,7 +255,8 @@ class Optimizer:
                 st = state[p]
                 if not st:
                     self.begin(group, p, st)
-                key = (dtype, self.bucket(group, st))
+                key = (dtype, self.bucket(group, st) if tape is None
+                       else tape.freely(self.bucket, group, st))
             else:
                 st = None
                 key = (dtype, 0)
@@ -273,8 +279,18 @@ class Optimizer:
         for name in slots:
             tensors += [st[name] for _, _, st in items]
         real = float32 if dtype.itemsize < 4 else REAL.get(dtype.name, dtype)
-        for value in self.numbers(group, bucket):
+        tape = recorder().tape
+        if tape is None:
+            numbers = self.numbers(group, bucket)
+        else:
+            numbers = tape.freely(self.numbers, group, bucket)
+            effect = tape.update(self, group, [st for _, _, st in items], numbers)
+        first = len(tensors)
+        for value in numbers:
             tensors.append(value if isinstance(value, Tensor) else scalar(value, real))
+        if tape is not None:
+            for k, t in enumerate(tensors[first:]):
+                tape.label(t._node, effect, k)
         key = (type(self), statics, n, len(slots))
         update = self._updates.get(key)
         if update is None:
@@ -342,17 +358,17 @@ class Optimizer:
                              "the size of optimizer's group")
         by_number = dict(zip(chain.from_iterable(s["params"] for s in saved),
                              chain.from_iterable(g["params"] for g in groups)))
-        state: defaultdict[Any, Any] = defaultdict(dict)
+        state: defaultdict[Any, Any] = defaultdict(Watched)
         for key, value in state_dict["state"].items():
             p = by_number.get(key)
             if p is None:
                 state[key] = value
             else:
-                state[p] = {name: _unpack(p, name, v) for name, v in value.items()} \
+                state[p] = Watched({name: _unpack(p, name, v) for name, v in value.items()}) \
                     if isinstance(value, dict) else value
         new_groups = []
         for group, s in zip(groups, saved):
-            merged = {**{k: v for k, v in group.items() if k not in s}, **s}
+            merged = Watched({**{k: v for k, v in group.items() if k not in s}, **s})
             merged["params"] = group["params"]
             new_groups.append(merged)
         self.param_groups = new_groups
@@ -431,12 +447,12 @@ def _fill_real() -> None:
 _fill_real()
 
 
-def zeros_of(p: Tensor, value: float = 0.0) -> Tensor:
+def zeros_of(p: Tensor, value: complex = 0.0) -> Tensor:
     """A tensor of zeros like `p`, already in memory.
 
     A pending `zeros_like` would make the first step another program than the second.
     """
-    from facula.tensor import from_array       # type: ignore[attr-defined]
+    from facula.tensor import from_array  # type: ignore[attr-defined]
     dtype = p._node.spec.dtype
     return from_array(np.full(tuple(p._node.spec.shape), value, dtype.np), copy=True)
 

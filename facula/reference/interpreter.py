@@ -13,7 +13,7 @@ import numpy as np
 
 from facula.graph.spec import Spec, Step
 
-__all__ = ["interpret"]
+__all__ = ["interpret", "evaluate"]
 
 
 def interpret(steps: Sequence[Step], leaves: dict[int, Any], outputs: Sequence[int]
@@ -30,22 +30,27 @@ def interpret(steps: Sequence[Step], leaves: dict[int, Any], outputs: Sequence[i
     values: dict[int, np.ndarray] = {}
     with np.errstate(all="ignore"):
         for i in needed:
-            step = steps[i]
-            if step.op == "leaf":
+            if steps[i].op in ("leaf", "scalar"):
                 values[i] = leaves[i]
-            elif step.op == "scalar":
-                values[i] = _number(leaves[i], step.spec)
-            else:
-                try:
-                    inputs = [values[j] for j in step.inputs]
-                    values[i] = _checked(PRIMS[step.op].numpy(inputs, step.attrs, step.spec), step)
-                except Exception as error:
-                    error.add_note(f"in step %{i}: {step}, recorded at "
-                                   f"{step.where or 'a line that is not known'}")
-                    raise
+            values[i] = evaluate(PRIMS, steps[i], values, i)
             for j in last[i]:
                 del values[j]
     return [values[i] for i in outputs]
+
+
+def evaluate(prims: Any, step: Step, values: dict[int, Any], number: int) -> Any:
+    """The value of step `number` from those of its inputs; a leaf's own stands there already."""
+    if step.op == "leaf":
+        return values[number]
+    if step.op == "scalar":
+        return _number(values[number], step.spec)
+    try:
+        inputs = [values[j] for j in step.inputs]
+        return _checked(prims[step.op].numpy(inputs, step.attrs, step.spec), step)
+    except Exception as error:
+        error.add_note(f"in step %{number}: {step}, recorded at "
+                       f"{step.where or 'a line that is not known'}")
+        raise
 
 
 def _plan(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[list[int], dict[int, list[int]]]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facula.runtime import flight
+
 if TYPE_CHECKING:
     from facula.graph.spec import Spec
 
@@ -116,7 +118,12 @@ class Buffer:
         return buffer, tuple(s // itemsize for s in array.strides)
 
     def array(self, spec: Spec, strides: Strides | None = None) -> np.ndarray:
-        """An ndarray of `spec` over this memory; it keeps the buffer alive."""
+        """An ndarray of `spec` over this memory; it keeps the buffer alive.
+
+        Waits for a program in the background first, which may be writing to it.
+        """
+        if flight.current is not None:
+            flight.finish()
         array = np.asarray(_View(self, spec, strides))
         return array.view(spec.dtype.np) if spec.dtype.name == "bfloat16" else array
 

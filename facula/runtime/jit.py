@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from facula import config
+from facula.codegen.llvm import LIGHT
 from facula.runtime import cache
 
 __all__ = ["Kernel", "Host", "host", "compile_kernels", "compile_text", "assembly", "statistics"]
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised when the way from text to machine code changes (pipeline, code model, flags)."""
 
 
@@ -131,6 +132,15 @@ def _optimised(text: str, machine: Any, target: Host) -> Any:
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=3)
+    if text.startswith(LIGHT):
+        builder = llvm.create_pass_builder(machine, options)
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_sroa_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_loop_rotate_pass()
+        passes.add_simplify_cfg_pass()
+        _unlocked(ffi.lib.LLVMPY_RunNewModulePassManager)(passes, module, builder)
+        return module
     options.loop_vectorization = True
     options.slp_vectorization = True
     options.loop_interleaving = True

@@ -14,10 +14,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from facula import config
-from facula.runtime import threads
+from facula.runtime import flight, threads
 from facula.runtime.allocator import Buffer, empty
 from facula.runtime.jit import compile_kernels, statistics
 from facula.runtime.plan import STATUS_SLOT, ProgramPlan
@@ -27,6 +28,9 @@ __all__ = ["Program"]
 HOLD_GIL_COST = 30_000.0
 """Programs of fewer estimated nanoseconds keep the GIL: another Python thread that took it could
 hold it for a switch interval (5 ms), a hundred times as long as the program runs."""
+
+BACKGROUND_COST = 60_000.0
+"""Programs of fewer estimated nanoseconds are not worth handing to another thread."""
 
 _programs: weakref.WeakSet[Program] = weakref.WeakSet()
 
@@ -88,8 +92,29 @@ class Program:
     def run(self, args: Sequence[Any]) -> int:
         """Run with `args`, one for each of the plan's arguments; the status word (0 = fine)."""
         with self._lock:
+            if flight.current is not None:
+                flight.finish()
             self._pack(args)
             return self._call(0 if self._solo else threads.pool_pointer(), self._program)
+
+    def begin(self, args: Sequence[Any], keep: Any, failed: Callable[[], BaseException]) -> bool:
+        """Run in the background if that is worth it and can be; whether it does.
+
+        `keep` is held and `failed` called as `facula.runtime.flight.Flight` says.
+        """
+        if self._solo or self.cost < BACKGROUND_COST:
+            return False
+        with self._lock:
+            if flight.current is not None:
+                flight.finish()
+            pool = threads.pool_pointer()
+            if not pool:
+                return False
+            self._pack(args)
+            if not self._native.begin(pool, self._program):
+                return False
+            flight.take_off(flight.Flight(partial(self._native.join, pool), (self, keep), failed))
+            return True
 
     def _report(self, plan: ProgramPlan, before: dict[str, float], seconds: float) -> None:
         made = {k: statistics[k] - before[k] for k in ("compiled", "loaded", "reused")}

@@ -198,7 +198,7 @@ class _Build:
             item = group.find(n)
             if item is None:
                 return n in self.home
-            return n != o and (item.role == "rows" or steps[n].op in REDUCE
+            return n != o and (item.role == "rows" or steps[n].op in REDUCE | SCAN
                                or steps[n].op == "matmul")
 
         for item in group.items:

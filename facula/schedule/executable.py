@@ -23,10 +23,15 @@ class Executable:
     """What `facula.graph.flush` runs instead of the interpreter.
 
     `steps` are the program's steps after simplification; `parts` its native parts with what NumPy
-    computes after each.
+    computes after each.  `run(values)` returns the outputs' memory; `start(values, failed)`, where
+    there is one, does so while the program may still be running in the background.
     """
 
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]):
+        self.run: Callable[[list[Any]], list[Buffer]]
+        self.start: Callable[[list[Any], Any], list[Buffer]] | None = None
+        self.start_into: Callable[..., list[Buffer]] | None = None
+        self.run_into: Callable[..., list[Buffer]]
         self.leaves = [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")]
         self.steps, new, self.outputs = simplify(steps, outputs)
         self.sources = [new[i] for i in self.leaves]
@@ -41,9 +46,10 @@ class Executable:
         if len(parts) == 1 and not parts[0].host:
             part = self.parts[0]
             order = [part.names.index(o) for o in self.outputs]
-            self.run: Callable[[list[Any]], list[Buffer]] = _launcher(part, self.sources, order)
+            self.run, self.start, self.run_into, self.start_into = _launchers(
+                part, self.sources, order)
         else:
-            self.run = self._run_parts
+            self.run = self.run_into = self._run_parts
 
     @property
     def reports(self) -> list[tuple[_Part, Report]]:
@@ -51,7 +57,7 @@ class Executable:
         return [(part, report) for part in self.parts if part.native is not None
                 for report in part.native.reports]
 
-    def _run_parts(self, values: list[Any]) -> list[Buffer]:
+    def _run_parts(self, values: list[Any], given: Any = None) -> list[Buffer]:
         known: dict[int, Any] = dict(zip(self.sources, values, strict=True))
         for part in self.parts:
             part.compute(known)
@@ -119,15 +125,16 @@ def _argument(value: Any, part: int) -> Any:
     return value
 
 
-def _launcher(part: _Part, sources: list[int], order: list[int]
-              ) -> Callable[[list[Any]], list[Buffer]]:
-    """The launch of a single part as one straight-line function.
+def _launchers(part: _Part, sources: list[int], order: list[int]
+               ) -> tuple[Any, Any, Any, Any]:
+    """(run, start) of a single part, each as one straight-line function.
 
-    A step runs thousands of times: what each argument is has been settled, so the function that
-    gathers them is written out once instead of deciding it anew at every launch.
+    A step runs thousands of times: what each argument is has been settled, so the functions that
+    gather them are written out once instead of deciding it anew at every launch.  The second pair
+    also takes memory for each output, or None where new memory is to be used.
     """
     place = {source: k for k, source in enumerate(sources)}
-    args, lines, names = [], [], []
+    args, lines, reused, names = [], [], [], []
     if part.native is not None:
         for i, half in part.inputs:
             step = part.own[i]
@@ -141,17 +148,26 @@ def _launcher(part: _Part, sources: list[int], order: list[int]
             names.append(f"o{k}" if leaf is None else f"v[{place[leaf]}]")
             if leaf is None:
                 lines.append(f"    o{k} = empty({size})")
+                at = [p for p, name in enumerate(order) if name == k]
+                reused.append(f"    o{k} = w[{at[0]}] or empty({size})" if len(at) == 1
+                              else lines[-1])
                 args.append(f"o{k}.ptr")
-    body = ["def run(v):", *lines]
+    found = f"[{', '.join(names[k] for k in order)}]"
+    given = f"({', '.join(args)}{',' if args else ''})"
+    launch = [f"    if launch({given}):", "        raise failure(steps)"]
+    made = ", ".join(n for n in names if n.startswith("o"))
+    begin = [f"    if not begin({given}, (v, {made}), failed):", *["    " + x for x in launch]]
+    done = [f"    return {found}"]
+    waits = launch if part.program is not None else []
+    text = ["def run(v):", *lines, *waits, *done, "def run_into(v, w):", *reused, *waits, *done]
+    scope: dict[str, Any] = {"empty": empty, "failure": _out_of_range, "steps": part.steps,
+                             "start": None, "start_into": None}
     if part.program is not None:
-        body += [f"    if launch(({', '.join(args)}{',' if args else ''})):",
-                 "        raise failed(steps)"]
-    body.append(f"    return [{', '.join(names[k] for k in order)}]")
-    scope: dict[str, Any] = {"empty": empty, "failed": _out_of_range, "steps": part.steps,
-                             "launch": part.program.run if part.program else None}
-    exec("\n".join(body), scope)        # noqa: S102 - text made here, from numbers only
-    launcher: Callable[[list[Any]], list[Buffer]] = scope["run"]
-    return launcher
+        scope["launch"], scope["begin"] = part.program.run, part.program.begin
+        text += ["def start(v, failed):", *lines, *begin, *done,
+                 "def start_into(v, w, failed):", *reused, *begin, *done]
+    exec("\n".join(text), scope)
+    return scope["run"], scope["start"], scope["run_into"], scope["start_into"]
 
 
 def _out_of_range(steps: Sequence[Step]) -> IndexError:

@@ -83,11 +83,7 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
     for number, step in enumerate(steps):
         if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op == "matmul":
             roots.add(number)
-        if step.op == "matmul":
-            for which in (0, 1):
-                behind = matrix_behind(steps, number, which)
-                if steps[behind].op != "leaf":
-                    roots.add(behind)
+    _add_operands(steps, roots)
     below = [0] * count            # cost of recomputing one element
     size = [0] * count             # steps in the expression
     for number, step in enumerate(steps):
@@ -121,7 +117,22 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
             for i in step.inputs:
                 readers[i] |= readers[number]
                 repeated[i] = repeated[i] or repeated[number] or grows
+    _add_operands(steps, roots)
     return {r for r in roots if steps[r].op != "leaf"}
+
+
+def _add_operands(steps: Sequence[Step], roots: set[int]) -> None:
+    """Add what products read.  Where that is depends on what else is in memory: a root between
+    an operand and the value it is a view of is where the product finds the operand."""
+    products = [i for i, s in enumerate(steps) if s.op == "matmul"]
+    before = -1
+    while before != len(roots):
+        before = len(roots)
+        for number in products:
+            for which in (0, 1):
+                behind = matrix_behind(steps, number, which, roots.__contains__)
+                if steps[behind].op != "leaf":
+                    roots.add(behind)
 
 
 _FREE = frozenset(["leaf", "scalar", "full", "iota"])

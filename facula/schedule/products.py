@@ -61,12 +61,10 @@ def _operand(steps: Sequence[Step], number: int, which: int, stop: Callable[[int
     return source, _affine(at, [*batch, *own])
 
 
-def matrix_behind(steps: Sequence[Step], number: int, which: int) -> int:
+def matrix_behind(steps: Sequence[Step], number: int, which: int,
+                  stop: Callable[[int], bool]) -> int:
     """The step that has to be in memory for operand `which` of a matmul: as far back as strides
-    can express what lies between."""
-    def stop(_: int) -> bool:
-        return False
-
+    can express what lies between, but not past one that `stop` says is in memory anyway."""
     source, found = _operand(steps, number, which, stop)
     if found is None or steps[source].op == "scalar":
         return steps[number].inputs[which]

@@ -165,6 +165,8 @@ def _rewrite(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ..
     ins = [steps[i] for i in inputs]
     if op == "alias":
         return inputs[0]
+    if op == "graft":
+        return inputs[1]
     if op in _MOVES:
         return _MOVES[op](b, attrs, inputs[0], ins[0], out, where)
     if op == "cat":

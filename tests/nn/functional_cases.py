@@ -10,6 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
+
+import facula
+import facula.nn.functional as F
 
 Case = tuple[str, Callable[..., Any], tuple[np.ndarray, ...]]
 
@@ -148,7 +152,7 @@ def _losses() -> list[Case]:
         ("smooth_l1-0", lambda F, x, y: F.smooth_l1_loss(x, y, beta=0.0), (f(9), f(9))),
         ("huber-delta", lambda F, x, y: F.huber_loss(x, y, delta=0.5), (f(9), f(9))),
     ]
-    call = lambda F, x, t, **k: F.cross_entropy(x, t, **k)      # noqa: E731
+    call = lambda F, x, t, **k: F.cross_entropy(x, t, **k)
     out += _reductions("ce", call, f(4, 3), i(4, high=3))
     out += _reductions("ce-2d", call, f(2, 3, 5), i(2, 5, high=3))
     out += _reductions("ce-1d", call, f(3), i(high=3))
@@ -163,7 +167,7 @@ def _losses() -> list[Case]:
         x, t, ignore_index=-1, **k), f(4, 3), np.array([0, -1, 2, -1]))
     out += _reductions("ce-prob-weight", lambda F, x, t, w, **k: F.cross_entropy(
         x, t, w, label_smoothing=0.1, **k), f(2, 3, 5), p(2, 3, 5), p(3))
-    call = lambda F, x, t, **k: F.nll_loss(x, t, **k)           # noqa: E731
+    call = lambda F, x, t, **k: F.nll_loss(x, t, **k)
     out += _reductions("nll", call, f(4, 3), i(4, high=3))
     out += _reductions("nll-2d", call, f(2, 3, 5), i(2, 5, high=3))
     out += _reductions("nll-weight", lambda F, x, t, w, **k: F.nll_loss(
@@ -218,4 +222,40 @@ def _losses() -> list[Case]:
 ACTIVATIONS = _activations()
 LAYERS = _layers()
 LOSSES = _losses()
-CASES = ACTIVATIONS + LAYERS + LOSSES
+
+
+def _grads(lib, inputs, out, seed):
+    wanted = [t for t in inputs if t.requires_grad]
+    if not wanted or not out.requires_grad:
+        return None
+    return lib.autograd.grad(out, wanted, seed, allow_unused=True)
+
+
+def compare(call, arrays, name, tol):
+    """Value and gradients of one call against PyTorch's, within `tol`."""
+    torch = pytest.importorskip("torch")
+    seeds = np.random.default_rng(3)
+    sides = []
+    for lib, functional in ((torch, torch.nn.functional), (facula, F)):
+        dtype = getattr(lib, name)
+        inputs = []
+        for a in arrays:
+            t = lib.tensor(a.astype(name) if a.dtype.kind == "f" else a)
+            inputs.append(t.requires_grad_() if a.dtype.kind == "f" else t)
+        out = call(functional, *inputs)
+        assert out.dtype == dtype
+        if not sides:
+            seed = seeds.standard_normal(tuple(out.shape)).astype(name)
+        grads = _grads(lib, inputs, out, lib.tensor(seed))
+        sides.append((out.detach().numpy(), grads))
+    (want, want_grads), (have, have_grads) = sides
+    assert want.shape == have.shape
+    np.testing.assert_allclose(have, want, rtol=tol, atol=tol)
+    if want_grads is None:
+        return
+    for k, (h, w) in enumerate(zip(have_grads, want_grads, strict=True)):
+        if w is None:
+            continue
+        assert h is not None and tuple(h.shape) == tuple(w.shape)
+        np.testing.assert_allclose(h.detach().numpy(), w.numpy(), rtol=tol, atol=tol,
+                                   err_msg=f"gradient {k}")

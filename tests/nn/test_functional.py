@@ -7,51 +7,13 @@ import pytest
 
 import facula
 import facula.nn.functional as F
-
-from tests.nn.functional_cases import CASES
+from tests.nn.functional_cases import ACTIVATIONS, LAYERS, compare
 
 FLOATS = [("float64", 1e-9), ("float32", 2e-5)]
 
 
-def _grads(lib, inputs, out, seed):
-    wanted = [t for t in inputs if t.requires_grad]
-    if not wanted or not out.requires_grad:
-        return None
-    return lib.autograd.grad(out, wanted, seed, allow_unused=True)
-
-
-def compare(call, arrays, name, tol):
-    torch = pytest.importorskip("torch")
-    seeds = np.random.default_rng(3)
-    sides = []
-    for lib, functional in ((torch, torch.nn.functional), (facula, F)):
-        dtype = getattr(lib, name)
-        inputs = []
-        for a in arrays:
-            t = lib.tensor(a.astype(name) if a.dtype.kind == "f" else a)
-            inputs.append(t.requires_grad_() if a.dtype.kind == "f" else t)
-        out = call(functional, *inputs)
-        assert out.dtype == dtype
-        if not sides:
-            seed = seeds.standard_normal(tuple(out.shape)).astype(name)
-        grads = _grads(lib, inputs, out, lib.tensor(seed))
-        sides.append((out.detach().numpy(), grads))
-    (want, want_grads), (have, have_grads) = sides
-    assert want.shape == have.shape
-    np.testing.assert_allclose(have, want, rtol=tol, atol=tol)
-    if want_grads is None:
-        return
-    for k, (h, w) in enumerate(zip(have_grads, want_grads, strict=True)):
-        if w is None:
-            continue
-        assert h is not None and tuple(h.shape) == tuple(w.shape)
-        np.testing.assert_allclose(h.detach().numpy(), w.numpy(), rtol=tol, atol=tol,
-                                   err_msg=f"gradient {k}")
-
-
-@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
 @pytest.mark.parametrize("name,tol", FLOATS)
-@pytest.mark.parametrize("case", CASES, ids=[c[0] for c in CASES])
+@pytest.mark.parametrize("case", ACTIVATIONS + LAYERS, ids=lambda c: c[0])
 def test_matches_torch(case, name, tol):
     # PyTorch computes these two with float32 constants, whatever the width.
     loose = max(tol, 1e-7) if case[0].startswith(("hardsigmoid", "celu")) else tol

@@ -9,7 +9,15 @@ from facula.codegen.mathlib.exponential import exp_poly, exp_short, nearest, red
 from facula.codegen.mathlib.far import far_call
 from facula.codegen.mathlib.logarithm import split
 from facula.codegen.mathlib.values import (
-    FRACTION, Val, exact_add, exact_sub, fast_two_sum, poly, select, two_prod, two_sum,
+    FRACTION,
+    Val,
+    exact_add,
+    exact_sub,
+    fast_two_sum,
+    poly,
+    select,
+    two_prod,
+    two_sum,
 )
 
 __all__ = ["pow_", "hypot", "fmod"]

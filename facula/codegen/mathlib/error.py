@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from facula.codegen.mathlib import coefficients as c
 from facula.codegen.mathlib.exponential import (
-    exp_poly, exp_short, power_of_two, reduce_exp, scale,
+    exp_poly,
+    exp_short,
+    power_of_two,
+    reduce_exp,
+    scale,
 )
 from facula.codegen.mathlib.values import Val, exact_sub, poly, select, two_prod
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from facula.codegen.mathlib import coefficients as c
 from facula.codegen.mathlib.values import (
-    BIAS, FRACTION, SHIFTER, Val, exact_add, exact_mul, exact_sub, poly, select,
+    BIAS,
+    FRACTION,
+    SHIFTER,
+    Val,
+    exact_add,
+    exact_mul,
+    exact_sub,
+    poly,
+    select,
 )
 
 __all__ = ["exp", "exp2", "expm1", "sinh", "cosh", "tanh", "reduce_exp", "scale", "power_of_two",

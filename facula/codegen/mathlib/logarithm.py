@@ -12,7 +12,12 @@ from math import inf, nan
 from facula.codegen.mathlib import coefficients as c
 from facula.codegen.mathlib.exponential import LN2
 from facula.codegen.mathlib.values import (
-    BIAS, FRACTION, Val, exact_sub, poly, select,
+    BIAS,
+    FRACTION,
+    Val,
+    exact_sub,
+    poly,
+    select,
 )
 
 __all__ = ["log", "log2", "log10", "log1p", "asinh", "acosh", "atanh", "split"]

@@ -11,7 +11,13 @@ from facula.codegen.mathlib import coefficients as c
 from facula.codegen.mathlib.exponential import nearest
 from facula.codegen.mathlib.far import far_call, reduce_far
 from facula.codegen.mathlib.values import (
-    Val, exact_sub, fast_two_sum, poly, select, two_prod, two_sum,
+    Val,
+    exact_sub,
+    fast_two_sum,
+    poly,
+    select,
+    two_prod,
+    two_sum,
 )
 
 __all__ = ["sin", "cos", "tan"]

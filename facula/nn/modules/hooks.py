@@ -7,6 +7,7 @@ import weakref
 from collections import OrderedDict
 from typing import Any
 
+from facula.graph.tape import changes
 from facula.tensor import Tensor
 
 __all__ = ["RemovableHandle", "BackwardHooks", "GLOBAL", "register_module_forward_pre_hook",
@@ -43,7 +44,25 @@ class RemovableHandle:
 
 
 class HookDict(OrderedDict[int, Any]):
-    """An ordered dictionary that can be referred to weakly."""
+    """An ordered dictionary that can be referred to weakly, and whose changes are counted."""
+
+    def __setitem__(self, key: int, hook: Any) -> None:
+        changes[0] += 1
+        super().__setitem__(key, hook)
+
+    def __delitem__(self, key: int) -> None:
+        changes[0] += 1
+        super().__delitem__(key)
+
+    def pop(self, key: int, default: Any = None) -> Any:        # type: ignore[override]
+        """Take a hook out, if it is there."""
+        changes[0] += 1
+        return super().pop(key, default)
+
+    def clear(self) -> None:
+        """Take all hooks out."""
+        changes[0] += 1
+        super().clear()
 
 
 class Hooks:

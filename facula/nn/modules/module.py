@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from facula.errors import FaculaError
 from facula.graph.record import recorder
+from facula.graph.tape import changes as _changes
 from facula.nn.modules import state
 from facula.nn.modules.explain import locate
 from facula.nn.modules.hooks import GLOBAL, BackwardHooks, HookDict, RemovableHandle
@@ -135,6 +136,7 @@ class Module:
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        _changes[0] += 1
         d = self.__dict__
         if isinstance(value, Parameter):
             if "_parameters" not in d:
@@ -208,6 +210,7 @@ class Module:
                 d[table] = shown
 
     def __delattr__(self, name: str) -> None:
+        _changes[0] += 1
         if name in self._parameters:
             del self._parameters[name]
         elif name in self._buffers:

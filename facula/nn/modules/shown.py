@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from facula.graph.tape import changes
+
 __all__ = ["Shown"]
 
 _MISSING: Any = object()
@@ -26,9 +28,11 @@ class Shown(dict[str, Any]):
         if name in self or name not in self._owner:     # never in front of a real attribute
             self._owner[name] = value
         super().__setitem__(name, value)
+        changes[0] += 1
 
     def __delitem__(self, name: str) -> None:
         super().__delitem__(name)
+        changes[0] += 1
         self._owner.pop(name, None)
 
     def pop(self, name: str, default: Any = _MISSING) -> Any:

@@ -198,6 +198,13 @@ def _alias(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec) -> n
 register("alias", "elementwise", infer_same("alias", 1, "buifc"), _alias,
          samples=samples_of("buifc", 1), **linear_rules((lambda t, x, y: t,), ((),)))
 
+# The second operand's value with the first one's history: what a tensor becomes that is
+# overwritten where gradients are not recorded.
+register("graft", "history", infer_same("graft", 2, "fc"),
+         lambda arrays, attrs, out: np.asarray(arrays[1]),
+         vjp=lambda c, g: (g, None), jvp=lambda c, tangents: (
+             zeros_like(c.out) if tangents[0] is None else tangents[0]))
+
 # ---------------------------------------------------------------- complex numbers
 
 def _infer_to_real(name: str, kinds: str) -> Infer:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["erf", "erfc"]
+__all__ = ["erf", "erfc", "scaled_erfc"]
 
 # |x| <= 0.46875: erf(x) = x P(x^2) / Q(x^2); the leading coefficient first, Q's 1 left out.
 _P0 = (1.85777706184603153e-1, 3.16112374387056560e00, 1.13864154151050156e02,
@@ -51,18 +51,23 @@ def _near(x: np.ndarray) -> np.ndarray:
     return x * (_poly(square, _P0) / _poly(square, _Q0, True))
 
 
-def _tail(x: np.ndarray) -> np.ndarray:
-    """erfc(x) for x > 0.46875."""
+def scaled_erfc(x: np.ndarray) -> np.ndarray:
+    """exp(x^2) erfc(x) for x >= 0.46875."""
     bounded = np.minimum(x, 4.0)
     middle = _poly(bounded, _P1) / _poly(bounded, _Q1, True)
     large = np.maximum(x, 4.0)
     y = 1.0 / (large * large)
     far = (_SQRT_PI_INVERSE - y * _poly(y, _P2) / _poly(y, _Q2, True)) / large
+    return np.where(x <= 4.0, middle, far)
+
+
+def _tail(x: np.ndarray) -> np.ndarray:
+    """erfc(x) for x >= 0.46875."""
     # exp(-x^2) loses digits as x^2 is rounded: split x = h + l with h^2 exact.
     capped = np.minimum(x, 30.0)
     high = np.trunc(capped * 16.0) / 16.0
     rest = (capped - high) * (capped + high)
-    return np.exp(-high * high) * np.exp(-rest) * np.where(x <= 4.0, middle, far)
+    return np.exp(-high * high) * np.exp(-rest) * scaled_erfc(x)
 
 
 def _wide(x: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from facula.data.arrays import is_tensor, peek
 from facula.data.arrays import to_tensor as _new
 from facula.dtype import DType, float32
 from facula.errors import DTypeError, GradientError, ShapeError
-from facula.vision.image import from_planes, is_image, make_image, pillow, to_planes
+from facula.vision.image import from_planes, is_image, make_image, to_planes
 from facula.vision.transforms import pixels
 from facula.vision.transforms.pixels import InterpolationMode, mode_of
 
@@ -87,7 +87,7 @@ def to_tensor(pic: Any) -> Any:
     else:
         raise TypeError(f"pic should be PIL Image or ndarray. Got {type(pic)}")
     if planes.dtype == np.uint8:
-        return _new(unit(planes))
+        return _new(unit(planes), fresh=True)
     return _new(planes)
 
 
@@ -197,11 +197,10 @@ def normalize(tensor: Any, mean: Sequence[float], std: Sequence[float],
                          f"tensor.size() = {tensor.shape}")
     middle, spread = moments(mean, std, tensor.dtype)
     if tensor.requires_grad or inplace:
-        middle, spread = _new(middle), _new(spread)
         if inplace:
-            return tensor.sub_(middle).div_(spread)
-        return (tensor - middle) / spread
-    return _new(standardise(peek(tensor), middle, spread, None))
+            return tensor.sub_(_new(middle)).div_(_new(spread))
+        return (tensor - _new(middle)) / _new(spread)
+    return _new(standardise(peek(tensor), middle, spread, None), fresh=True)
 
 
 def moments(mean: Any, std: Any, dtype: DType) -> tuple[np.ndarray, np.ndarray]:

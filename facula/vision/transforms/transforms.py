@@ -244,7 +244,8 @@ class CenterCrop(Transform):
         return F.center_crop(img, self.size)
 
     def batch(self, array: np.ndarray, rng: BatchStream) -> np.ndarray:
-        top, left = F.center_box(*array.shape[-2:], *self.size)
+        h, w = array.shape[-2:]
+        top, left = F.center_box(h, w, *self.size)
         return pixels.box(array, top, left, *self.size)
 
     def __repr__(self) -> str:
@@ -329,7 +330,8 @@ class Resize(Transform):
         return F.resize(img, self.size, self.interpolation, self.max_size, self.antialias)
 
     def batch(self, array: np.ndarray, rng: BatchStream) -> np.ndarray:
-        height, width = F.resized_dimensions(*array.shape[-2:], self.size, self.max_size)
+        h, w = array.shape[-2:]
+        height, width = F.resized_dimensions(h, w, self.size, self.max_size)
         return pixels.resize(array, height, width, pixels.mode_of(self.interpolation))
 
     def __repr__(self) -> str:

@@ -1,0 +1,13 @@
+"""The training step of the 784-128-64-10 network, one sample at a time.
+
+    python benchmarks/mlp_batch1.py [--quick] [--threads 2] [--rounds 21] [--out FOLDER]
+"""
+
+from __future__ import annotations
+
+from networks import facula_step, jax_step, step_benchmark, torch_step
+
+__all__ = ["facula_step", "jax_step", "torch_step"]
+
+if __name__ == "__main__":
+    step_benchmark(__file__, 1, 3.0, None)

@@ -1,0 +1,204 @@
+"""Run every benchmark, or take what they have written, and write docs/benchmarks.md.
+
+    python benchmarks/report.py                     run all (under 15 minutes), write the page
+    python benchmarks/report.py --quick             the same with short rounds: no figures to keep
+    python benchmarks/report.py --from FOLDER       write the page from FOLDER/*.json alone
+    python benchmarks/report.py --only gemm loader  run these, take the others from the folder
+
+Every figure in the page comes out of a JSON file that a benchmark wrote; what was not run is
+listed with the reason.  The machine should be quiet: the page says how busy others kept it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from harness import HERE, ROOT
+
+ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "import_time",
+         "first_step", "install_size")
+PAGE = ROOT / "docs" / "benchmarks.md"
+QUIET = 0.1
+"""The share of a processor that other programs may take before the page says so."""
+
+
+def run(name: str, folder: Path, arguments: list[str]) -> str | None:
+    """Run one script; None, or the last line of what went wrong."""
+    (folder / f"{name}.json").unlink(missing_ok=True)
+    command = [sys.executable, str(HERE / f"{name}.py"), "--out", str(folder), *arguments]
+    print("$ " + " ".join(["python", f"benchmarks/{name}.py", *arguments]), flush=True)
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    print(f"({time.perf_counter() - started:.0f} s)\n", flush=True)
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        return (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+    return None
+
+
+def _number(x: float | None) -> str:
+    """Three significant digits, without an exponent."""
+    if x is None:
+        return ""
+    if x == 0:
+        return "0"
+    if abs(x) >= 100:
+        return f"{x:,.0f}"
+    return f"{x:.1f}" if abs(x) >= 10 else f"{x:.2f}" if abs(x) >= 0.1 else f"{x:.4f}"
+
+
+def _claims(results: list[dict[str, Any]]) -> list[str]:
+    lines = ["| figure | measured | has to be | |", "|---|---|---|---|"]
+    for r in results:
+        for c in r["claims"]:
+            sign = "at least" if c["sense"] == ">=" else "at most"
+            unit = c["unit"].replace("x", " ×")
+            lines.append(f"| [{c['what']}](#{r['name']}) | {_number(c['value'])}{unit} | {sign} "
+                         f"{c['bound']:g}{unit} | {'met' if c['met'] else '**missed**'} |")
+    return lines
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows of one benchmark; one table for each group of them."""
+    lines: list[str] = []
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row)
+    if len(groups) > 6:                          # many groups of the same contenders: one table
+        names = list(dict.fromkeys(row["contender"] for row in rows))
+        unit = rows[0]["unit"]
+        lines += [f"| {unit} | " + " | ".join(names) + " | of the best other | error |",
+                  "|---|" + "---:|" * (len(names) + 2)]
+        for group, members in groups.items():
+            by = {row["contender"]: row for row in members}
+            others = [by[n]["median"] for n in names[1:] if n in by]
+            share = f"{by[names[0]]['median'] / max(others):.0%}" if others else ""
+            error = by[names[0]]["error"]
+            lines.append(f"| {group} | "
+                         + " | ".join(_number(by[n]["median"]) if n in by else "" for n in names)
+                         + f" | {share} | {'' if error is None else f'{error:.1e}'} |")
+        return lines + [""]
+    for group, members in groups.items():
+        errors = any(row["error"] is not None for row in members)
+        lines += [f"| {group} | {members[0]['unit']} | middle half of the rounds | "
+                  "times the first |" + (" error |" if errors else ""),
+                  "|---|---:|---:|---:|" + ("---:|" if errors else "")]
+        for row in members:
+            spread = ("" if row["low"] is None else
+                      f"{_number(row['low'])} to {_number(row['high'])}, {row['rounds']} rounds")
+            line = (f"| {row['contender']} | {_number(row['median'])} | {spread} | "
+                    f"{row['ratio']:.2f} |")
+            if errors:
+                line += f" {'' if row['error'] is None else format(row['error'], '.1e')} |"
+            lines.append(line)
+        lines.append("")
+    return lines
+
+
+def page(results: list[dict[str, Any]], absent: dict[str, str]) -> str:
+    """The whole of docs/benchmarks.md."""
+    lines = ["# Benchmarks", "",
+             "This page is written by `python benchmarks/report.py`; every number in it was "
+             "measured by the script named beside it, facula and its peers in one run, in turn. "
+             "[benchmarks/README.md](../benchmarks/README.md) says how, and `make bench` writes "
+             "the page anew for the machine that it runs on.", ""]
+    if not results:
+        return "\n".join(lines + ["Nothing has been measured."]) + "\n"
+    if any(r["quick"] for r in results):
+        lines += ["**Some of this was measured with `--quick`, which only shows that the scripts "
+                  "work: these are no figures.**", ""]
+    disturbed = [r["name"] for r in results
+                 if (r["processors kept busy by others"] or 0) > QUIET]
+    if disturbed:
+        lines += ["**The machine was not quiet: other programs took part of it during "
+                  + ", ".join(disturbed) + ".**", ""]
+    first = results[0]
+    day = datetime.datetime.fromtimestamp(first["started"], datetime.UTC).date()
+    m = first["machine"]
+    caches = ", ".join(f"{k} {v}" for k, v in m.get("caches", {}).items())
+    others = [r["processors kept busy by others"] for r in results
+              if r["processors kept busy by others"] is not None]
+    lines += ["## The figures", "", *_claims(results), "",
+              "## Measured on", "",
+              "| | |", "|---|---|",
+              f"| day | {day} |",
+              f"| processor | {m.get('processor', 'unknown')}, {m['processors']} processors, "
+              f"{m.get('usable processors', '?')} usable |",
+              f"| vector instructions | {' '.join(m.get('vector instructions', []))} |",
+              f"| caches | {caches} |",
+              f"| memory | {m.get('memory GiB', '?')} GiB |",
+              f"| system | {m['system']}, Python {m['python']} |",
+              "| versions | " + ", ".join(f"{k} {v}" for k, v in first["versions"].items()) + " |"]
+    if others:
+        lines += [f"| others | at most {max(others):.2f} processors were kept busy by other "
+                  "programs during a benchmark, on average |"]
+    lines += ["",
+              "Times are medians of rounds. Ratios are ratios of medians. Every contender has the "
+              "same number of threads, float32, the same data, and has been warmed up and "
+              "compiled before its first round; its result was checked before it was timed.", ""]
+    for r in results:
+        lines += [f'<a id="{r["name"]}"></a>', "", f"## {r['title']}", "",
+                  r["means"], "",
+                  f"    {r['command']}", "",
+                  f"Threads: {r['threads']}. It took {r['seconds']:.0f} s.", "", *_table(r["rows"])]
+        lines += [f"{note[:1].upper()}{note[1:]}.\n" for note in r["notes"]]
+        if r["missing"]:
+            lines += ["Not run:", "", *(f"- {k}: {v}" for k, v in r["missing"].items()), ""]
+    if absent:
+        lines += ["## Not measured", "", *(f"- `{k}`: {v}" for k, v in absent.items()), ""]
+    while not lines[-1]:
+        lines.pop()
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--from", dest="source", metavar="FOLDER",
+                        help="run nothing; take the JSON files of this folder")
+    parser.add_argument("--folder", default=str(ROOT / "build" / "benchmarks"),
+                        help="where the JSON files go (build/benchmarks)")
+    parser.add_argument("--only", nargs="+", choices=ORDER, metavar="NAME",
+                        help="run these alone: " + " ".join(ORDER))
+    parser.add_argument("--page", default=str(PAGE), help="the page to write (docs/benchmarks.md)")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--check", action="store_true", help="status 1 if a figure is missed")
+    args = parser.parse_args()
+    folder = Path(args.source or args.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    absent: dict[str, str] = {}
+    if not args.source:
+        for name in args.only or ORDER:
+            more = ["--quick"] * args.quick + ["--no-peers"] * args.no_peers
+            if name != "gemm" and args.threads != 2:
+                more += ["--threads", str(args.threads)]
+            failure = run(name, folder, more)
+            if failure is not None:
+                absent[name] = f"failed: {failure}"
+    results = []
+    for name in ORDER:
+        file = folder / f"{name}.json"
+        if file.exists():
+            results.append(json.loads(file.read_text()))
+        else:
+            absent.setdefault(name, "not run")
+    Path(args.page).write_text(page(results, absent))
+    print(f"wrote {args.page}")
+    missed = [c["what"] for r in results for c in r["claims"] if not c["met"]]
+    for what in missed:
+        print(f"missed: {what}")
+    failed = [name for name, reason in absent.items() if reason.startswith("failed")]
+    return 1 if failed or (args.check and missed) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

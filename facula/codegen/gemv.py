@@ -110,7 +110,8 @@ class _Thin:
                 a_batch.insert(0, step if n > 1 else 0)
                 step *= n
         *b_batch, _, bn = c.b_strides
-        nb = -(-(-(-c.n // self._tiles(32))) // _STREAMS) * _STREAMS
+        each = -(-c.n // self._tiles(32))
+        nb = -(-each // _STREAMS) * _STREAMS
         tiles = -(-c.n // nb)
         fn = Fn(self.module, self.name, PARAMS, attrs=self.t.attributes)
         pa, pb = operand(fn, 0), operand(fn, 1)
@@ -141,7 +142,8 @@ class _Thin:
     def _emit_axpy(self) -> Emission:
         c = self.c
         own = ("b", "a") if self.swapped else ("a", "b")
-        kb = -(-(-(-c.k // self._tiles(8))) // _STREAMS) * _STREAMS
+        each = -(-c.k // self._tiles(8))
+        kb = -(-each // _STREAMS) * _STREAMS
         splits = -(-c.k // kb)
         nb = min(c.n, self.t.l1_bytes // (2 * self.item))
         tiles = -(-c.n // nb)
@@ -424,9 +426,9 @@ def _totals(fn: Fn, rows: list[str], lanes: int, scalar: str) -> str:
         picks.append(f"<{lanes} x i32> <" + ", ".join(f"i32 {x}" for x in order) + ">")
     while len(rows) > 1:
         half = len(rows) // 2
-        rows = [fn.val("fadd {0} {1}, {2}".format(vector, *(
-            fn.val(f"shufflevector {vector} {u}, {vector} {v}, {pick}") for pick in picks)))
-            for u, v in zip(rows[:half], rows[half:], strict=True)]
+        pairs = [[fn.val(f"shufflevector {vector} {u}, {vector} {v}, {pick}") for pick in picks]
+                 for u, v in zip(rows[:half], rows[half:], strict=True)]
+        rows = [fn.val(f"fadd {vector} {u}, {v}") for u, v in pairs]
     total = rows[0]
     width = lanes
     while width > size:

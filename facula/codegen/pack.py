@@ -67,7 +67,7 @@ def emit_pack(module: Module, name: str, x: Source, width: int, t: Target,
     With `rows_ld` the copy is in rows of that length, in groups of `width` rows a tile.
     """
     kind = memory_type(x.dtype)
-    scalar = kind if x.itemsize > 2 else "float"
+    scalar = "float" if x.dtype in ("float16", "bfloat16") else kind
     lanes = t.lanes(max(x.itemsize, 4))
     panels = -(-x.j // width)
     chunks = -(-x.k // _CHUNK)
@@ -138,7 +138,8 @@ class _Body:
         fn, x = self.fn, self.x
         if self.rows_ld and x.k_stride == 1:
             self._rows(j0, k0, count)
-        elif self.rows_ld or (x.j_stride != 1 and x.k_stride != 1):
+        elif (self.rows_ld or (x.j_stride != 1 and x.k_stride != 1)
+              or self.scalar not in ("float", "double")):
             self._scalar(j0, k0, count)
         elif x.j_stride == 1:
             with fn.loop(k0, self._stop(k0, x.k), hint="k") as k:
@@ -173,10 +174,12 @@ class _Body:
 
     def _one(self, j0: str | int, j: str, k: str) -> None:
         fn, x = self.fn, self.x
-        value = fn.load(self.kind, self._from(fn.add(j0, j), k))
-        if x.itemsize == 2 and self.scalar == "float":
+        # a complex number is aligned as its parts are
+        align = x.itemsize // 2 if self.kind.startswith("<") else x.itemsize
+        value = fn.load(self.kind, self._from(fn.add(j0, j), k), align)
+        if self.scalar != self.kind:
             value = half.widen(fn, x.dtype, value)
-        fn.store(self.scalar, value, self._to(j0, j, k))
+        fn.store(self.scalar, value, self._to(j0, j, k), min(align, 4))
 
     @property
     def item(self) -> int:

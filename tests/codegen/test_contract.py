@@ -89,7 +89,7 @@ def test_layouts(m, n, k, dtype):
               2e-6 if dtype == "float32" else 1e-14)
 
 
-@pytest.mark.parametrize("dtype,rtol", [("float16", 2e-3), ("int64", 0), ("int8", 0),
+@pytest.mark.parametrize("dtype,rtol", [("float16", 2e-3), ("int64", 0), ("int8", 0), ("int16", 0),
                                         ("complex64", 1e-5), ("complex128", 1e-13)])
 def test_dtypes(dtype, rtol):
     for m, n, k in ((3, 17, 65), (20, 130, 5), (2, 2, 0)):

@@ -176,7 +176,8 @@ class Tensor:
         base = self._base
         if base is not None and base._leaf and base._rg and not base._path \
                 and not self._detached:
-            value = base                    # whose memory others without gradient may share
+            base._fresh()
+            value = base                # the storage does not know that its owner became a leaf
         else:
             value = make(storage.node, storage.rg and not self._detached)
         for name, attrs, shape, dtype in self._path:

@@ -76,7 +76,8 @@ def sub(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) ->
 def _sum(call: Any, input: Any, other: Any, alpha: Any, out: Tensor | None) -> Tensor:
     if isinstance(alpha, Tensor) or alpha != 1:
         if isinstance(alpha, float) and isinstance(other, Tensor) \
-                and other.dtype.kind in "bui" and getattr(input, "dtype", other.dtype).kind in "bui":
+                and other.dtype.kind in "bui" \
+                and getattr(input, "dtype", other.dtype).kind in "bui":
             raise DTypeError("For integral input tensors, argument alpha must not be a "
                              "floating point number.")
         other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha

@@ -249,7 +249,6 @@ def _covariance(x: Tensor, correction: int, fweights: Tensor | None, aweights: T
     if x.dtype.kind in "ui":
         from facula.ops.promote import as_float
         x = as_float(x)
-    shape = x._node.spec.shape
     rows = x if x.ndim == 2 else prim("reshape", x, shape=(1, x.numel()))
     m, n = rows._node.spec.shape
     weight = None

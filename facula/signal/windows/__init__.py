@@ -64,8 +64,8 @@ def exponential(M: int, *, center: float | None = None, tau: float = 1.0, sym: b
 def cosine(M: int, *, sym: bool = True, dtype: Any = None, layout: Any = None,
            device: Any = None, requires_grad: bool = False) -> Tensor:
     """sin(pi (k + 1/2) / n), half a wave."""
-    return _made("cosine", M, sym, lambda k, n: np.sin(np.pi * (k + 0.5) / n), dtype, layout, device,
-                 requires_grad)
+    return _made("cosine", M, sym, lambda k, n: np.sin(np.pi * (k + 0.5) / n), dtype, layout,
+                 device, requires_grad)
 
 
 def gaussian(M: int, *, std: float = 1.0, sym: bool = True, dtype: Any = None,
@@ -120,14 +120,15 @@ def hann(M: int, *, sym: bool = True, dtype: Any = None, layout: Any = None,
 def blackman(M: int, *, sym: bool = True, dtype: Any = None, layout: Any = None,
              device: Any = None, requires_grad: bool = False) -> Tensor:
     """0.42 - 0.5 cos + 0.08 cos of twice the angle."""
-    return _made("blackman", M, sym, _cosines((0.42, 0.5, 0.08)), dtype, layout, device, requires_grad)
+    return _made("blackman", M, sym, _cosines((0.42, 0.5, 0.08)), dtype, layout, device,
+                 requires_grad)
 
 
 def bartlett(M: int, *, sym: bool = True, dtype: Any = None, layout: Any = None,
              device: Any = None, requires_grad: bool = False) -> Tensor:
     """A triangle that is 0 at both ends."""
-    return _made("bartlett", M, sym, lambda k, n: 1 - np.abs(2 * k / (n - 1) - 1), dtype, layout, device,
-                 requires_grad)
+    return _made("bartlett", M, sym, lambda k, n: 1 - np.abs(2 * k / (n - 1) - 1), dtype,
+                 layout, device, requires_grad)
 
 
 def nuttall(M: int, *, sym: bool = True, dtype: Any = None, layout: Any = None,

@@ -479,7 +479,7 @@ def _svdvals(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
 
 def _svdvals_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     a = c.inputs[0]
-    u, _, vh = unpack(prim("svd", a, attrs=(False,)), svd_shapes(*a.shape[-2:], False))
+    u, _, vh = unpack(prim("svd", a, attrs=(False,)), svd_shapes(a.shape[-2], a.shape[-1], False))
     return (mm(scale_columns(u, g), vh),)
 
 

@@ -173,7 +173,13 @@ class Tensor:
             elif not self._detached:
                 self._rg = storage.rg
             return
-        value = make(storage.node, storage.rg and not self._detached)
+        base = self._base
+        if base is not None and base._leaf and base._rg and not base._path \
+                and not self._detached:
+            base._fresh()
+            value = base                # the storage does not know that its owner became a leaf
+        else:
+            value = make(storage.node, storage.rg and not self._detached)
         for name, attrs, shape, dtype in self._path:
             value = prim(name, value, attrs=attrs, shape=shape, dtype=dtype, view=True)
         self._node = value._node

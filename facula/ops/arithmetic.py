@@ -75,8 +75,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) ->
 
 def _sum(call: Any, input: Any, other: Any, alpha: Any, out: Tensor | None) -> Tensor:
     if isinstance(alpha, Tensor) or alpha != 1:
-        if isinstance(alpha, float) and isinstance(other, Tensor) \
-                and other.dtype.kind in "bui" \
+        if isinstance(alpha, float) and isinstance(other, Tensor) and other.dtype.kind in "bui" \
                 and getattr(input, "dtype", other.dtype).kind in "bui":
             raise DTypeError("For integral input tensors, argument alpha must not be a "
                              "floating point number.")
@@ -90,7 +89,7 @@ _call_sub = called("sub", _sub, "")
 mul = called("mul", _mul, "input * other, element by element, broadcast and promoted.")
 remainder = called("remainder", _remainder,
                    "The remainder of input / other, with the sign of other (Python's %).")
-fmod = called("fmod", _fmod, "The remainder of input / other, with the sign of input (C's fmod).",
+fmod = called("fmod", _fmod, "The remainder of input / other, with the sign of input, as C's.",
               "first")
 _call_div = called("div", _div, "")
 floor_divide = called("floor_divide", _floor_divide, "input // other, rounded down.")

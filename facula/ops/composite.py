@@ -88,6 +88,7 @@ def _clamp(input: Tensor, low: Any, high: Any) -> Tensor:
 
 def clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Tensor | None = None) -> Tensor:
     """input limited to [min, max]; each bound a number, a tensor that broadcasts, or None."""
+    need_tensors("clamp", input, input)
     if min is None and max is None:
         raise ValueError("clamp: At least one of 'min' or 'max' must not be None")
     result: Tensor = _clamp(input, min, max) if out is None else _clamp(input, min, max, out=out)
@@ -260,7 +261,7 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     if input.dtype is not other.dtype:
         raise DTypeError(f"{type_name(input.dtype)} did not match {type_name(other.dtype)}")
     if rtol < 0 or atol < 0:
-        raise ValueError("rtol and atol must be greater than or equal to zero, but got "
+        raise RuntimeError("rtol and atol must be greater than or equal to zero, but got "
                          f"{rtol} and {atol}")
     a, b = broadcast_tensors_to((input, other))
     close = prim("eq", a, b)

@@ -9,16 +9,15 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from facula.errors import GradientError, ShapeError
+from facula.errors import GradientError
 from facula.ops import parts, views
 from facula.ops.define import _into, attach, op
 from facula.ops.layout import fill_size, int_args, row_major, view_of
-from facula.ops.promote import cast
 from facula.ops.reductions import _sum_type
 from facula.ops.surface import public
 from facula.tensor import Tensor, prim
 
-__all__ = ["as_strided_scatter", "sum_to_size", "resize_", "resize_as_", "narrow_copy"]
+__all__ = ["sum_to_size", "resize_", "resize_as_", "narrow_copy"]
 
 _FAMILY = "views"
 
@@ -84,7 +83,14 @@ for _name, _view in (("alias", _alias), ("as_strided", views.as_strided),
     public(_copy_of(_name, _view), f"{_name}_copy", _FAMILY, method=False,
            samples=_SAMPLES.get(_name), differentiable=_name != "detach")
 
-narrow_copy = public(_copy_of("narrow", parts.narrow), "narrow_copy", _FAMILY,
+def _narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
+    if not -max(input.ndim, 1) <= dim < max(input.ndim, 1):
+        raise RuntimeError(f"narrow_copy: dimension {dim} is out of range for a tensor of "
+                           f"{input.ndim} dimensions")
+    return parts.narrow(input, dim, start, length)
+
+
+narrow_copy = public(_copy_of("narrow", _narrow), "narrow_copy", _FAMILY,
                      samples=lambda make: [((make(5, 2), 0, 1, 3), {})])
 
 
@@ -104,23 +110,6 @@ for _name, _split, _sample in (
         ("split", parts.split, lambda make: [((make(5, 2), 2), {})]),
         ("split_with_sizes", parts.split_with_sizes, lambda make: [((make(5, 2), (2, 3)), {})])):
     public(_parts_of(_name, _split), f"unsafe_{_name}", _FAMILY, samples=_sample)
-
-
-@op(method=True, samples=lambda make: [((make(12), make(3, 2), (3, 2), (4, 1), 1), {})])
-def as_strided_scatter(input: Tensor, src: Tensor, size: Any, stride: Any,
-                       storage_offset: int | None = None) -> Tensor:
-    """A copy of `input` with `src` in place of input.as_strided(size, stride, storage_offset)."""
-    size, stride = int_args((size,)), int_args((stride,))
-    if src._node.spec.shape != size:
-        raise ShapeError("expected src to have a size equal to the slice of self. src size = "
-                         f"{list(src.shape)}, slice size = {list(size)}")
-    offset = storage_offset or 0
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride))
-    if 0 not in size and last >= input.numel():
-        raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage "
-                           f"offset {offset} are out of bounds for storage of "
-                           f"{input.numel()} elements")
-    return prim("as_strided_update", input, cast(src, input.dtype), attrs=(stride, offset))
 
 
 # ---------------------------------------------------------------- shapes

@@ -134,9 +134,13 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
             for k, v in kwargs.items():
                 pattern.append(k)
                 pattern.append(freeze(v, tensors))
-        if not tensors:
-            return body(*args, **kwargs)
-        return _memo(rec, tuple(pattern), tensors, body, args, kwargs)
+        try:
+            if not tensors:
+                return body(*args, **kwargs)
+            return _memo(rec, tuple(pattern), tensors, body, args, kwargs)
+        except AttributeError:
+            _need_tensors(public, body, args, kwargs)
+            raise
 
     if exact_out:
         call.exact_out = True                                # type: ignore[attr-defined]
@@ -150,6 +154,23 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
     if inplace:
         attach(f"{method if isinstance(method, str) else public}_", _inplace(call, public))
     return call
+
+
+def _need_tensors(name: str, body: Callable[..., Any], args: Sequence[Any],
+                  kwargs: dict[str, Any]) -> None:
+    """Raise a TypeError if one of the arguments that are to be tensors is none.
+
+    Looked for only after something went wrong.
+    """
+    try:
+        given = inspect.signature(body).bind(*args, **kwargs)
+    except TypeError:
+        return
+    for k, (what, value) in enumerate(given.arguments.items()):
+        if given.signature.parameters[what].annotation in ("Tensor", Tensor) \
+                and not isinstance(value, Tensor):
+            raise TypeError(f"{name}(): argument '{what}' (position {k + 1}) must be Tensor, not "
+                            f"{type(value).__name__}")
 
 
 def composite(fn: Callable[..., Any]) -> Callable[..., Any]:

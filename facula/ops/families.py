@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 
 FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "parts", "shape",
-            "matrices", "indexing", "gathering", "padding", "scans", "sorting", "contractions",
-            "einsum", "search", "statistics", "convert", "creation", "patterns", "windows",
-            "dlpack", "draws", "fourier", "spectra", "linalg", "special_functions", "copies",
-            "calculus", "combine", "bits")
+            "matrices", "indexing", "gathering", "replaced", "padding", "scans", "sorting",
+            "contractions", "einsum", "search", "statistics", "convert", "creation", "patterns",
+            "windows", "dlpack", "draws", "fourier", "spectra", "linalg", "special_functions",
+            "copies", "calculus", "combine", "bits")
 
 for _family in FAMILIES:
     importlib.import_module(f"facula.ops.{_family}")

@@ -33,8 +33,7 @@ from facula.tensor import Tensor, prim, scalar
 
 __all__ = ["gather", "scatter", "scatter_add", "scatter_reduce", "index_select", "index_add",
            "index_copy", "index_fill", "index_put", "index_reduce", "masked_fill",
-           "masked_scatter", "masked_select", "take", "take_along_dim", "put", "select_scatter",
-           "slice_scatter", "diagonal_scatter"]
+           "masked_scatter", "masked_select", "take", "take_along_dim", "put"]
 
 _FAMILY = "indexing"
 
@@ -546,67 +545,3 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     x = expand_to(input, common)
     common[axis] = m
     return prim("gather", x, wrap_index(expand_to(indices, common), n), attrs=(axis,))
-
-
-# ---------------------------------------------------------------- parts replaced
-
-def _replaced(input: Tensor, src: Tensor, starts: Sequence[int], steps: Sequence[int],
-              sizes: Sequence[int]) -> Tensor:
-    value = prim("reshape", cast(src, input.dtype), shape=tuple(sizes))
-    return prim("slice_update", input, value, attrs=(tuple(starts), tuple(steps)))
-
-
-@op(method=True, samples=lambda make: [((make(3, 4), make(4), 0, 1), {})])
-def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
-    """A copy of `input` with `src` in place of input.select(dim, index)."""
-    axis = wrap_dim(dim, input.ndim)
-    shape = input._node.spec.shape
-    n = shape[axis]
-    if not -n <= index < n:
-        raise IndexError(f"index {index} is out of bounds for dimension {axis} with size {n}")
-    if src._node.spec.shape != (*shape[:axis], *shape[axis + 1:]):
-        raise ShapeError("expected src to have a size equal to the slice of self. src size = "
-                         f"{list(src.shape)}, slice size = "
-                         f"{[*shape[:axis], *shape[axis + 1:]]}")
-    starts = [0] * len(shape)
-    starts[axis] = index % n
-    return _replaced(input, src, starts, [1] * len(shape),
-                     [1 if k == axis else m for k, m in enumerate(shape)])
-
-
-@op(method=True, samples=lambda make: [((make(5, 4), make(2, 4), 0, 1, 5, 2), {})])
-def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = None,
-                  end: int | None = None, step: int = 1) -> Tensor:
-    """A copy of `input` with `src` in place of the slice start:end:step of `dim`."""
-    axis = wrap_dim(dim, input.ndim)
-    shape = input._node.spec.shape
-    if step <= 0:
-        raise RuntimeError("slice step must be positive")
-    a, b, _ = slice(start, end, step).indices(shape[axis])
-    sizes = [max(-(-(b - a) // step), 0) if k == axis else m for k, m in enumerate(shape)]
-    if list(src.shape) != sizes:
-        raise ShapeError("expected src to have a size equal to the slice of self. src size = "
-                         f"{list(src.shape)}, slice size = {sizes}")
-    starts, steps = [0] * len(shape), [1] * len(shape)
-    starts[axis], steps[axis] = a, step
-    return _replaced(input, src, starts, steps, sizes)
-
-
-@op(method=True, samples=lambda make: [((make(3, 4), make(3)), {}), ((make(3, 4), make(3), 1), {})])
-def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
-                     ) -> Tensor:
-    """A copy of `input` with `src` as its diagonal."""
-    from facula.ops.layout import row_major
-    shape = input._node.spec.shape
-    a, b = wrap_dim(dim1, len(shape)), wrap_dim(dim2, len(shape))
-    inner = row_major(shape)
-    n = max(min(shape[a], shape[b] - offset) if offset >= 0
-            else min(shape[a] + offset, shape[b]), 0)
-    rest = [k for k in range(len(shape)) if k not in (a, b)]
-    want = (*(shape[k] for k in rest), n)
-    if src._node.spec.shape != want:
-        raise ShapeError("expected src to have a size equal to the slice of self. src size = "
-                         f"{list(src.shape)}, slice size = {list(want)}")
-    start = abs(offset) * inner[b if offset >= 0 else a] if n else 0
-    return prim("as_strided_update", input, cast(src, input.dtype),
-                attrs=((*(inner[k] for k in rest), inner[a] + inner[b]), start))

@@ -11,6 +11,7 @@ import numpy as np
 
 from facula.device import check_device
 from facula.dtype import int64
+from facula.errors import ShapeError
 from facula.ops.creation import _NUMBERS, _filled, as_dtype, finish, full_like
 from facula.ops.define import _into
 from facula.ops.promote import cast, expand_to, get_default_dtype
@@ -61,7 +62,7 @@ def arange(*args: Any, start: Any = None, end: Any = None, step: Any = None,
         start, end, step = (int(v) if isinstance(v, float) and math.isfinite(v) else v
                             for v in (start, end, step))
     if step == 0:
-        raise RuntimeError("step must be nonzero")
+        raise ShapeError("step must be nonzero")
     if not (math.isfinite(start) and math.isfinite(end)):
         raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (step > 0 and start > end) or (step < 0 and start < end):

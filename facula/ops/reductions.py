@@ -235,6 +235,9 @@ def _not_empty(name: str, x: Tensor, axes: Sequence[int]) -> None:
 
 def _extreme(name: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
     axes = axes_of(dim, input.ndim)
+    if not input.numel() and (dim is None or dim == () or dim == []):
+        raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() "
+                           "== 0. Specify the reduction dim with the 'dim' argument.")
     _not_empty(name, input, axes)
     if input.dtype is bool_:
         return reduce_to("any" if name == "amax" else "all", input, axes, keepdim)

@@ -52,6 +52,13 @@ def iota_along(shape: Sequence[int], axis: int) -> Tensor:
     return expand_to(prim("reshape", line, shape=ones), shape)
 
 
+def _some(name: str, tensors: Any) -> list[Tensor]:
+    ts = _list(name, tensors)
+    if not ts:
+        raise RuntimeError(f"{name} expects a non-empty TensorList")
+    return ts
+
+
 def _list(name: str, tensors: Any) -> list[Tensor]:
     if isinstance(tensors, Tensor):
         raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not "
@@ -141,7 +148,7 @@ def _at_least(x: Tensor, ndim: int) -> Tensor:
 @op(samples=_lists((2, 3), (2, 1)))
 def hstack(tensors: Any) -> Tensor:
     """Joined along dimension 1 (0 for 1-d tensors)."""
-    ts = [_at_least(t, 1) for t in _list("hstack", tensors)]
+    ts = [_at_least(t, 1) for t in _some("hstack", tensors)]
     result: Tensor = cat(ts, 0 if ts and ts[0].ndim == 1 else 1)
     return result
 
@@ -149,14 +156,14 @@ def hstack(tensors: Any) -> Tensor:
 @op(samples=_lists((3,), (3,)))
 def vstack(tensors: Any) -> Tensor:
     """Joined as rows, along dimension 0."""
-    result: Tensor = cat([_at_least(t, 2) for t in _list("vstack", tensors)], 0)
+    result: Tensor = cat([_at_least(t, 2) for t in _some("vstack", tensors)], 0)
     return result
 
 
 @op(samples=_lists((2, 3), (2, 3)))
 def dstack(tensors: Any) -> Tensor:
     """Joined along dimension 2."""
-    result: Tensor = cat([_at_least(t, 3) for t in _list("dstack", tensors)], 2)
+    result: Tensor = cat([_at_least(t, 3) for t in _some("dstack", tensors)], 2)
     return result
 
 

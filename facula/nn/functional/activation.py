@@ -191,7 +191,7 @@ def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, trainin
     """Leaky ReLU with a slope for each element drawn from U(lower, upper) in training, and
     their mean otherwise."""
     if lower > upper:
-        raise ValueError("Lower bound should be less than or equal to the upper bound")
+        raise RuntimeError("Lower bound should be less than or equal to the upper bound")
     return applied(_rrelu, "rrelu", inplace, input, lower, upper, training)
 
 

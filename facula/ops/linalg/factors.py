@@ -177,8 +177,8 @@ def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> 
     _driver("torch.linalg.svd", driver)
     matrix("linalg.svd", A)
     full = bool(full_matrices)
-    u, s, vh = unpack(prim("svd", A, attrs=(full,)),
-                      _factor.svd_shapes(A.shape[-2], A.shape[-1], full))
+    u, s, vh = unpack(prim("svd", A, attrs=(full,)), _factor.svd_shapes(A.shape[-2], A.shape[-1],
+                                                                        full))
     return Svd(u, real(s), vh)
 
 

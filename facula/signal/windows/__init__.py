@@ -101,8 +101,8 @@ def general_hamming(M: int, *, alpha: float = 0.54, sym: bool = True, dtype: Any
                     layout: Any = None, device: Any = None, requires_grad: bool = False
                     ) -> Tensor:
     """alpha - (1 - alpha) cos."""
-    return _made("general_hamming", M, sym, _cosines((alpha, 1.0 - alpha)), dtype, layout, device,
-                 requires_grad)
+    return _made("general_hamming", M, sym, _cosines((alpha, 1.0 - alpha)), dtype, layout,
+                 device, requires_grad)
 
 
 def hamming(M: int, *, sym: bool = True, dtype: Any = None, layout: Any = None,
@@ -127,8 +127,8 @@ def blackman(M: int, *, sym: bool = True, dtype: Any = None, layout: Any = None,
 def bartlett(M: int, *, sym: bool = True, dtype: Any = None, layout: Any = None,
              device: Any = None, requires_grad: bool = False) -> Tensor:
     """A triangle that is 0 at both ends."""
-    return _made("bartlett", M, sym, lambda k, n: 1 - np.abs(2 * k / (n - 1) - 1), dtype,
-                 layout, device, requires_grad)
+    return _made("bartlett", M, sym, lambda k, n: 1 - np.abs(2 * k / (n - 1) - 1), dtype, layout,
+                 device, requires_grad)
 
 
 def nuttall(M: int, *, sym: bool = True, dtype: Any = None, layout: Any = None,

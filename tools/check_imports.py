@@ -69,6 +69,7 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
     ("tensor", "autograd", "methods that ask for gradients"),
     ("graph", "graph.flush", "a graph past its bound is run"),
     ("graph.recover", "reference", "after a failure the steps are run one by one"),
+    ("ops.unary", "nn.functional.activation", "methods of tensors that layers are made of"),
     ("autograd.methods", "nn", "a parameter is a tensor that its module registers"),
     ("compiler", "nn", "a compiled module is a module"),
     ("nn", "", "public functions under the names users know them by"),

@@ -199,6 +199,12 @@ _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler"
                           "native_channel_shuffle"), "nn.functional.upsample"),
          **dict.fromkeys(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d",
                           "affine_grid_generator"), "nn.functional.grid"),
+         **dict.fromkeys(("relu", "relu_", "prelu", "celu", "celu_", "selu", "selu_", "rrelu",
+                          "rrelu_", "hardshrink", "threshold", "threshold_"),
+                         "nn.functional.activation"),
+         **dict.fromkeys(("dropout", "alpha_dropout", "feature_alpha_dropout"),
+                         "nn.functional.dropout"),
+         **dict.fromkeys(("group_norm", "layer_norm", "rms_norm"), "nn.functional.norm"),
          **dict.fromkeys(("pairwise_distance", "cosine_similarity", "pdist"),
                          "nn.functional.distance"),
          "ctc_loss": "nn.functional.ctc", "constant_pad_nd": "nn.functional.pad"}

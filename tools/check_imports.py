@@ -39,7 +39,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("programs", ("schedule.executable",)),          # a plan with its machine code
     ("flush", ("graph.flush",)),
     ("tensor", ("tensor",)),
-    ("ops", ("ops", "info", "modes", "generator", "random", "printing", "linalg", "fft", "special")),
+    ("ops", ("ops", "info", "modes", "generator", "random", "printing", "linalg", "fft",
+             "special", "masked", "signal")),
     ("autograd", ("autograd", "func")),
     ("capture", ("compiler", "jit")),
     ("nn", ("nn",)),

@@ -174,7 +174,8 @@ class Tensor:
                 self._rg = storage.rg
             return
         base = self._base
-        if base is not None and base._leaf and not base._path and not self._detached:
+        if base is not None and base._leaf and base._rg and not base._path \
+                and not self._detached:
             base._fresh()
             value = base                # the storage does not know that its owner became a leaf
         else:
@@ -390,8 +391,8 @@ class Tensor:
     def _numpy(self) -> Any:
         """The ndarray that shares this tensor's memory, once its value is computed.
 
-        From then on the memory counts as shared: graphs read a copy of it, and in-place
-        operations write into it at once.
+        As long as somebody holds it the memory counts as shared: graphs read a copy of it, and
+        in-place operations write into it at once.
         """
         buffer, strides = self._memory()
         if not buffer.shared:
@@ -400,12 +401,11 @@ class Tensor:
             graph = node.at[0]
             if graph is not None and not graph.sealed:
                 _record.flush(graph.owner)
-            buffer.shared = True
             storage = self._storage
             if storage is not None:
                 storage.version += 1
                 storage.shows += 1
-        return self._look(buffer, strides)
+        return self._look(buffer, strides, True)
 
     def _peek(self) -> Any:
         """The value as an ndarray for reading now; it must not be kept."""
@@ -429,12 +429,12 @@ class Tensor:
             return _lay_out(node, wanted), wanted
         return value, strides
 
-    def _look(self, buffer: Any, strides: Any) -> Any:
+    def _look(self, buffer: Any, strides: Any, lend: bool = False) -> Any:
         if not self._path:
-            return buffer.array(self._node.spec, strides)
+            return buffer.array(self._node.spec, strides, lend)
         from numpy.lib.stride_tricks import as_strided
         assert self._storage is not None and self._strides is not None
-        whole = buffer.array(self._storage.node.spec, strides)
+        whole = buffer.array(self._storage.node.spec, strides, lend)
         spec = self._node.spec
         if strides is None:
             whole = whole.reshape(-1)

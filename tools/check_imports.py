@@ -62,6 +62,7 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
      "a gradient is asked for"),
     ("ops.primitive", "tensor", "the same"),
     ("ops.primitive", "ops", "the same"),
+    ("ops.primitive", "autograd", "a forward rule that is a backward one transposed"),
     ("schedule", "tensor", "numbers are frozen in one way where they are recorded and compiled"),
     ("tensor", "ops", "methods that fall back on an operation"),
     ("tensor", "autograd", "methods that ask for gradients"),

@@ -169,13 +169,16 @@ class _Vector:
                 return self._pack(0, source, self.mr)
             line = 64 // self.item
             return self._pack(0, source, self.mr, (-(-c.k // line) | 1) * line)
-        if c.k and c.n >= 128 and c.m > 1:
+        size = c.m * c.k * self.item
+        # past the second cache, columns far apart cost more than writing them out anew
+        least = 48 if size > 4 * self.t.l2_bytes and ak != 1 else 128
+        if c.k and c.n >= least and c.m > 1:
             if ak == 1:
                 if am * self.item >= 2048 and am * self.item % 512 == 0 and c.k >= 128:
                     line = 64 // self.item      # an odd number of lines apart
                     lines = -(-c.k // line)
                     return self._pack(0, source, self.mr, (lines | 1) * line)
-            elif am != 1 or (c.n >= 256 and c.m * c.k * self.item > 1 << 17):
+            elif am != 1 or (size > 1 << 17 and (c.n >= 256 or least < 128)):
                 return self._pack(0, source, self.mr)
         return _Place(self.roles[0], tuple(batch), am, ak, am, c.a_offset)
 

@@ -1,9 +1,9 @@
 """One primitive on one element, as straight-line LLVM instructions.
 
 In registers a bool is an i1, a bfloat16 the i16 of its bits, a complex number a pair of names;
-everything else has the type it has in memory.  16-bit floating values are widened to float for each operation and
-rounded once after it, which is what the NumPy meaning of the primitives does.  The instructions
-have no branches, so that LLVM can turn the loop around them into vectors.
+everything else has the type it has in memory.  16-bit floating values are widened to float for
+each operation and rounded once after it, which is what the NumPy meaning of the primitives does.
+The instructions have no branches, so that LLVM can turn the loop around them into vectors.
 """
 
 from __future__ import annotations

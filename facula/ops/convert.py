@@ -332,7 +332,11 @@ def size(self: Tensor, dim: int | None = None) -> Any:
 
 def data_ptr(self: Tensor) -> int:
     """The address of the first element; from then on the memory counts as shared."""
-    return self._numpy().__array_interface__["data"][0] if self.numel() else 0  # type: ignore
+    if not self.numel():
+        return 0
+    array = self._numpy()
+    self._memory()[0].lent += 1                     # nobody tells when the address is forgotten
+    return array.__array_interface__["data"][0]     # type: ignore[no-any-return]
 
 
 def _yes(self: Tensor) -> bool:

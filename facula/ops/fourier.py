@@ -18,9 +18,7 @@ from facula.ops.reductions import wrap_dim
 from facula.ops.shape import _roll
 from facula.tensor import Tensor, from_array, prim
 
-__all__ = ["fft", "ifft", "rfft", "irfft", "hfft", "ihfft", "fft2", "ifft2", "rfft2", "irfft2",
-           "hfft2", "ihfft2", "fftn", "ifftn", "rfftn", "irfftn", "hfftn", "ihfftn", "fftshift",
-           "ifftshift", "fftfreq", "rfftfreq"]
+__all__ = ["fftshift", "ifftshift", "fftfreq", "rfftfreq"]
 
 _FAMILY = "fft"
 _Sizes = Sequence[int] | int | None
@@ -206,6 +204,7 @@ def _declare(name: str) -> None:
         fn.__doc__ = f"{_MEANING[name]}, {where}.{_NORM}"
         globals()[f"{name}{suffix}"] = op(fn, name=f"fft.{name}{suffix}", family=_FAMILY,
                                           samples=samples)
+        __all__.append(fn.__name__)
 
 
 for _name in _KINDS:

@@ -82,11 +82,12 @@ class Buffer:
             unchanged since the last look.
     """
 
-    __slots__ = ("ptr", "nbytes", "shared", "_owner", "_home", "__weakref__")
+    __slots__ = ("ptr", "nbytes", "shared", "lent", "_owner", "_home", "__weakref__")
 
     ptr: int
     nbytes: int
     shared: bool
+    lent: int                       # ndarrays over private memory that users may still hold
     _owner: Any                     # what keeps the memory alive
     _home: _FreeList | None         # the free list the block goes back to
 
@@ -95,6 +96,7 @@ class Buffer:
         self.ptr = ptr
         self.nbytes = nbytes
         self.shared = shared
+        self.lent = 0
         self._owner = owner
         self._home = home
 
@@ -117,14 +119,16 @@ class Buffer:
             raise ValueError("strides are not whole elements")
         return buffer, tuple(s // itemsize for s in array.strides)
 
-    def array(self, spec: Spec, strides: Strides | None = None) -> np.ndarray:
+    def array(self, spec: Spec, strides: Strides | None = None, lend: bool = False
+              ) -> np.ndarray:
         """An ndarray of `spec` over this memory; it keeps the buffer alive.
 
-        Waits for a program in the background first, which may be writing to it.
+        Waits for a program in the background first, which may be writing to it.  With `lend` the
+        array is for a user: private memory is shared until it and all that was made of it are gone.
         """
         if flight.current is not None:
             flight.finish()
-        array = np.asarray(_View(self, spec, strides))
+        array = np.asarray((_Lent if lend else _View)(self, spec, strides))
         return array.view(spec.dtype.np) if spec.dtype.name == "bfloat16" else array
 
     def snapshot(self, spec: Spec, strides: Strides | None = None) -> Buffer:
@@ -159,6 +163,25 @@ class _View:
             # dtypes that NumPy does not know travel as raw bytes and are viewed afterwards
             "typestr": typestr if spec.dtype.name != "bfloat16" else "|V2",
             "strides": None if strides is None else tuple(s * itemsize for s in strides)}
+
+
+class _Lent(_View):
+    """The base of an array that a user has been given."""
+
+    __slots__ = ()
+
+    def __init__(self, buffer: Buffer, spec: Spec, strides: Strides | None):
+        super().__init__(buffer, spec, strides)
+        if buffer.lent or not buffer.shared:
+            buffer.lent += 1
+            buffer.shared = True
+
+    def __del__(self) -> None:
+        buffer = self.buffer
+        if buffer.lent:
+            buffer.lent -= 1
+            if not buffer.lent:
+                buffer.shared = False
 
 
 def empty(nbytes: int, _lists: dict[int, _FreeList] = _POOL.by_nbytes) -> Buffer:

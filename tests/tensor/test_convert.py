@@ -244,3 +244,24 @@ def test_legacy_storage_questions():
     u[0] = 3
     assert t[0].item() == 3 and u.is_set_to(t)
     assert facula.tensor([1.0, 2]).apply_(lambda v: v * 2).tolist() == [2, 4]
+
+
+def test_memory_is_private_again_when_the_array_is_gone():
+    x = facula.ones(4)
+    a = x.numpy()
+    part = a[1:]
+    x.add_(1)
+    np.testing.assert_array_equal(a, 2 * np.ones(4))
+    del a
+    x.add_(1)
+    np.testing.assert_array_equal(part, 3 * np.ones(3))      # what was made of it counts too
+    part[:] = 7
+    assert x.tolist() == [3, 7, 7, 7]
+    buffer = x._memory()[0]
+    assert buffer.shared
+    del part
+    assert not buffer.shared
+    x.add_(1)
+    assert x.tolist() == [4, 8, 8, 8]
+    address = x.data_ptr()
+    assert x._memory()[0].shared and x.data_ptr() == address

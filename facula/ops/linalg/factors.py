@@ -106,7 +106,7 @@ def qr(A: Tensor, mode: str = "reduced") -> Qr:
                            "(default), 'r', or 'complete'")
     matrix("linalg.qr", A)
     full = mode == "complete"
-    q, r = unpack(prim("qr", A, attrs=(full,)), _factor.qr_shapes(*A.shape[-2:], full))
+    q, r = unpack(prim("qr", A, attrs=(full,)), _factor.qr_shapes(A.shape[-2], A.shape[-1], full))
     if mode == "r":
         q = prim("full", attrs=(0.0,), shape=(0,), dtype=A.dtype)
     return Qr(q, r)
@@ -177,7 +177,8 @@ def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> 
     _driver("torch.linalg.svd", driver)
     matrix("linalg.svd", A)
     full = bool(full_matrices)
-    u, s, vh = unpack(prim("svd", A, attrs=(full,)), _factor.svd_shapes(*A.shape[-2:], full))
+    u, s, vh = unpack(prim("svd", A, attrs=(full,)), _factor.svd_shapes(A.shape[-2], A.shape[-1],
+                                                                        full))
     return Svd(u, real(s), vh)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from facula.graph.spec import Spec
 from facula.ops.primitive.matrix import routines
+from facula.ops.primitive.matrix.forward import from_backward
 from facula.ops.primitive.matrix.packed import (
     Shapes,
     batched,
@@ -94,7 +95,8 @@ def _cholesky_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     return (times(adjoint(solve_upper(up, adjoint(half))), 0.5),)
 
 
-register("cholesky", "matrix", _infer_cholesky, _cholesky, vjp=_cholesky_vjp, saves=("out",))
+register("cholesky", "matrix", _infer_cholesky, _cholesky, vjp=_cholesky_vjp,
+         jvp=from_backward(_cholesky_vjp), saves=("out",))
 
 
 # ---------------------------------------------------------------- LU
@@ -158,7 +160,7 @@ def permuted_rows(x: Any, pivots: Any, inverse: bool) -> Any:
     return prim("gather", x, index, attrs=(x.ndim - 2,))
 
 
-register("lu", "matrix", _infer_lu, _lu, vjp=_lu_vjp, saves=("out",))
+register("lu", "matrix", _infer_lu, _lu, vjp=_lu_vjp, jvp=from_backward(_lu_vjp), saves=("out",))
 
 
 def _infer_order(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
@@ -232,7 +234,8 @@ def _qr_tall(q: Any, r: Any, gq: Any, gr: Any) -> Any:
     return adjoint(solve_upper(r, adjoint(rest)))
 
 
-register("qr", "matrix", _infer_qr, _qr, vjp=_qr_vjp, saves=("in0", "out"))
+register("qr", "matrix", _infer_qr, _qr, vjp=_qr_vjp,
+         jvp=from_backward(_qr_vjp), saves=("in0", "out"))
 
 
 def geqrf_shapes(m: int, n: int) -> Shapes:
@@ -301,7 +304,8 @@ def _gaps(w: Any) -> Any:
                expand(reshape(w, (*w.shape, 1)), shape))
 
 
-register("eigh", "matrix", _infer_eigh, _eigh, vjp=_eigh_vjp, saves=("out",))
+register("eigh", "matrix", _infer_eigh, _eigh, vjp=_eigh_vjp,
+         jvp=from_backward(_eigh_vjp), saves=("out",))
 
 
 def _infer_eigvalsh(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
@@ -322,7 +326,8 @@ def _eigvalsh_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     return (mm(scale_columns(v, g), adjoint(v)),)
 
 
-register("eigvalsh", "matrix", _infer_eigvalsh, _eigvalsh, vjp=_eigvalsh_vjp, saves=("in0",))
+register("eigvalsh", "matrix", _infer_eigvalsh, _eigvalsh, vjp=_eigvalsh_vjp,
+         jvp=from_backward(_eigvalsh_vjp), saves=("in0",))
 
 
 def eig_shapes(n: int) -> Shapes:
@@ -370,7 +375,8 @@ def solved(a: Any, b: Any) -> Any:
     return unpack(prim("solve", a, b), shapes)[0]
 
 
-register("eig", "matrix", _infer_eig, _eig, vjp=_eig_vjp, saves=("out",))
+register("eig", "matrix", _infer_eig, _eig, vjp=_eig_vjp,
+         jvp=from_backward(_eig_vjp), saves=("out",))
 
 
 def _infer_eigvals(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
@@ -391,7 +397,8 @@ def _eigvals_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     return (_onto(c, solved(vh, scale_rows(vh, g))),)
 
 
-register("eigvals", "matrix", _infer_eigvals, _eigvals, vjp=_eigvals_vjp, saves=("in0",))
+register("eigvals", "matrix", _infer_eigvals, _eigvals, vjp=_eigvals_vjp,
+         jvp=from_backward(_eigvals_vjp), saves=("in0",))
 
 
 # ---------------------------------------------------------------- singular values
@@ -460,7 +467,8 @@ def _rows(v: Any, like: Any) -> Any:
     return expand(reshape(v, (*v.shape, 1)), tuple(like.shape))
 
 
-register("svd", "matrix", _infer_svd, _svd, vjp=_svd_vjp, saves=("out",))
+register("svd", "matrix", _infer_svd, _svd, vjp=_svd_vjp,
+         jvp=from_backward(_svd_vjp), saves=("out",))
 
 
 def _infer_svdvals(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
@@ -479,11 +487,12 @@ def _svdvals(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
 
 def _svdvals_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     a = c.inputs[0]
-    u, _, vh = unpack(prim("svd", a, attrs=(False,)), svd_shapes(*a.shape[-2:], False))
+    u, _, vh = unpack(prim("svd", a, attrs=(False,)), svd_shapes(a.shape[-2], a.shape[-1], False))
     return (mm(scale_columns(u, g), vh),)
 
 
-register("svdvals", "matrix", _infer_svdvals, _svdvals, vjp=_svdvals_vjp, saves=("in0",))
+register("svdvals", "matrix", _infer_svdvals, _svdvals, vjp=_svdvals_vjp,
+         jvp=from_backward(_svdvals_vjp), saves=("in0",))
 
 
 # ---------------------------------------------------------------- LDL

@@ -91,8 +91,8 @@ def scale_rows(x: Any, v: Any) -> Any:
 
 
 def safe_div(a: Any, b: Any) -> Any:
-    """a / b, and 0 where a is 0: what nothing flows through may be degenerate."""
-    none = prim("eq", a, zeros_like(a))
+    """a / b, and 0 for 0 / 0: what nothing flows through may be degenerate."""
+    none = prim("logical_and", prim("eq", a, zeros_like(a)), prim("eq", b, zeros_like(b)))
     return where(none, zeros_like(a), prim("div", a, where(none, full(b, 1), b)))
 
 

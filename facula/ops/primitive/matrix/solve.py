@@ -10,6 +10,7 @@ import numpy as np
 from facula.errors import ShapeError
 from facula.graph.spec import Spec, spec
 from facula.ops.primitive.matrix import routines
+from facula.ops.primitive.matrix.forward import from_backward
 from facula.ops.primitive.matrix.packed import (
     Shapes,
     batched,
@@ -81,7 +82,8 @@ def _inv_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     return (neg(mm(mm(back, unpack(g, shapes)[0]), back)),)
 
 
-register("inv", "matrix", _infer_inv, _inv, vjp=_inv_vjp, saves=("out",))
+register("inv", "matrix", _infer_inv, _inv, vjp=_inv_vjp,
+         jvp=from_backward(_inv_vjp), saves=("out",))
 
 
 # ---------------------------------------------------------------- linear systems
@@ -113,7 +115,8 @@ def _solve_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     return ga, gb if c.needs[1] else None
 
 
-register("solve", "matrix", _infer_solve, _solve, vjp=_solve_vjp, saves=("in0", "out"),
+register("solve", "matrix", _infer_solve, _solve, vjp=_solve_vjp,
+         jvp=from_backward(_solve_vjp), saves=("in0", "out"),
          saves_for=(("in0", "out"), ("in0",)))
 
 
@@ -144,6 +147,7 @@ def _triangular_vjp(c: Any, g: Any) -> tuple[Any, ...]:
 
 
 register("solve_triangular", "matrix", _infer_triangular, _triangular, vjp=_triangular_vjp,
+         jvp=from_backward(_triangular_vjp),
          saves=("in0", "out"), saves_for=(("in0", "out"), ("in0",)))
 
 
@@ -167,7 +171,7 @@ def _det_vjp(c: Any, g: Any) -> tuple[Any, ...]:
 
 register("det", "matrix", _infer_det,
          lambda arrays, attrs, out: np.asarray(np.linalg.det(arrays[0])).astype(out.dtype.np),
-         vjp=_det_vjp, saves=("in0",))
+         vjp=_det_vjp, jvp=from_backward(_det_vjp), saves=("in0",))
 
 
 def _infer_cofactor(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
@@ -185,7 +189,7 @@ def _cofactor_vjp(c: Any, g: Any) -> tuple[Any, ...]:
 
 register("cofactor", "matrix", _infer_cofactor,
          lambda arrays, attrs, out: routines.cofactor(_stack(arrays[0])).reshape(out.shape),
-         vjp=_cofactor_vjp, saves=("in0", "out"))
+         vjp=_cofactor_vjp, jvp=from_backward(_cofactor_vjp), saves=("in0", "out"))
 
 
 def _infer_slogdet(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
@@ -211,7 +215,8 @@ def _slogdet_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     return (mul(_over(scale, a), adjoint(inverted(a))),)
 
 
-register("slogdet", "matrix", _infer_slogdet, _slogdet, vjp=_slogdet_vjp, saves=("in0", "out"))
+register("slogdet", "matrix", _infer_slogdet, _slogdet, vjp=_slogdet_vjp,
+         jvp=from_backward(_slogdet_vjp), saves=("in0", "out"))
 
 
 # ---------------------------------------------------------------- the pseudo-inverse
@@ -253,7 +258,8 @@ def _pinv_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     return got, None, None
 
 
-register("pinv", "matrix", _infer_pinv, _pinv, vjp=_pinv_vjp, saves=("in0", "out"))
+register("pinv", "matrix", _infer_pinv, _pinv, vjp=_pinv_vjp,
+         jvp=from_backward(_pinv_vjp), saves=("in0", "out"))
 
 
 # ---------------------------------------------------------------- the exponential
@@ -276,7 +282,7 @@ def _exp_vjp(c: Any, g: Any) -> tuple[Any, ...]:
 
 register("matrix_exp", "matrix", _infer_exp,
          lambda arrays, attrs, out: routines.matrix_exp(_stack(arrays[0])).reshape(out.shape),
-         vjp=_exp_vjp, saves=("in0",))
+         vjp=_exp_vjp, jvp=from_backward(_exp_vjp), saves=("in0",))
 
 
 # ---------------------------------------------------------------- a check within a program
@@ -296,4 +302,5 @@ def _checked(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
     return arrays[0]
 
 
-register("checked", "matrix", _infer_checked, _checked, vjp=lambda c, g: (g, None))
+register("checked", "matrix", _infer_checked, _checked, vjp=lambda c, g: (g, None),
+         jvp=lambda c, t: zeros_like(c.out) if t[0] is None else t[0])

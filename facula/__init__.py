@@ -207,6 +207,12 @@ _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler"
          **dict.fromkeys(("group_norm", "layer_norm", "rms_norm"), "nn.functional.norm"),
          **dict.fromkeys(("pairwise_distance", "cosine_similarity", "pdist"),
                          "nn.functional.distance"),
+         **dict.fromkeys(("prelu", "celu", "celu_", "selu", "selu_", "rrelu", "rrelu_",
+                          "threshold", "threshold_", "hardshrink"), "nn.functional.activation"),
+         **dict.fromkeys(("dropout", "alpha_dropout", "feature_alpha_dropout"),
+                         "nn.functional.dropout"),
+         **dict.fromkeys(("layer_norm", "group_norm", "rms_norm"), "nn.functional.norm"),
+         "bilinear": "nn.functional.linear",
          "ctc_loss": "nn.functional.ctc", "constant_pad_nd": "nn.functional.pad"}
 """Names that are imported from these modules when somebody first uses them."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from facula.dtype import DType, bool_
 from facula.errors import DTypeError
-from facula.ops.define import _inplace, attach
+from facula.ops.define import _inplace, _into, attach, composite
 from facula.ops.surface import Binary, binary, called, need_tensors, only, public
 from facula.tensor import Tensor, prim
 
@@ -27,6 +27,10 @@ def _pairs(make: Any) -> list[Any]:
     return [((make(2, 3), make(2, 3)), {}), ((make(2, 3), make(3)), {}),
             ((make(2, 1), make(4, 1, 3)), {}), ((make(), make(5)), {}),
             ((make(3, 0), make(0)), {}), ((make(4, 3), 2.5), {}), ((make(7), 3), {})]
+
+
+def _pairs_of_tensors(make: Any) -> list[Any]:
+    return _pairs(make)[:5]
 
 
 def _nonzero_pairs(make: Any) -> list[Any]:
@@ -228,25 +232,47 @@ _shr, bitwise_right_shift = _declare("bitwise_right_shift", "shift_right", "ui",
                                      samples=_integers, tensors="", allowed="ui")
 _, maximum = _declare("maximum", "maximum", "uif", "The larger of the two; NaN if either is.",
                       inplace=False, bools="logical_or", differentiable=True, allowed="buif",
-                   tensors="both")
+                    tensors="both")
 _, minimum = _declare("minimum", "minimum", "uif", "The smaller of the two; NaN if either is.",
                       inplace=False, bools="logical_and", differentiable=True, allowed="buif",
-                   tensors="both")
+                    tensors="both")
 _, fmax = _declare("fmax", "fmax", "f", "The larger of the two, ignoring a NaN.",
                    inplace=False, bools="logical_or", differentiable=True, allowed="buif",
-                   tensors="both")
+                    tensors="both")
 _, fmin = _declare("fmin", "fmin", "f", "The smaller of the two, ignoring a NaN.",
                    inplace=False, bools="logical_and", differentiable=True, allowed="buif",
-                   tensors="both")
+                    tensors="both")
 _, atan2 = _declare("atan2", "atan2", "f", "The angle of the point (other, input), in (-pi, pi].",
                     floating=True, differentiable=True, aliases=("arctan2",), allowed="f",
-                   tensors="both")
+                    tensors="both")
 _, hypot = _declare("hypot", "hypot", "f", "sqrt(input**2 + other**2) without overflow.",
                     differentiable=True, allowed="f",
-                   tensors="both")
-_, logaddexp = _declare("logaddexp", "logaddexp", "f", "log(exp(input) + exp(other)), stable.",
-                        inplace=False, floating=True, differentiable=True, allowed="f",
-                   tensors="both")
+                    tensors="both")
+_real_logaddexp = called("logaddexp", binary("logaddexp", "logaddexp", "f", floating=True,
+                                             refuse=only("logaddexp", "f")), "", "both")
+
+
+@composite
+def _complex_logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    """From the operand with the larger real part: log(1 + exp(less - more)) + more."""
+    from facula.ops.promote import operands
+    x, y = operands(a, b)
+    first = prim("ge", prim("real", x), prim("real", y))
+    more, less = prim("where", first, x, y), prim("where", first, y, x)
+    return prim("add", prim("log1p", prim("exp", prim("sub", less, more))), more)
+
+
+def logaddexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """log(exp(input) + exp(other)), stable."""
+    if any(isinstance(t, Tensor) and t.dtype.kind == "c" for t in (input, other)):
+        need_tensors("logaddexp", input, other)
+        value: Tensor = _complex_logaddexp(input, other)
+        return value if out is None else _into(lambda: value, (), {"out": out})  # type: ignore
+    result: Tensor = _real_logaddexp(input, other, out=out)
+    return result
+
+
+public(logaddexp, "logaddexp", _FAMILY, samples=_pairs_of_tensors)
 _, copysign = _declare("copysign", "copysign", "f", "input with the sign of other.",
                        floating=True, differentiable=True, allowed="f")
 

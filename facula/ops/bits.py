@@ -142,6 +142,9 @@ def hash_tensor(input: Tensor, dim: Any = (), keepdim: bool = False, *, mode: in
         raise RuntimeError(f"hash_tensor: unknown mode {mode}")
     if input.dtype.kind == "c":
         raise DTypeError("hash_tensor: complex tensors are not supported")
+    if not input.numel() and dim in ((), []):
+        raise RuntimeError("hash_tensor: Expected reduction dim to be specified for input.numel() "
+                           "== 0. Specify the reduction dim with the 'dim' argument.")
     wide = cast(input, float64) if input.dtype.kind == "f" else cast(input, int64)
     shape = wide._node.spec.shape
     axes = axes_of(dim, wide.ndim)

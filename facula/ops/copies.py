@@ -12,12 +12,13 @@ from typing import Any
 from facula.errors import GradientError
 from facula.ops import parts, views
 from facula.ops.define import _into, attach, op
-from facula.ops.layout import fill_size, int_args, row_major, view_of
+from facula.ops.layout import fill_size, int_args, row_major, strides_of, view_of
 from facula.ops.reductions import _sum_type
 from facula.ops.surface import public
 from facula.tensor import Tensor, prim
 
-__all__ = ["sum_to_size", "resize_", "resize_as_", "narrow_copy"]
+__all__ = ["sum_to_size", "resize_", "resize_as_", "narrow_copy",
+           "fill_diagonal_"]
 
 _FAMILY = "views"
 
@@ -170,3 +171,28 @@ def _as_strided_(self: Tensor, size: Any, stride: Any, storage_offset: int | Non
 
 
 views._retarget("as_strided_", _as_strided_)
+
+
+# ---------------------------------------------------------------- diagonals in place
+
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """Overwrite the main diagonal (all indices equal) with a number; returns this tensor.
+
+    More than two dimensions must have one size.  With `wrap` the diagonal of a matrix that is
+    taller than wide starts again below.
+    """
+    if self.ndim < 2:
+        raise RuntimeError("dimensions must larger than 1")
+    if self.ndim > 2 and len(set(self.shape)) > 1:
+        raise RuntimeError("all dimensions of input must be of equal length")
+    shape = self.shape
+    step = shape[1] + 1 if wrap and self.ndim == 2 else max(shape[0], 1)
+    for start in range(0, shape[0], step):
+        part = parts.slice_dim(self, 0, start, shape[0]) if start else self
+        strides = strides_of(part)
+        views.as_strided(part, (min(part.shape),), (sum(strides),),
+                         part._offset).fill_(fill_value)             # type: ignore[attr-defined]
+    return self
+
+
+attach("fill_diagonal_", fill_diagonal_)

@@ -362,7 +362,12 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
 
 def _shift(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     """The maximum over axes (kept, size 1), 0 where infinite; a constant for gradients."""
-    top = reduce_to("amax", constant(x), axes, True)
+    still = constant(x)
+    if x.dtype.kind == "c":                              # the real part is what overflows
+        top = reduce_to("amax", prim("real", still), axes, True)
+        top = prim("where", prim("isfinite", top), top, full_like(top, 0.0))
+        return cast(top, x.dtype)
+    top = reduce_to("amax", still, axes, True)
     return prim("where", prim("isfinite", top), top, full_like(top, 0.0))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from facula.dtype import DType, bool_, int64, uint8
 from facula.errors import DTypeError, ShapeError
+from facula.ops.arithmetic import logaddexp
 from facula.ops.define import op
 from facula.ops.promote import as_float, cast, common_dtype, full_like, type_name
 from facula.ops.reductions import _sum_type, constant, numpy_names, wrap_dim
@@ -90,14 +91,12 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """
     axis = wrap_dim(dim, input.ndim)
     x = as_float(input)
-    if x.dtype.kind == "c":
-        return prim("log", prim("cumsum", prim("exp", x), attrs=(axis,)))
     if not x.ndim or not x.numel():
         return prim("alias", x)
     n = x._node.spec.shape[axis]
     width = 1
     while width < n:
-        late = prim("logaddexp", cut(x, axis, width, n), cut(x, axis, 0, n - width))
+        late = logaddexp(cut(x, axis, width, n), cut(x, axis, 0, n - width))
         x = prim("cat", cut(x, axis, 0, width), late, attrs=(axis,))
         width *= 2
     return prim("alias", x) if x is input else x

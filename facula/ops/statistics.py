@@ -15,7 +15,15 @@ from facula.errors import DTypeError, ShapeError
 from facula.ops.contractions import swapped
 from facula.ops.define import composite, op
 from facula.ops.matrices import diagonal_value
-from facula.ops.promote import broadcast_shapes, cast, common_dtype, expand_to, full_like, type_name
+from facula.ops.promote import (
+    broadcast_shapes,
+    cast,
+    common_dtype,
+    expand_to,
+    full_like,
+    promote_types,
+    type_name,
+)
 from facula.ops.reductions import (
     axes_of,
     numpy_names,
@@ -249,6 +257,8 @@ def _covariance(x: Tensor, correction: int, fweights: Tensor | None, aweights: T
     if x.dtype.kind in "ui":
         from facula.ops.promote import as_float
         x = as_float(x)
+    if aweights is not None:
+        x = cast(x, promote_types(x.dtype, aweights.dtype))
     rows = x if x.ndim == 2 else prim("reshape", x, shape=(1, x.numel()))
     m, n = rows._node.spec.shape
     weight = None

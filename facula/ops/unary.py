@@ -8,7 +8,7 @@ from typing import Any
 from facula.dtype import DType, bool_, int64
 from facula.errors import DTypeError
 from facula.ops.define import attach, op
-from facula.ops.promote import as_float, full_like
+from facula.ops.promote import as_float, full_like, type_name
 from facula.ops.surface import only, public, unary
 from facula.tensor import Tensor, prim
 
@@ -173,6 +173,16 @@ def square(input: Tensor) -> Tensor:
 
 
 public(square, "square", _FAMILY, inplace=True, samples=_anywhere)
+
+
+def relu(input: Tensor) -> Tensor:
+    """max(input, 0); the gradient at 0 is 0."""
+    if input._node.spec.dtype.kind in "bc":
+        raise DTypeError(f'"relu" not implemented for \'{type_name(input.dtype)}\'')
+    return prim("relu", input)
+
+
+public(relu, "relu", _FAMILY, inplace=True, samples=_anywhere)
 
 
 @op(method=True, inplace=True, samples=_anywhere)

@@ -22,7 +22,7 @@ from facula.nn.functional.common import (
 )
 from facula.ops import arithmetic as _arithmetic
 from facula.ops import unary as _unary
-from facula.ops.define import attach, op
+from facula.ops.define import op
 from facula.ops.promote import as_float, cast, expand_to
 from facula.ops.reductions import widened, wrap_dim
 from facula.tensor import Tensor, prim
@@ -438,6 +438,3 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 sigmoid = _unary.sigmoid              # type: ignore[attr-defined]
 tanh = _unary.tanh                    # type: ignore[attr-defined]
-
-attach("relu", relu)
-attach("relu_", relu_)

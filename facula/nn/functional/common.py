@@ -89,7 +89,9 @@ def per_channel(values: Tensor, shape: Sequence[int], axis: int = 1) -> Tensor:
 
 
 def vector_norm(x: Tensor, p: float, axes: tuple[int, ...], keepdim: bool) -> Tensor:
-    """The p-norm over axes, whose gradient at 0 is 0."""
+    """The p-norm over axes, real, whose gradient at 0 is 0."""
+    if x._node.spec.dtype.kind == "c":
+        x = prim("abs", x)
     if not axes:
         return prim("abs", x)
     if p == math.inf or p == -math.inf:

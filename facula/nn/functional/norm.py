@@ -104,13 +104,14 @@ _EPS = {"float16": 0.0009765625, "bfloat16": 0.0078125, "float32": 1.19209289550
 def _rms_norm(input: Tensor, shape: tuple[int, ...], weight: Tensor | None = None,
               eps: float | None = None) -> Tensor:
     """The last dimensions, `shape`, divided by their root mean square, times weight."""
-    _one_dtype("rms_norm", input, weight)
+    if input.dtype.kind != "c":
+        _one_dtype("rms_norm", input, weight)
     axes = _check_shape("rms_norm", input, tuple(shape), weight, None)
     x = widened(input)
     have = shape_of(x)
     mean = mean_over(prim("mul", x, x), axes, True)
     # The smallest step of the dtype that is computed in, as PyTorch has it.
-    scale = prim("rsqrt", add_number(mean, _EPS[x.dtype.name] if eps is None else eps))
+    scale = prim("rsqrt", add_number(mean, _EPS[x.dtype.to_real().name] if eps is None else eps))
     out = prim("mul", x, expand_to(scale, have))
     if weight is not None:
         out = prim("mul", out, expand_to(cast(weight, x.dtype), have))

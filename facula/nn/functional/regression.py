@@ -232,13 +232,10 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Any, full: bool = Fals
     """The negative log-likelihood of target under a normal distribution.
 
     `var` has the input's shape, or that without its last dimension or with 1 there, or is a
-    number.  The target has the input's shape, or 1 in place of some of its sizes; others raise
-    BroadcastError unless `broadcast`.
+    number.  The shapes of input and target must be equal (BroadcastError) unless `broadcast`.
     """
     reduction = legacy(None, None, reduction)
-    if input.ndim != target.ndim or any(b not in (1, a) for a, b in zip(input.shape,
-                                                                        target.shape)):
-        same_shape("gaussian_nll_loss", input, target, broadcast)
+    same_shape("gaussian_nll_loss", input, target, broadcast)
     if not isinstance(var, Tensor):
         if var < 0:
             raise ValueError("var has negative entry/entries")

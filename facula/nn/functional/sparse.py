@@ -80,11 +80,10 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
     """Row `i` of weight `[n, dim]` for every index i: input `[*]` of integers, output `[*, dim]`.
 
     The row `padding_idx` gets no gradient.  With `max_norm` the rows that are looked up are
-    first scaled in place to have at most that norm.  An index outside the table raises
+    first scaled in place to have at most that norm.  `sparse` is accepted, and the gradient dense
+    all the same.  An index outside the table raises
     IndexError once values are computed.
     """
-    if sparse:
-        raise ValueError("embedding: sparse gradients are not offered; use sparse=False")
     if input.dtype is not int64 and input.dtype is not int32:
         raise DTypeError("Expected tensor for argument #1 'indices' to have one of the following "
                          f"scalar types: Long, Int; but got {type_name(input.dtype)}Tensor "

@@ -142,7 +142,7 @@ def binary(name: str, primitive: str, kinds: str, *, floating: bool = False,
             if storage is not None and storage.version != t._version:
                 t._sync()
             graph = rec.graph
-            node = t._node
+            node: Any = t._node
             owner, i = node.at
             if owner is not graph:
                 i = rec.adopt(node)

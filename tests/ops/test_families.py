@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 _RNG = np.random.default_rng(5)
 
 
-def _both(array: np.ndarray) -> tuple[facula.Tensor, "torch.Tensor"]:
+def _both(array: np.ndarray) -> tuple[facula.Tensor, torch.Tensor]:
     return facula.tensor(array), torch.tensor(array)
 
 
@@ -33,7 +33,8 @@ def _same(got: object, want: object, close: bool = False) -> None:
 
 
 ODD = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 1e-310,
-                2.2250738585072014e-308, 1.0, -1.0, 0.5, 3.0, 1.7976931348623157e308, -1e-300, np.pi])
+                2.2250738585072014e-308, 1.0, -1.0, 0.5, 3.0, 1.7976931348623157e308, -1e-300,
+                np.pi])
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])

@@ -141,7 +141,7 @@ def test_killed_worker() -> None:
     with pytest.raises(RuntimeError) as caught:
         for _ in range(5):
             next(batches)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     found = re.match(r"DataLoader worker \(pid (\d+)\) is killed by signal: SIGKILL",
                      str(caught.value))
     assert found and int(found[1]) == pids[0]
@@ -180,7 +180,7 @@ def test_workers_end_with_the_iterator() -> None:
     start = time.monotonic()
     del batches
     gc.collect()
-    assert all(gone(p) for p in pids) and time.monotonic() - start < 4
+    assert all(gone(p) for p in pids) and time.monotonic() - start < 30
 
 
 def test_persistent_workers() -> None:

@@ -10,7 +10,7 @@ from facula import config
 from tests.fuzz.generate import generate
 from tests.fuzz.graphs import failure, meaning, script, shrink
 
-FAST, SLOW, CHUNK = 100, 6000, 200
+FAST, SLOW, CHUNK = 100, 3000, 100
 
 
 def _torch() -> Any:

@@ -297,7 +297,8 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
         out.requires_grad_()
     memo[id(self)] = out
     if self._grad is not None:
-        out._grad = _deepcopy(self._grad, memo) if self._grad.is_leaf else self._grad.clone()  # type: ignore
+        grad: Any = self._grad
+        out._grad = _deepcopy(grad, memo) if grad.is_leaf else grad.clone()
     return out
 
 

@@ -30,7 +30,7 @@ PACKAGE = "facula"
 # around it.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ground", ("config", "errors", "dtype", "dtypes", "device", "version")),
-    ("values", ("graph.spec", "runtime.allocator", "runtime.plan")),
+    ("values", ("graph.spec", "runtime.flight", "runtime.allocator", "runtime.plan")),
     ("primitives", ("ops.primitive", "ops.table")),
     ("graph", ("graph",)),
     ("reference", ("reference",)),
@@ -54,7 +54,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 COMPILER = ("schedule", "codegen", "reference", "runtime")
 DRIVERS = ("schedule", "codegen", "reference", "runtime", "graph.flush", "compiler", "jit", "viz",
            "profiler", "testing", "cli", "__main__")
-LIGHT = ("runtime.allocator", "runtime.plan")   # memory and its layout: every tensor holds some
+# Memory, its layout, and who writes to it now: every tensor holds some.
+LIGHT = ("runtime.flight", "runtime.allocator", "runtime.plan")
 
 # (importer, imported, reason); a name stands for itself and everything below it.
 UPWARD: tuple[tuple[str, str, str], ...] = (
@@ -67,6 +68,8 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
     ("tensor", "ops", "methods that fall back on an operation"),
     ("tensor", "autograd", "methods that ask for gradients"),
     ("graph", "graph.flush", "a graph past its bound is run"),
+    ("graph.recover", "reference", "after a failure the steps are run one by one"),
+    ("ops.unary", "nn.functional.activation", "methods of tensors that layers are made of"),
     ("autograd.methods", "nn", "a parameter is a tensor that its module registers"),
     ("compiler", "nn", "a compiled module is a module"),
     ("nn", "", "public functions under the names users know them by"),

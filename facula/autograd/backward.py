@@ -228,8 +228,8 @@ def _follow(rec: Recorder, root: Tensor, retain: bool) -> bool:
             return False
         leaves.append((leaf, at, spec))
     for index in saved:
-        leaf_node = nodes.get(index)
-        if leaf_node is not None and leaf_node.stale is not None:
+        read = nodes.get(index)
+        if read is not None and read.stale is not None:
             return False
     graph.state = edge.state
     if freed:

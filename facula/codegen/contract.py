@@ -55,7 +55,9 @@ class Epilogue(Protocol):
     again at the end, and operand number 2 + i of the kernel is its ('extra', i).
     """
 
-    extras: int
+    @property
+    def extras(self) -> int: ...
+
     operands: list[str]
 
     def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,

@@ -1,9 +1,9 @@
 """Loop kernels: the roots of one fused group as loop nests in LLVM text.
 
-Two shapes of nest cover everything.  *Rows*: for each row, loops over the columns, the last of which is
-turned into vectors (softmax over the last axis).  *Lanes*: for each column, a loop over a block of
-neighbouring rows, which is turned into vectors while the row's accumulators sit in a small array
-(bias gradients, softmax over channels, and everything elementwise, where there are no columns).
+Two shapes of nest cover everything.  *Rows*: for each row, loops over the columns, the last of
+which is turned into vectors (softmax over the last axis).  *Lanes*: for each column, a loop over a
+block of neighbouring rows, which is turned into vectors while the row's accumulators sit in a small
+array (bias gradients, softmax over channels, and everything elementwise, without columns).
 
 Tiles split the row space by its size only, and a row's values are always combined in the same
 order, so results do not depend on how many threads run the tiles.
@@ -462,8 +462,10 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
                 continue
             accumulating = nest.accumulating(stage)
             if accumulating:
-                lanes(lambda l, a=accumulating: [                     # type: ignore[misc]
-                    nest.accumulators[i.step].start(l) for i in a])
+                def start(l: str | int, items: Any = accumulating) -> None:
+                    for item in items:
+                        nest.accumulators[item.step].start(l)
+                lanes(start)
             with ExitStack() as loops:
                 _column_loops(loops, writer, group, columns, 0, "")
                 em.open()

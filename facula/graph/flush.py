@@ -109,7 +109,7 @@ class Program:
             return executable.run(values)                     # type: ignore[no-any-return]
         self.runs += 1
         if self.runs > self.threshold:
-            self.executable = executable = make_executable(self.steps, self.outputs,
+            self.executable = executable = make_executable(self.steps or [], self.outputs,
                                                            self.donations)
             self.steps = None
             return executable.run(values)                     # type: ignore[no-any-return]

@@ -106,8 +106,8 @@ def gradient(input: Tensor, *, spacing: Any = None, dim: Any = None, edge_order:
         dims = tuple(range(input.ndim))
     if isinstance(spacing, (tuple, list)) and len(spacing) != len(dims):
         raise RuntimeError("torch.gradient expected spacing to be unspecified, a scalar or a list "
-                           "of length equal to 'self.dim() = %d', but got %d"
-                           % (len(dims), len(spacing)))
+                           f"of length equal to 'self.dim() = {len(dims)}', but got "
+                           f"{len(spacing)}")
     if edge_order not in (1, 2):
         raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")
     axes = [wrap_dim(v, input.ndim) for v in dims]

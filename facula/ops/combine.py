@@ -101,7 +101,7 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     if indices.dtype.kind not in "ui":
         raise DTypeError("expected 'indices' to be integer dtype, but got "
                          f"{indices.dtype!r}")
-    sizes = int_args((shape,)) if isinstance(shape, (tuple, list)) else int_args((shape,))
+    sizes = int_args((shape,))
     if any(n < 0 for n in sizes):
         raise ValueError(f"'shape' cannot have negative values, but got {tuple(sizes)}")
     result: tuple[Tensor, ...] = _unravelled(indices, sizes)

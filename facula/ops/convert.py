@@ -297,8 +297,8 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
         out.requires_grad_()
     memo[id(self)] = out
     if self._grad is not None:
-        grad: Any = self._grad
-        out._grad = _deepcopy(grad, memo) if grad.is_leaf else grad.clone()
+        grad = self._grad
+        out._grad = _deepcopy(grad, memo) if grad.is_leaf else grad.clone()   # type: ignore
     return out
 
 

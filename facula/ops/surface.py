@@ -14,7 +14,8 @@ import numpy as np
 
 from facula.dtype import DType, bool_, float32, int64
 from facula.errors import DTypeError
-from facula.graph.record import _local
+from facula.graph import record as _record
+from facula.graph.record import LOCK, Edge, Node, _local
 from facula.ops import promote
 from facula.ops.define import _T, OPS, OpRecord, _inplace, _into, _memo, attach
 from facula.ops.promote import cast, expand_to, operands, wrap_integer
@@ -23,6 +24,7 @@ from facula.tensor import Tensor, freeze_number, prim, scalar
 __all__ = ["binary", "unary", "public", "called", "need_tensors", "number_operand", "Binary"]
 
 Binary = Callable[[Any, Any], Any]
+_new = object.__new__
 _NONE: dict[str, Any] = {}
 
 
@@ -111,6 +113,7 @@ def binary(name: str, primitive: str, kinds: str, *, floating: bool = False,
     half_body.__name__ = half_body.__qualname__ = f"{name}_half"
     head = (body, _T, _T)
     half_head = (half_body, _T, _T)
+    number_head = (body, "number")
 
     def with_number(t: Tensor, value: Any, left: bool) -> Any:
         own = t._node.spec
@@ -130,9 +133,52 @@ def binary(name: str, primitive: str, kinds: str, *, floating: bool = False,
         if rec.depth:
             s = prim("full", attrs=(freeze_number(value),), shape=own.shape, dtype=dtype)
             return body(cast(t, dtype), s) if left else body(s, cast(t, dtype))
-        s = scalar(value, dtype)
-        pair = (t, s) if left else (s, t)
-        return _memo(rec, head, pair, body, pair, _NONE)
+        return _step(rec, t, value, dtype, left)
+
+    def _step(rec: Any, t: Tensor, value: Any, dtype: DType, left: bool) -> Any:
+        """The number and the operation that reads it, entered as one edge of the trie."""
+        with LOCK:
+            storage = t._storage
+            if storage is not None and storage.version != t._version:
+                t._sync()
+            graph = rec.graph
+            node = t._node
+            owner, i = node.at
+            if owner is not graph:
+                i = rec.adopt(node)
+                if node.at[0] is not graph:      # memory that others write is copied at each use
+                    s = scalar(value, dtype)
+                    pair = (t, s) if left else (s, t)
+                    return _memo(rec, head, pair, body, pair, _NONE)
+            start = graph.state
+            key = (number_head, left, dtype, ~i if t._rg and rec.grad else i)
+            edge = start.edges.get(key)
+            if edge is None:
+                s = scalar(value, dtype)
+                pair = (t, s) if left else (s, t)
+                result = _memo(rec, head, pair, body, pair, _NONE)
+                at = result._node.at
+                if rec.graph is graph and at[0] is graph and result._node.value is None:
+                    start.edges[key] = Edge(graph.state, at[1], result._node.spec, result._rg,
+                                            pack=(start.count, s._node.spec))
+                return result
+            graph.state = edge.state
+            place, number_spec = edge.pack
+            number = _new(Node)
+            number.at = (graph, place)
+            number.spec = number_spec
+            number.value = value
+            graph.leaves.append((place, number))
+            out: Any = _new(Tensor)
+            out._node = node = _new(Node)
+            node.at = (graph, edge.index)
+            node.spec = edge.spec
+            graph.handles.append(node)
+            if edge.rg:
+                out._rg = True
+            if edge.state.count > _record.MAX_STEPS:
+                _record.flush(rec)
+            return out
 
     def fn(a: Any, b: Any) -> Any:
         if isinstance(b, Tensor):

@@ -7,7 +7,7 @@ from typing import Any
 
 from facula.dtype import DType, bool_, int64
 from facula.errors import DTypeError
-from facula.ops.define import op
+from facula.ops.define import attach, op
 from facula.ops.promote import as_float, full_like, type_name
 from facula.ops.surface import only, public, unary
 from facula.tensor import Tensor, prim
@@ -349,6 +349,19 @@ def is_nonzero(input: Tensor) -> bool:
 
 
 public(is_nonzero, "is_nonzero", _FAMILY, differentiable=False)
+
+
+def _of_layers(name: str) -> Any:
+    """A method whose function stands with the layers, which are loaded when one is used."""
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        from facula.nn.functional import activation
+        return getattr(activation, name)(self, *args, **kwargs)
+    method.__name__ = name
+    return method
+
+
+for _name in ("relu", "relu_", "prelu", "hardshrink"):
+    attach(_name, _of_layers(_name))
 
 Tensor.__neg__ = neg                        # type: ignore[attr-defined]
 Tensor.__pos__ = positive                   # type: ignore[attr-defined]

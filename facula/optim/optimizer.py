@@ -366,7 +366,7 @@ class Optimizer:
             else:
                 state[p] = Watched({name: _unpack(p, name, v) for name, v in value.items()}) \
                     if isinstance(value, dict) else value
-        new_groups = []
+        new_groups: list[dict[str, Any]] = []
         for group, s in zip(groups, saved):
             merged = Watched({**{k: v for k, v in group.items() if k not in s}, **s})
             merged["params"] = group["params"]

@@ -109,7 +109,7 @@ def _linker() -> Any:
 
 
 def _unlocked(function: Any) -> Any:
-    """llvmlite's wrapper holds one lock during a call; modules here share nothing, so go past it."""
+    """llvmlite's wrapper holds one lock during a call; modules share nothing, so go past it."""
     return getattr(function, "_cfn", function)
 
 

@@ -192,7 +192,7 @@ class _Build:
         own = item_index(steps, group, target, rows, columns)
 
         def in_memory(n: int) -> bool:
-            """In memory, or kept for the row: whatever is not is computed again where it is read."""
+            """In memory, or kept for the row: the rest is computed again where it is read."""
             if steps[n].op == "leaf":
                 return True
             item = group.find(n)

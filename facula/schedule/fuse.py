@@ -377,17 +377,17 @@ def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...]
     found = accesses(steps, start, in_memory) if fits else []   # type: ignore[arg-type]
     own = item_index(steps, group, new, rows, columns)
     for source, index in found:
-        other = group.find(source)
-        if other is None:
+        read = group.find(source)
+        if read is None:
             continue
-        place = item_index(steps, group, other, rows, columns)
-        if other.role == "rows" or steps[source].op in REDUCE or steps[source].op == "matmul":
-            if other.role == "all":
+        place = item_index(steps, group, read, rows, columns)
+        if read.role == "rows" or steps[source].op in REDUCE or steps[source].op == "matmul":
+            if read.role == "all":
                 place = spread(steps[source].spec.shape, rows)
             if index != place:
                 fits = False
                 break
-            same = other.role == "rows" and role == "rows"
+            same = read.role == "rows" and role == "rows"
         else:
             free = {d for d, n in enumerate(_positions(steps[source].spec.shape))
                     if n in group.axes}
@@ -396,7 +396,7 @@ def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...]
                 fits = False
                 break
             same = (role == "all" and index == place and steps[source].op not in SCAN)
-        new.stage = max(new.stage, other.stage + (0 if same else 1))
+        new.stage = max(new.stage, read.stage + (0 if same else 1))
     del own
     if not fits:
         group.axes = old_axes

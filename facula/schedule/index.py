@@ -4,8 +4,8 @@ Every movement operation is a map from the index of an element of its result to 
 element of its input.  The maps compose here, symbolically, so that a chain of reshapes, slices
 and transposes costs one address computation in the kernel and no pass over memory.
 
-An `Index` is sum(coefficient * variable) + constant.  A `Var` is a loop variable or something that is
-not affine (a quotient, a remainder, a loaded index), which then counts as a variable of its own.
+An `Index` is sum(coefficient * variable) + constant.  A `Var` is a loop variable or something that
+is not affine (a quotient, a remainder, a loaded index), which then counts as a variable of its own.
 Both know their range, which is what lets `(128*i + j) // 128` become `i` again.
 """
 

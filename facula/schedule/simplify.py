@@ -143,7 +143,8 @@ def _drop(steps: list[Step], new: dict[int, int], outputs: list[int]
             live[i] = True
     if all(live):
         return steps, new, outputs
-    number, kept = {}, []
+    number: dict[int, int] = {}
+    kept: list[Step] = []
     for i, step in enumerate(steps):
         if live[i]:
             number[i] = len(kept)

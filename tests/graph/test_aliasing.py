@@ -622,3 +622,15 @@ def test_a_deep_chain_of_views_and_writes() -> None:
         v = v.view(2, 2).t().t().view(4)
     v += 1
     equal(x, [1, 2, 3, 4])
+
+
+def test_views_of_a_leaf_written_to_without_gradients():
+    x = facula.tensor([1.0, 2.0, 3.0]).requires_grad_()
+    view = x[1:]
+    with facula.no_grad():
+        x.mul_(10)
+    assert view.requires_grad and view.tolist() == [20.0, 30.0]
+    view.sum().backward()
+    x.detach().numpy()[:] = 7           # NumPy shares the memory from here on
+    (x[0] * x[2]).backward()
+    assert x.grad.tolist() == [7.0, 1.0, 8.0]

@@ -95,7 +95,7 @@ def test_threads_and_a_fork_while_one_is_under_way(two_threads: None) -> None:
             for _ in range(10):
                 mine.step()
             assert np.isfinite(mine.weights()).all()
-        except BaseException as error:          # noqa: BLE001 - shown by the assertion below
+        except BaseException as error:          # shown by the assertion below
             errors.append(error)
 
     workers = [threading.Thread(target=other) for _ in range(2)]

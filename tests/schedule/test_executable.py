@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from tests.schedule.programs import Build, maker
 
 from facula import dtypes as d
 from facula.ops.table import PRIMS
+from tests.schedule.programs import Build, maker
 
 DTYPES = [d.float32, d.float64, d.float16, d.bfloat16, d.int64, d.uint8, d.bool_, d.complex64]
 

@@ -2,8 +2,8 @@
 
 from facula.vision.datasets.fake import FakeData
 from facula.vision.datasets.folder import DatasetFolder, ImageFolder
-from facula.vision.datasets.mnist import KMNIST, MNIST, FashionMNIST
+from facula.vision.datasets.mnist import MNIST
 from facula.vision.datasets.vision import StandardTransform, VisionDataset
 
-__all__ = ["DatasetFolder", "FakeData", "FashionMNIST", "ImageFolder", "KMNIST", "MNIST",
+__all__ = ["DatasetFolder", "FakeData", "ImageFolder", "MNIST",
            "StandardTransform", "VisionDataset"]

@@ -112,6 +112,8 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
     axis = wrap_dim(dim, input.ndim)
+    if n == 0:
+        return prim("alias", input)
     parts = [t for t in (prepend, input, append) if t is not None]
     dtype = common_dtype(parts)
     for p in parts:

@@ -275,7 +275,9 @@ def _covariance(x: Tensor, correction: int, fweights: Tensor | None, aweights: T
         if w.numel() != n:
             raise ShapeError(f"cov(): expected {name} to have the same numel as there are "
                              f"observations in the input but got {w.numel()} != {n}")
-        line = prim("reshape", cast(w, rows.dtype.to_real()), shape=(n,))
+        # In the weights' own precision, as PyTorch sums them.
+        own = rows.dtype.to_real() if aweights is None else aweights.dtype
+        line = prim("reshape", cast(w, own), shape=(n,))
         weight = line if weight is None else prim("mul", weight, line)
     if weight is None:
         total = prim("full", attrs=(float(n),), shape=(), dtype=rows.dtype.to_real())

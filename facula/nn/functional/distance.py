@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from facula.dtype import int64
+from facula.dtype import bool_, int64
 from facula.errors import DTypeError
 from facula.nn.functional.common import add_number, number, shape_of, vector_norm
 from facula.ops.define import op
@@ -79,4 +79,8 @@ def _pairs_apart(input: Tensor, rows: Tensor, columns: Tensor, p: float) -> Tens
     d = prim("sub", prim("take", input, rows, attrs=(0,)), prim("take", input, columns, attrs=(0,)))
     if not shape_of(d)[1]:
         return reduce_to("sum", d, (1,))
-    return vector_norm(d, p, (1,), False)
+    out = vector_norm(d, p, (1,), False)
+    if p == 0:                                   # a function of the input, with a gradient of 0
+        never = prim("full", attrs=(False,), shape=shape_of(out), dtype=bool_)
+        out = prim("where", never, reduce_to("sum", d, (1,)), out)
+    return out

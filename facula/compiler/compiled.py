@@ -35,6 +35,8 @@ class Compiled:
     and `reasons` why calls were recorded rather than replayed.
     """
 
+    is_compiled = True
+
     def __init__(self, fn: Callable[..., Any], fullgraph: bool = False):
         self.fn = fn
         self.fullgraph = fullgraph

@@ -179,6 +179,8 @@ class _Walk:
         elif isinstance(value, functools.partial):
             self.todo += [(path, value.func), (f"{path}.args", value.args),
                           (f"{path}.keywords", value.keywords)]
+        elif getattr(type(value), "is_compiled", False):
+            self.todo.append((path, value.fn))      # not what it has captured, and counts
         elif isinstance(value, (types.BuiltinFunctionType, types.MethodWrapperType,
                                 enum.Enum, Generator)):
             pass

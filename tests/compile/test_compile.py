@@ -718,3 +718,30 @@ def test_checked_replays(name, monkeypatch):
     with pytest.raises(RuntimeError, match="differs from the function"):
         for _ in range(2):
             fn(facula.tensor([1.0]))
+
+
+def test_an_object_that_holds_the_compiled_function_itself():
+    """What the function reaches includes itself, through an object that its closure holds."""
+    class Holder:
+        pass
+
+    holder = Holder()
+    holder.scale = 2.0
+    holder.model = nn.Linear(4, 3)
+
+    @facula.compile
+    def call(x):
+        with facula.no_grad():
+            return holder.model(x) * holder.scale
+
+    holder.one = lambda x: call(x)
+    holder.made = call
+    x = facula.randn(5, 4)
+    for _ in range(12):
+        got = holder.one(x)
+    assert call.replays > 0, call.explain()
+    holder.scale = 3.0
+    with facula.no_grad():
+        want = holder.model(x) * 3.0
+    np.testing.assert_allclose(holder.one(x).numpy(), want.numpy(), rtol=1e-6)
+    assert np.isfinite(got.numpy()).all()

@@ -144,11 +144,13 @@ def facula_step(options: dict[str, Any]) -> Step:
         except (AttributeError, ImportError):
             raise Missing("this version has no facula.compile") from None
 
+        model, criterion, optimizer = step.model, step.criterion, step.optimizer
+
         def whole(x: Any, y: Any) -> Any:
-            step.optimizer.zero_grad()
-            loss = step.criterion(step.model(x), y)
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
             loss.backward()
-            step.optimizer.step()
+            optimizer.step()
             return loss
 
         made = compile_(whole)

@@ -3,6 +3,7 @@
 from facula.nn.functional.activation import *
 from facula.nn.functional.bag import *
 from facula.nn.functional.classification import *
+from facula.nn.functional.conv import *
 from facula.nn.functional.ctc import *
 from facula.nn.functional.distance import *
 from facula.nn.functional.dropout import (

@@ -3,6 +3,7 @@
 from facula.nn.modules.activation import *
 from facula.nn.modules.batchnorm import *
 from facula.nn.modules.container import *
+from facula.nn.modules.conv import *
 from facula.nn.modules.distance import *
 from facula.nn.modules.dropout import *
 from facula.nn.modules.flatten import *

@@ -20,6 +20,7 @@ from facula.nn.functional.margin import *
 from facula.nn.functional.norm import *
 from facula.nn.functional.pad import *
 from facula.nn.functional.patches import *
+from facula.nn.functional.pooling import *
 from facula.nn.functional.regression import *
 from facula.nn.functional.softmax import *
 from facula.nn.functional.sparse import *

@@ -11,5 +11,6 @@ from facula.nn.modules.linear import *
 from facula.nn.modules.loss import *
 from facula.nn.modules.module import Module
 from facula.nn.modules.normalization import *
+from facula.nn.modules.pooling import *
 from facula.nn.modules.sparse import *
 

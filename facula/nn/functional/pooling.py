@@ -21,7 +21,7 @@ from facula.nn.functional.windows import (
 )
 from facula.ops.define import op
 from facula.ops.promote import cast, expand_to, type_name
-from facula.ops.reductions import widened
+from facula.ops.reductions import constant, widened
 from facula.tensor import Tensor, prim
 
 __all__ = [f"{kind}{d}d" for kind in ("max_pool", "avg_pool", "adaptive_max_pool",
@@ -283,8 +283,14 @@ def _unpool(d: int, input: Tensor, indices: Tensor, kernel_size: Any, stride: An
                          f"dimensions, but got {out}")
     rows, width = math.prod(shape[:-d]), math.prod(shape[-d:])
     empty = prim("full", attrs=(0,), shape=(rows, math.prod(out)), dtype=input.dtype)
-    whole = prim("scatter", empty, prim("reshape", indices, shape=(rows, width)),
-                 prim("reshape", input, shape=(rows, width)), attrs=(1, "set"))
+    at = prim("reshape", indices, shape=(rows, width))
+    values = prim("reshape", input, shape=(rows, width))
+    whole = prim("scatter", empty, at, constant(values), attrs=(1, "set"))
+    # Of elements that share a place the last is kept, but all get the gradient of that place:
+    # it flows through what adds nothing.
+    change = prim("where", prim("isfinite", values), prim("sub", values, constant(values)),
+                  number(values, 0))
+    whole = prim("add", whole, prim("scatter", empty, at, change, attrs=(1, "add")))
     return prim("reshape", whole, shape=(*shape[:-d], *out))
 
 

@@ -3,6 +3,7 @@
 from facula.nn.functional.activation import *
 from facula.nn.functional.bag import *
 from facula.nn.functional.classification import *
+from facula.nn.functional.conv import *
 from facula.nn.functional.ctc import *
 from facula.nn.functional.distance import *
 from facula.nn.functional.dropout import (
@@ -19,6 +20,7 @@ from facula.nn.functional.margin import *
 from facula.nn.functional.norm import *
 from facula.nn.functional.pad import *
 from facula.nn.functional.patches import *
+from facula.nn.functional.pooling import *
 from facula.nn.functional.regression import *
 from facula.nn.functional.softmax import *
 from facula.nn.functional.sparse import *

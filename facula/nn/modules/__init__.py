@@ -3,6 +3,7 @@
 from facula.nn.modules.activation import *
 from facula.nn.modules.batchnorm import *
 from facula.nn.modules.container import *
+from facula.nn.modules.conv import *
 from facula.nn.modules.distance import *
 from facula.nn.modules.dropout import *
 from facula.nn.modules.flatten import *
@@ -10,5 +11,6 @@ from facula.nn.modules.linear import *
 from facula.nn.modules.loss import *
 from facula.nn.modules.module import Module
 from facula.nn.modules.normalization import *
+from facula.nn.modules.pooling import *
 from facula.nn.modules.sparse import *
 

@@ -13,6 +13,7 @@ from facula.nn.modules.module import Module
 from facula.nn.modules.normalization import *
 from facula.nn.modules.padding import *
 from facula.nn.modules.recurrent import *
+from facula.nn.modules.resample import *
 from facula.nn.modules.sparse import *
 from facula.nn.modules.transformer import *
 

@@ -1,6 +1,7 @@
 """Layers and losses as functions, a family a file; import it as `F`."""
 
 from facula.nn.functional.activation import *
+from facula.nn.functional.attention import *
 from facula.nn.functional.bag import *
 from facula.nn.functional.classification import *
 from facula.nn.functional.conv import *

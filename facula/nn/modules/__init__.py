@@ -1,6 +1,7 @@
 """The layers, a family a file."""
 
 from facula.nn.modules.activation import *
+from facula.nn.modules.attention import *
 from facula.nn.modules.batchnorm import *
 from facula.nn.modules.container import *
 from facula.nn.modules.conv import *
@@ -11,6 +12,10 @@ from facula.nn.modules.linear import *
 from facula.nn.modules.loss import *
 from facula.nn.modules.module import Module
 from facula.nn.modules.normalization import *
+from facula.nn.modules.padding import *
 from facula.nn.modules.pooling import *
+from facula.nn.modules.recurrent import *
+from facula.nn.modules.resample import *
 from facula.nn.modules.sparse import *
+from facula.nn.modules.transformer import *
 

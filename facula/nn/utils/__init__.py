@@ -1,5 +1,6 @@
 """Helpers for parameters and gradients: clipping, and one vector for all parameters."""
 
+from facula.nn.utils import rnn as rnn
 from facula.nn.utils.clip_grad import (
     clip_grad_norm_,
     clip_grad_value_,

@@ -1,0 +1,175 @@
+"""Attention and Transformers against PyTorch's."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import facula
+from facula import nn
+
+RNG = np.random.default_rng(3)
+
+
+def draw(*shape):
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def both(lib_call, arrays, tol=2e-5):
+    """Run `lib_call(lib, *tensors)` in both libraries; results and gradients must agree."""
+    torch = pytest.importorskip("torch")
+    found = []
+    for lib in (torch, facula):
+        xs = [lib.tensor(a) for a in arrays]
+        for x in xs:
+            if x.dtype == lib.float32:
+                x.requires_grad_()
+        out = lib_call(lib, *xs)
+        outs = [o for o in (out if isinstance(out, tuple) else (out,)) if o is not None]
+        sum((o * o).sum() for o in outs).backward()
+        found.append([o.detach().numpy() for o in outs]
+                     + [x.grad.numpy() for x in xs if x.dtype == lib.float32])
+    for want, have in zip(*found, strict=True):
+        np.testing.assert_allclose(have, want, rtol=tol * 10, atol=tol)
+
+
+def same_state(torch_module, module):
+    assert list(module.state_dict()) == list(torch_module.state_dict())
+    module.load_state_dict({k: facula.tensor(v.numpy())
+                            for k, v in torch_module.state_dict().items()})
+
+
+@pytest.mark.parametrize("kw", [{}, {"is_causal": True}, {"scale": 0.3}, {"mask": "bool"},
+                                {"mask": "float"}])
+def test_scaled_dot_product_attention(kw):
+    mask = kw.pop("mask", None)
+    arrays = [draw(2, 3, 4, 6), draw(2, 3, 5, 6), draw(2, 3, 5, 2)]
+    if mask == "bool":
+        keep = RNG.random((4, 5)) < 0.6
+        keep[1] = False                     # a query that may look at nothing
+        arrays.append(keep)
+    elif mask == "float":
+        arrays.append(draw(2, 1, 4, 5))
+    both(lambda lib, *xs: lib.nn.functional.scaled_dot_product_attention(*xs, **kw), arrays)
+
+
+def test_grouped_heads():
+    arrays = [draw(2, 4, 3, 6), draw(2, 2, 5, 6), draw(2, 2, 5, 6)]
+    both(lambda lib, *xs: lib.nn.functional.scaled_dot_product_attention(*xs, enable_gqa=True),
+         arrays)
+
+
+def test_dropped_shares():
+    q, k, v = (facula.ones(2, 3, 4) for _ in range(3))
+    out = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=1.0)
+    assert (out.numpy() == 0).all()
+
+
+def test_attention_errors():
+    torch = pytest.importorskip("torch")
+    for lib in (torch, facula):
+        f = lib.nn.functional.scaled_dot_product_attention
+        x = lib.ones(2, 3, 4)
+        with pytest.raises(RuntimeError, match="at least 2"):
+            f(lib.ones(3), lib.ones(3), lib.ones(3))
+        with pytest.raises(RuntimeError, match="same dtype"):
+            f(x, x, x.double())
+        with pytest.raises(RuntimeError, match="attn_mask"):
+            f(x, x, x, lib.ones(3, 3), is_causal=True)
+        with pytest.raises(ValueError, match="greater than 0"):
+            lib.nn.MultiheadAttention(0, 1)
+        with pytest.raises(AssertionError, match="divisible"):
+            lib.nn.MultiheadAttention(5, 2)
+        m = lib.nn.MultiheadAttention(4, 2)
+        with pytest.raises(AssertionError, match="query should be"):
+            m(x[0, 0], x[0, 0], x[0, 0])
+        with pytest.raises(RuntimeError, match="2D attn_mask"):
+            m(x, x, x, attn_mask=lib.ones(5, 5))
+        with pytest.raises(RuntimeError, match="Need attn_mask"):
+            m(x, x, x, is_causal=True)
+
+
+CASES = {
+    "plain": ({}, {}), "no-bias": ({"bias": False}, {"need_weights": False}),
+    "first": ({"batch_first": True}, {"average_attn_weights": False}),
+    "kv": ({"add_bias_kv": True, "add_zero_attn": True}, {"mask": True, "padding": True}),
+    "apart": ({"kdim": 3, "vdim": 5}, {"mask": True}),
+    "padding": ({}, {"padding": True, "need_weights": False}),
+    "causal": ({}, {"causal": True, "need_weights": False}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("batched", [True, False])
+def test_multihead_attention(name, batched):
+    torch = pytest.importorskip("torch")
+    made, kw = CASES[name]
+    kw = dict(kw)
+    modules = {lib: lib.nn.MultiheadAttention(4, 2, **made) for lib in (torch, facula)}
+    assert repr(modules[facula]) == repr(modules[torch])
+    same_state(modules[torch], modules[facula])
+    shape = ((2,) if batched else ())
+    k, v = made.get("kdim", 4), made.get("vdim", 4)
+    first = made.get("batch_first") and batched
+    arrays = [draw(*((2, n) if first else (n, *shape)), w) for n, w in ((3, 4), (5, k), (5, v))]
+    padding = RNG.random((2, 5) if batched else 5) < 0.3
+    padding[..., 0] = False
+    mask = draw(3, 5) > 1.5
+    mask[:, 0] = False
+    use = {"padding": kw.pop("padding", False), "mask": kw.pop("mask", False)}
+    causal = kw.pop("causal", False)
+    if causal:
+        mask, use["mask"] = np.triu(np.ones((3, 5), bool), 1), True
+
+    def call(lib, q, key, val):
+        extra = {"is_causal": True} if causal else {}
+        if use["mask"]:
+            extra["attn_mask"] = lib.tensor(mask)
+        if use["padding"]:
+            extra["key_padding_mask"] = lib.tensor(padding)
+        return modules[lib](q, key, val, **extra, **kw)
+
+    both(call, arrays)
+    for (key, p), q in zip(modules[torch].named_parameters(), modules[facula].parameters(),
+                           strict=True):
+        np.testing.assert_allclose(q.grad.numpy(), p.grad.numpy(), rtol=1e-3, atol=5e-5,
+                                   err_msg=key)
+
+
+@pytest.mark.parametrize("kw", [{}, {"norm_first": True, "batch_first": True},
+                                {"activation": "gelu", "bias": False}])
+def test_transformer(kw):
+    torch = pytest.importorskip("torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        modules = {lib: lib.nn.Transformer(4, 2, 2, 1, 8, 0.0, **kw) for lib in (torch, facula)}
+    assert repr(modules[facula]) == repr(modules[torch])
+    same_state(modules[torch], modules[facula])
+    first = kw.get("batch_first", False)
+    src, tgt = (draw(*((2, n) if first else (n, 2)), 4) for n in (5, 3))
+
+    def call(lib, a, b):
+        mask = lib.nn.Transformer.generate_square_subsequent_mask(3)
+        padding = lib.tensor(np.array([[False] * 5, [False] * 3 + [True] * 2]))
+        return modules[lib](a, b, tgt_mask=mask, src_key_padding_mask=padding,
+                            memory_key_padding_mask=padding)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        both(call, [src, tgt], tol=1e-4)
+
+
+def test_transformer_errors():
+    torch = pytest.importorskip("torch")
+    for lib in (torch, facula):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            m = lib.nn.Transformer(4, 2, 1, 1, 8)
+        with pytest.raises(RuntimeError, match="batch number"):
+            m(lib.ones(3, 2, 4), lib.ones(3, 1, 4))
+        with pytest.raises(RuntimeError, match="feature number"):
+            m(lib.ones(3, 2, 5), lib.ones(3, 2, 4))
+        with pytest.raises(RuntimeError, match="relu/gelu"):
+            lib.nn.TransformerEncoderLayer(4, 2, activation="tanh")

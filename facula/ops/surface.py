@@ -154,11 +154,14 @@ def binary(name: str, primitive: str, kinds: str, *, floating: bool = False,
             key = (number_head, left, dtype, ~i if t._rg and rec.grad else i)
             edge = start.edges.get(key)
             if edge is None:
+                entered = len(graph.leaves)
                 s = scalar(value, dtype)
                 pair = (t, s) if left else (s, t)
                 result = _memo(rec, head, pair, body, pair, _NONE)
                 at = result._node.at
-                if rec.graph is graph and at[0] is graph and result._node.value is None:
+                # A view of memory that others write is entered anew, and cannot be followed.
+                alone = rec.graph is graph and len(graph.leaves) == entered + 1
+                if alone and at[0] is graph and result._node.value is None:
                     start.edges[key] = Edge(graph.state, at[1], result._node.spec, result._rg,
                                             pack=(start.count, s._node.spec))
                 return result

@@ -634,3 +634,13 @@ def test_views_of_a_leaf_written_to_without_gradients():
     x.detach().numpy()[:] = 7           # NumPy shares the memory from here on
     (x[0] * x[2]).backward()
     assert x.grad.tolist() == [7.0, 1.0, 8.0]
+
+
+def test_numbers_beside_views_of_memory_that_others_write() -> None:
+    """Such a view is read anew at every use, so an operation on it cannot simply be followed."""
+    memory = np.array([1 + 2j, 3 + 4j], np.complex64)
+    t = facula.from_numpy(memory).requires_grad_()
+    for _ in range(4):
+        v = t.imag
+        equal((v * 0.5 + v).detach(), memory.imag * 1.5)
+        memory[0] += 1j

@@ -123,7 +123,8 @@ def _wrap(cls: Any, ctx: FunctionCtx, nodes: list[Node | None], outs: list[Any])
                 wrapped.append(out)
                 continue
             out._fresh()
-            t = prim("alias", make(out._node, True))
+            # A step that is kept when the graph is sealed: what is made again has no Call.
+            t = prim("graft", make(out._node, True), make(out._node))
             graph, index = t._node.at
             assert graph is not None
             graph.functions[index] = (call, k)

@@ -29,6 +29,7 @@ MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("nn", "Modules", ("facula.nn", "facula.nn.init", "facula.nn.utils",
                        "facula.nn.utils.rnn")),
     ("optim", "Optimisers", ("facula.optim",)),
+    ("curvature", "Curvature", ("facula.curvature",)),
     ("data", "Data", ("facula.utils.data",)),
     ("vision", "Vision", ("facula.vision.datasets", "facula.vision.transforms")),
     ("viz", "Looking at graphs", ("facula.viz",)),

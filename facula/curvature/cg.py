@@ -91,7 +91,7 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
         values = [float(phi)]                               # type: ignore[arg-type]
         if size == 0.0 or float(rr) == 0.0:                 # type: ignore[arg-type]
             return Solution(x, 0, values, 0.0, kept, "residual")
-        plan = getattr(linear, "plan", None)
+        plan: Any = getattr(linear, "plan", None)
         key = ("cg", plan if plan is not None else id(linear), diagonal is not None)
         given = list(getattr(linear, "kept", ()))
         extra = [] if diagonal is None else [diagonal]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import facula
-import facula.nn.functional  # noqa: F401  (enters its operations into the registry)
+import facula.nn.functional
 from facula.config import override
 from facula.curvature import GaussNewtonOperator, HessianOperator
 from facula.ops.define import OPS

@@ -120,7 +120,8 @@ class Pass:
                 finally:
                     if pending:
                         rec.depth -= 1
-                self.arrived.pop(graph, None)
+                if not self.arrived.get(graph):     # else a call has sent more to this graph
+                    self.arrived.pop(graph, None)
         finally:
             rec.grad = grad_mode
 
@@ -151,7 +152,9 @@ class Pass:
                     if changed is not None:
                         gradient = changed
             if (graph, index) in self.captured:
-                self.captured[graph, index] = gradient
+                before = self.captured[graph, index]
+                self.captured[graph, index] = gradient if before is None \
+                    else prim("add", before, gradient)
             step = steps[index]
             if not step.mask:
                 node = graph.leaf_nodes.get(index)

@@ -95,7 +95,7 @@ def test_updating_does_not_end_the_pending_graph():
     averaged = AveragedModel(model)
     averaged.update_parameters(model)
     averaged.update_parameters(model)
-    _ = [p.detach().numpy() for p in averaged.parameters()]
+    assert all(np.isfinite(p.tolist()).all() for p in averaged.parameters())
     from facula.graph.record import recorder
     x = facula.ones(2) + 1
     graph = recorder().graph

@@ -174,4 +174,5 @@ def _orthogonal(g: Tensor, coefficients: tuple[float, ...], steps: int, eps: flo
         gram = rounded(x.matmul(x.T))
         update = rounded(gram * b + gram.matmul(gram) * c)
         x = rounded(x * a + update.matmul(x))
-    return (x.T if tall else x).to(g.dtype)
+    out: Any = x.T if tall else x
+    return out.to(g.dtype)                                  # type: ignore[no-any-return]

@@ -58,7 +58,7 @@ class SparseAdam(Optimizer):
              numbers: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         maximize, eps = statics
         size, rest1, rest2 = numbers
-        used = g != 0
+        used = g.ne(0.0)
         if g.ndim > 1:
             used = used.any(tuple(range(1, g.ndim)), keepdim=True)
         if maximize:

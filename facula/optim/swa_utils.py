@@ -154,7 +154,7 @@ class AveragedModel(Module):
         if not self.use_buffers:
             for a, v in zip(self.module.buffers(), model.buffers(), strict=True):
                 a.detach().copy_(v.detach())
-        self.n_averaged += 1                                # type: ignore[operator, misc]
+        self.n_averaged.add_(1)                             # type: ignore[attr-defined]
         self._begun[0] = weakref.ref(self.n_averaged._node)
 
 

@@ -105,6 +105,9 @@ class Pass:
         """Carry every gradient to where it ends."""
         rec = self.rec
         grad_mode, rec.grad = rec.grad, self.create_graph
+        watch = rec.watch
+        if watch is not None:
+            watch.pause(1)
         try:
             while self.arrived:
                 graph = max(self.arrived, key=_sequence)
@@ -122,8 +125,12 @@ class Pass:
                         rec.depth -= 1
                 if not self.arrived.get(graph):     # else a call has sent more to this graph
                     self.arrived.pop(graph, None)
+            if watch is not None and not rec.depth:
+                _record.flush(rec)
         finally:
             rec.grad = grad_mode
+            if watch is not None:
+                watch.pause(-1)
 
     def _settle(self, graph: Graph) -> None:
         """Run the pending graph, keeping the history of every step a gradient has reached."""
@@ -173,6 +180,8 @@ class Pass:
             assert record.vjp is not None
             for k, part in enumerate(record.vjp(c, gradient)):
                 if part is not None and step.mask >> k & 1:
+                    if self.rec.watch is not None:
+                        self.rec.watch.gradient(part, graph, index, k)
                     self.arrive(graph, step.inputs[k], part)
 
     def _context(self, graph: Graph, steps: list[Step], index: int, saves: tuple[str, ...],

@@ -176,7 +176,7 @@ class Watch:
 def _interpreted(steps: list[Step], graph: Graph, wanted: set[int]) -> dict[int, Any]:
     """The values of all steps that `wanted` needs, as far as they can be computed."""
     from facula.ops.table import PRIMS
-    from facula.reference.interpreter import plan, evaluate
+    from facula.reference.interpreter import evaluate, plan
     values: dict[int, Any] = {}
     for i, node in graph.leaves:
         value = node.value

@@ -190,6 +190,7 @@ def flush(rec: Recorder, background: bool = False) -> None:
             program = programs[key] = Program(graph.state.path(), key[0], graph.freed,
                                               dict(donations))
         values = [n.value for _, n in graph.leaves]
+        anomaly = None if rec.watch is None else rec.watch.examine(graph)
         try:
             if background and not copies:
                 buffers = program.run(values, Late(graph, values, alive, key[0], homes))
@@ -221,6 +222,8 @@ def flush(rec: Recorder, background: bool = False) -> None:
             _clear(graph)
         else:
             _remember(graph, program, buffers, alive)
+        if anomaly is not None:
+            raise anomaly
 
 
 def _land(graph: Graph) -> None:

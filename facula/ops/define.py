@@ -265,6 +265,8 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
         result = body(*args, **kwargs)
     finally:
         rec.depth -= 1
+    if rec.watch is not None:
+        rec.watch.made(result)
     if rec.graph is not graph or (len(graph.leaves), len(graph.functions),
                                   len(graph.hooks)) != before:
         return result

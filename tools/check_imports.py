@@ -48,6 +48,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
                "export", "hub", "onnx", "distributions", "multiprocessing", "backends", "cuda",
                "curvature")),
     ("package", ("",)),
+    ("standards", ("array_api", "compat")),          # facula as other libraries expect it
     ("tools", ("viz", "profiler", "testing", "cli", "__main__")),
 )
 
@@ -70,6 +71,7 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
     ("graph", "graph.flush", "a graph past its bound is run"),
     ("graph.recover", "reference", "after a failure the steps are run one by one"),
     ("ops.unary", "nn.functional.activation", "methods of tensors that layers are made of"),
+    ("ops.dlpack", "array_api", "a tensor names the namespace of the array standard"),
     ("autograd.methods", "nn", "a parameter is a tensor that its module registers"),
     ("compiler", "nn", "a compiled module is a module"),
     ("nn", "", "public functions under the names users know them by"),

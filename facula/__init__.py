@@ -250,4 +250,7 @@ def __dir__() -> list[str]:
     return sorted({n for n in globals() if not n.startswith("_")} | set(_LAZY) | set(_FROM))
 
 
+from facula.compat import install as _install  # noqa: E402
+
+_install()
 del annotations

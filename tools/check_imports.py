@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("flush", ("graph.flush",)),
     ("tensor", ("tensor",)),
     ("ops", ("ops", "info", "modes", "generator", "random", "printing", "linalg", "fft",
-             "special", "masked", "signal")),
+             "special", "masked", "signal", "compat")),
     ("autograd", ("autograd", "func")),
     ("capture", ("compiler", "jit")),
     ("nn", ("nn",)),
@@ -48,7 +48,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
                "export", "hub", "onnx", "distributions", "multiprocessing", "backends", "cuda",
                "curvature")),
     ("package", ("",)),
-    ("standards", ("array_api", "compat")),          # facula as other libraries expect it
+    # facula as other libraries expect it
+    ("standards", ("array_api", "compat.einops", "compat.einops_layers")),
     ("tools", ("viz", "profiler", "testing", "cli", "__main__")),
 )
 

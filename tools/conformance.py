@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 # How many pass of each kind: raised when more do, lowered never without a reason in the change.
-FLOORS = {"op": 650, "module": 98, "optim": 12, "sched": 15}
+FLOORS = {"op": 650, "module": 113, "optim": 12, "sched": 15}
 
 
 def excused() -> dict[str, str]:

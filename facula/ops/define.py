@@ -55,13 +55,16 @@ OPS: dict[str, OpRecord] = {}
 
 
 class _Place:
-    """Stands in a key for "a tensor goes here"."""
+    """Stands in a key for what is known by its identity: "a tensor goes here", an operation."""
+
+    def __init__(self, name: str):
+        self.name = name
 
     def __repr__(self) -> str:
-        return "<tensor>"
+        return f"<{self.name}>"
 
 
-_T = _Place()
+_T = _Place("tensor")
 _TRUE, _FALSE = ("bool", 1), ("bool", 0)
 _new = object.__new__
 _ATOMS = frozenset((int, str, type(None), DType))
@@ -110,6 +113,7 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
                             exact_out=exact_out)
     body = fn
     public = name or fn.__name__
+    head = _Place(public)
 
     @functools.wraps(body)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -118,6 +122,13 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
             if "out" in kwargs:
                 return _into(call, args, kwargs)
             return body(*args, **kwargs)
+        if not kwargs and args:
+            # Most calls are of tensors alone, and need no pattern of their arguments.
+            for a in args:
+                if not isinstance(a, Tensor):
+                    break
+            else:
+                return _memo(rec, head, args, body, args, kwargs)
         tensors: list[Tensor] = []
         pattern: list[Any] = [body]
         for a in args:

@@ -490,6 +490,19 @@ class Module:
         """Move everything to the CPU."""
         return self._apply(lambda t: t.to("cpu"))
 
+    def cuda(self: T, device: Any = None) -> T:
+        """Raises RuntimeError, as facula computes on the CPU."""
+        return self._apply(lambda t: t.cuda(device))        # type: ignore[attr-defined]
+
+    def share_memory(self: T) -> T:
+        """`share_memory_` of every parameter and buffer."""
+        return self._apply(lambda t: t.share_memory_())     # type: ignore[attr-defined]
+
+    def to_empty(self: T, *, device: Any, recurse: bool = True) -> T:
+        """Give every parameter and buffer memory of its own, without anything in it yet."""
+        import facula
+        return self._apply(lambda t: facula.empty(t.shape, dtype=t.dtype, device=device), recurse)
+
     def train(self: T, mode: bool = True) -> T:
         """Put the module and all inside it in training mode (dropout on, batch statistics)."""
         if not isinstance(mode, bool):

@@ -98,6 +98,8 @@ class Compiled:
                     self.reasons[f"recorded again: {entry.missed}"] += 1
                     entry.missed = ""
             self.entries.insert(0, built)
+            for old in self.entries[MOST_ENTRIES:]:
+                old.replay = _missed            # and so no circle keeps its programs alive
             del self.entries[MOST_ENTRIES:]
             unused = sum(1 for e in self.entries if not e.replays)
             self._failures = self._failures + 1 if unused == MOST_ENTRIES else 0
@@ -130,6 +132,11 @@ class Compiled:
 
     def __repr__(self) -> str:
         return f"<facula.compile of {self.fn!r}>"
+
+
+def _missed(args: tuple[Any, ...], kwargs: dict[str, Any], rec: Any) -> Any:
+    """The replay of an entry that has been dropped."""
+    return MISS
 
 
 def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None,

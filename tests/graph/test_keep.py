@@ -184,6 +184,6 @@ print(resident() - before)
 @pytest.mark.parametrize("count", [500, pytest.param(2000, marks=pytest.mark.slow)])
 def test_resident_memory_of_many_structures(tmp_path, count):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FACULA_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", MANY, str(count)], env=environment, capture_output=True,
-                          text=True, timeout=600, check=True)
+    done = subprocess.run([sys.executable, "-c", MANY, str(count)], env=environment,
+                          capture_output=True, text=True, timeout=600, check=True)
     assert int(done.stdout) < 5e6 + 10e3 * count

@@ -13,7 +13,8 @@ from facula.graph.tape import changes
 from facula.runtime.allocator import Buffer
 from facula.tensor import Tensor
 
-__all__ = ["Entry", "Late", "EXCLUSIVE", "advance", "flags", "odd", "only_given", "refresh", "signed"]
+__all__ = ["Entry", "Late", "EXCLUSIVE", "advance", "flags", "odd", "only_given", "refresh",
+           "signed"]
 
 
 class Entry:

@@ -102,9 +102,9 @@ def test_explain_says_which_argument(case):
     x = facula.rand(3)
     change, text = CASES[case]
     if case == "shape":
-        change = lambda f, x: f(facula.rand(4), 2)      # noqa: E731
+        change = lambda f, x: f(facula.rand(4), 2)
     if case == "dtype":
-        change = lambda f, x: f(x.double(), 2)          # noqa: E731
+        change = lambda f, x: f(x.double(), 2)
     for _ in range(3):
         fn(x, 2)
     assert fn.replays == 2

@@ -9,9 +9,11 @@ from typing import Any
 from facula.codegen import expr
 from facula.codegen.contract import Role
 from facula.codegen.convolve import Convolution, emit_convolution
+from facula.codegen.direct import Tiles
 from facula.codegen.epilogue import NS_PER_FLOP, Epilogue, Product
 from facula.codegen.llvm import LLVM_TYPES, Fn
 from facula.codegen.loops import Kernel, Storage, named, point_cost
+from facula.codegen.target import target
 from facula.codegen.walks import Block
 from facula.graph.spec import Step
 from facula.schedule.fuse import Group
@@ -31,6 +33,15 @@ class _Finish(Epilogue):
 
     def roles(self) -> tuple[Role, ...]:
         return tuple(("extra", i) for i in range(self.extras))
+
+    def _alone(self, fn: Fn) -> tuple[Tiles, str] | None:
+        """Where nothing follows the product: what copies lines to memory, and where that is."""
+        place = self.storage(self.product)
+        if len(self.group.items) > 1 or place is None:
+            return None
+        assert self.writer is not None
+        fn.module.light = True
+        return Tiles(fn.module, self.convolution.dtype, target()), self.writer.pointer(place.slot)
 
     def _point(self, fn: Fn, index: tuple[Index, ...], names: Sequence[tuple[Index, Any]],
                sums: str, at: Any) -> None:
@@ -61,6 +72,7 @@ class _Finish(Epilogue):
         plain = all(w.out_step == 1 for w in block.walks)
         lines = [loop_var(f"place{d}", n, 2 + d) for d, n in enumerate(size)]
         flat = loop_var("place", prod(size), 2)
+        alone = self._alone(fn) if plain else None
         with fn.loop(0, channels, hint="o") as o:
             row = fn.gep(kind, sums, fn.mul(o, ld))
             named_ = [(own, fn.add(channel, o))]
@@ -73,11 +85,17 @@ class _Finish(Epilogue):
                     for d, m in enumerate(size):
                         first = fn.add(first, fn.mul(starts[d + 1], prod(size[d + 1:])))
                         count = fn.mul(count, counts[d + 1])
-                    with fn.loop(0, count, hint="p", metadata=metadata) as p:
-                        self._point(fn, (image, own, *unflatten(flat, size)),
-                                    [*named_, (flat, fn.add(first, p))], line, p)
-                    return
-                self._spread(fn, block, starts, counts, lines, (image, own), named_, line, 0)
+                    if alone is not None:
+                        row_at = fn.add(fn.mul(named_[-1][1], c_all), named_[0][1])
+                        alone[0].copy(fn, line, fn.gep(kind, alone[1], fn.add(
+                            fn.mul(row_at, prod(size)), first)), count)
+                    else:
+                        with fn.loop(0, count, hint="p", metadata=metadata) as p:
+                            self._point(fn, (image, own, *unflatten(flat, size)),
+                                        [*named_, (flat, fn.add(first, p))], line, p)
+                else:
+                    self._spread(fn, block, starts, counts, lines, (image, own), named_, line,
+                                 0)
 
     def _spread(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
                 lines: Sequence[Index], index: tuple[Index, ...], names: list[Any], line: str,
@@ -107,13 +125,19 @@ class _Finish(Epilogue):
         lead = (loop_var("part", shape[0], 0),) if split else ()
         c_all, *rest = shape[1:] if split else shape
         own, flat = loop_var("channel", c_all, 1), loop_var("tap", prod(rest), 2)
+        alone = self._alone(fn)
         with fn.loop(0, channels, hint="o") as o:
             row = fn.gep(kind, sums, fn.mul(o, ld))
-            with fn.loop(0, count, hint="t", metadata=writer.loop_metadata()) as t:
-                names = [(own, fn.add(channel, o)), (flat, fn.add(first, t))]
-                if split:
-                    names.append((lead[0], part))
-                self._point(fn, (*lead, own, *unflatten(flat, rest)), names, row, t)
+            if alone is not None:
+                line = fn.add(fn.mul(part, c_all), fn.add(channel, o))
+                alone[0].copy(fn, row, fn.gep(kind, alone[1], fn.add(
+                    fn.mul(line, prod(rest)), first)), count)
+            else:
+                with fn.loop(0, count, hint="t", metadata=writer.loop_metadata()) as t:
+                    names = [(own, fn.add(channel, o)), (flat, fn.add(first, t))]
+                    if split:
+                        names.append((lead[0], part))
+                    self._point(fn, (*lead, own, *unflatten(flat, rest)), names, row, t)
 
 
 def emit_convolution_group(steps: Sequence[Step], group: Group, c: Convolution, a: int, b: int,

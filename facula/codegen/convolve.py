@@ -179,6 +179,7 @@ class _Forward:
 
     def _pack(self, module: Module, name: str) -> int:
         c, scalar = self.c, self.tiles.scalar
+        module.light = True
         fn = Fn(module, name, PARAMS, attrs=self.t.attributes)
         src, dst = operand(fn, 0), operand(fn, 1)
         chunk = max(4096 // (self.taps * self.nr), 1)
@@ -229,7 +230,7 @@ class _Forward:
         if s >= 0 and block.counts[s] % block.size[s]:
             counts[s] = smin(fn, fn.val(f"sub i64 {block.counts[s]}, {starts[s]}"), block.size[s])
         ld = -(-block.points // tiles.lanes) * tiles.lanes
-        turned = fn.alloca(tiles.scalar, self.width * ld)
+        turned = fn.alloca(tiles.scalar, self.width * ld + tiles.lanes)
         if self.taps:
             sums = fn.alloca(tiles.scalar, ld * self.width)
             self._sum(fn, source, packed, g, ob, starts, counts, sums)
@@ -386,7 +387,7 @@ class _Weight:
         rows = s.depth * s.taps
         ld = -(-rows // lanes) * lanes
         sums = fn.alloca(scalar, ld * s.width)
-        turned = fn.alloca(scalar, ld * s.width)
+        turned = fn.alloca(scalar, ld * s.width + lanes)
         self._sum(fn, source, grads, part, g, c0, count, o0, channels, sums)
         tiles.turn(fn, sums, s.width, turned, ld, ld, s.width)
         self.finish.taps(fn, part, fn.add(fn.mul(g, s.out), o0), channels, fn.mul(c0, s.taps),

@@ -50,7 +50,27 @@ class Tiles:
                                      f"[{len(values)} x i32] [{text}], align 64")
         return f"@{name}"
 
-    # -- sources
+    # -- lines
+    def copy(self, fn: Fn, source: str, to: str, count: Any) -> None:
+        """`count` neighbouring elements; whole vectors of the source can be read."""
+        vector, lanes = self.vector, self.lanes
+        rest = count % lanes if isinstance(count, int) else \
+            fn.val(f"and i64 {count}, {lanes - 1}")
+        end = count - rest if isinstance(count, int) else fn.val(f"sub i64 {count}, {rest}")
+        with fn.loop(0, end, lanes, "i") as i:
+            fn.store(vector, fn.load(vector, fn.gep(self.scalar, source, i), self.item),
+                     fn.gep(self.scalar, to, i), self.item)
+        if rest == 0:
+            return
+        short = self._splat(fn, "i64", rest)
+        each = "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
+        mask = fn.val(f"icmp slt <{lanes} x i64> {each}, {short}")
+        value = fn.load(vector, fn.gep(self.scalar, source, end), self.item)
+        f = fn.module.declare(f"void @llvm.masked.store.{self.suffix}.p0({vector}, ptr, i32, "
+                              f"<{lanes} x i1>)")
+        at = fn.val(f"getelementptr {self.scalar}, ptr {to}, i64 {end}")
+        fn.do(f"call void {f}({vector} {value}, ptr {at}, i32 {self.item}, <{lanes} x i1> {mask})")
+
     def _iota(self) -> str:
         return "<" + ", ".join(f"i32 {i}" for i in range(self.lanes)) + ">"
 

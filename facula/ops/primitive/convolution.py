@@ -2,7 +2,8 @@
 
 One trilinear form stands behind all three, over taps k and places t in every spatial dimension:
 
-    sum over n, g, o, c, t, k of  Y[n, g o, t] * X[n, g c, t * stride + k * dilation - low] * W[g o, c, k]
+    sum over n, g, o, c, t, k of  Y[n, g o, t] * X[n, g c, place] * W[g o, c, k]
+    with                          place = t * stride + k * dilation - low
 
 where X is zero outside.  `conv` is its derivative by Y (the convolution), `conv_input` by X (the
 gradient of the input, which is the transposed convolution) and `conv_weight` by W.  So a
@@ -17,6 +18,7 @@ its own along a new first axis; 0 for no parts and no axis.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -91,7 +93,7 @@ def _taps(attrs: tuple[Any, ...], x: _Shape, w: _Shape, y: _Shape
 
 def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
     """[N, G*C, ...] as [N, G, C, all places]."""
-    return x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
+    return x.reshape(x.shape[0], groups, x.shape[1] // groups, math.prod(x.shape[2:]))
 
 
 def _conv(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec) -> np.ndarray:
@@ -99,7 +101,7 @@ def _conv(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec) -> np
     groups = attrs[3]
     total = np.zeros(out.shape, x.dtype)
     for tap, source, place in _taps(attrs, x.shape, w.shape, out.shape):
-        rows = w[(slice(None), slice(None), *tap)].reshape(groups, -1, w.shape[1])
+        rows = w[(slice(None), slice(None), *tap)].reshape(groups, w.shape[0] // groups, w.shape[1])
         seen = x[source]
         made = np.matmul(rows, _grouped(seen, groups))
         total[place] += made.reshape(out.shape[0], out.shape[1], *seen.shape[2:])
@@ -111,7 +113,7 @@ def _conv_input(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec)
     groups = attrs[3]
     total = np.zeros(out.shape, y.dtype)
     for tap, source, place in _taps(attrs, out.shape, w.shape, y.shape):
-        rows = w[(slice(None), slice(None), *tap)].reshape(groups, -1, w.shape[1])
+        rows = w[(slice(None), slice(None), *tap)].reshape(groups, w.shape[0] // groups, w.shape[1])
         seen = y[place]
         made = np.matmul(rows.swapaxes(1, 2), _grouped(seen, groups))
         total[source] += made.reshape(out.shape[0], out.shape[1], *seen.shape[2:])

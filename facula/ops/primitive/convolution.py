@@ -201,5 +201,5 @@ def _samples(name: str) -> Any:
 for _name, _infer, _numpy, _vjp in (("conv", _infer_conv, _conv, _conv_vjp),
                                     ("conv_input", _infer_input, _conv_input, _input_vjp),
                                     ("conv_weight", _infer_weight, _conv_weight, _weight_vjp)):
-    register(_name, "contract", _infer, _numpy, vjp=_vjp, jvp=_bilinear_jvp(_name),
+    register(_name, "convolution", _infer, _numpy, vjp=_vjp, jvp=_bilinear_jvp(_name),
              saves=("in0", "in1"), saves_for=(("in1",), ("in0",)), samples=_samples(_name))

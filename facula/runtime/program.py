@@ -29,7 +29,7 @@ HOLD_GIL_COST = 30_000.0
 """Programs of fewer estimated nanoseconds keep the GIL: another Python thread that took it could
 hold it for a switch interval (5 ms), a hundred times as long as the program runs."""
 
-BACKGROUND_COST = 60_000.0
+BACKGROUND_COST = 25_000.0
 """Programs of fewer estimated nanoseconds are not worth handing to another thread."""
 
 _programs: weakref.WeakSet[Program] = weakref.WeakSet()

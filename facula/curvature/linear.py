@@ -23,7 +23,7 @@ from facula.curvature.trace import (
 )
 from facula.errors import GradientError
 from facula.graph import record as _record
-from facula.graph.record import Node
+from facula.graph.record import Edge, Node
 from facula.graph.spec import Step, spec
 from facula.ops.define import macro
 from facula.tensor import Tensor, make, prim
@@ -229,10 +229,11 @@ def linearise(trace: Traced, params: Sequence[Tensor], key: Any, rule: Rule,
     rec, graph = trace.rec, trace.graph
     layout = Layout(params)
     name = ("curvature", key, tuple(trace.params), tuple(trace.results), tuple(layout.shapes))
-    plan: Any = trace.state.edges.get(name)
-    if plan is None:
-        plan = _Plan(trace, layout, rule, numbers)
-        trace.state.edges[name] = plan
+    edge = trace.state.edges.get(name)
+    if edge is None:
+        edge = Edge(trace.state, pack=_Plan(trace, layout, rule, numbers))
+        trace.state.edges[name] = edge
+    plan: _Plan = edge.pack
     leaves = {index: node for index, node in graph.leaves}
 
     def value(i: int) -> Tensor:

@@ -90,7 +90,7 @@ class CurvatureOperator:
             self.loss, self.gradient = extras
 
     def _derive(self) -> tuple[Any, str]:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} derives no products")
 
     def _numbers(self) -> tuple[Tensor, ...]:
         return ()

@@ -58,7 +58,7 @@ class _Retained:
             rec.grad = saved
 
     def product(self, parts: list[Tensor], numbers: Sequence[Tensor]) -> list[Tensor | None]:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no product")
 
     def gradient(self, loss: Tensor) -> list[Tensor | None]:
         """The gradient of the loss, which can be differentiated again."""

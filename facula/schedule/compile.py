@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from facula.codegen.convolution import emit_convolution_group
 from facula.codegen.epilogue import emit_product
 from facula.codegen.loops import Kernel, Storage, emit_group
 from facula.codegen.lower import accesses
@@ -28,7 +29,13 @@ from facula.schedule.fuse import (
 )
 from facula.schedule.index import row_major
 from facula.schedule.memory import Interval, place
-from facula.schedule.products import contraction_of, leaf_strides
+from facula.schedule.products import (
+    CONVOLUTIONS,
+    PRODUCTS,
+    contraction_of,
+    convolution_of,
+    leaf_strides,
+)
 
 __all__ = ["Native", "Report", "build"]
 
@@ -199,14 +206,14 @@ class _Build:
             if item is None:
                 return n in self.home
             return n != o and (item.role == "rows" or steps[n].op in REDUCE | SCAN
-                               or steps[n].op == "matmul")
+                               or steps[n].op in PRODUCTS)
 
         for item in group.items:
             start = item_start(steps, group, item, rows, columns)
             for source, index in accesses(steps, start, in_memory):
                 if source != leaf:
                     continue
-                if steps[item.step].op == "matmul" or item.role != target.role \
+                if steps[item.step].op in PRODUCTS or item.role != target.role \
                         or item.stage > target.stage or index != own:
                     return False
         return True
@@ -269,11 +276,17 @@ class _Build:
     def _emit_contract(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
         steps = self.steps
         product = next(i.step for i in group.items if i.role == "all")
-        place = self.places.get(product)
-        strides = place.strides if place is not None else row_major(steps[product].spec.shape)
-        c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides)
-        made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
-                            self._storage, self._scalars)
+        if steps[product].op in CONVOLUTIONS:
+            convolution, a, b = convolution_of(steps, product, lambda n: n in self.places)
+            made = emit_convolution_group(steps, group, convolution, self.places[a].slot,
+                                          self.places[b].slot, self._storage, self._scalars)
+        else:
+            place = self.places.get(product)
+            strides = place.strides if place is not None \
+                else row_major(steps[product].spec.shape)
+            c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides)
+            made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
+                                self._storage, self._scalars)
         tmp = []
         for size in made.temporaries:
             slot = self._slot()

@@ -15,8 +15,10 @@ from facula.curvature.matrices import (
     FisherOperator,
     GaussNewtonOperator,
     HessianOperator,
+    empirical_fisher_diagonal,
 )
 from facula.curvature.operators import CurvatureOperator
 
 __all__ = ["CurvatureOperator", "HessianOperator", "GaussNewtonOperator", "FisherOperator",
-           "EmpiricalFisherOperator", "conjugate_gradients", "Solution", "Spectrum"]
+           "EmpiricalFisherOperator", "empirical_fisher_diagonal", "conjugate_gradients",
+           "Solution", "Spectrum"]

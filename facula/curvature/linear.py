@@ -66,9 +66,9 @@ class Layout:
         return flat[0] if len(flat) == 1 else prim("cat", *flat, attrs=(0,))
 
 
-Rule = Callable[[Traced, Layout, list[Tensor], tuple[Tensor, ...]], tuple[Tensor, list[Tensor]]]
-"""Derives a product: from the trace, the layout, the vector's parts (in the parameters' shapes)
-and runtime numbers, the product as a flat vector, and other tensors worth computing once."""
+Rule = Callable[[Traced, Layout, Tensor, tuple[Tensor, ...]], tuple[Tensor, list[Tensor]]]
+"""Derives a product: from the trace, the layout, the vector and runtime numbers, the product as
+a flat vector, and other tensors worth computing once."""
 
 
 class _Blank:
@@ -86,7 +86,7 @@ class _Plan:
     extras          further results of `early`
     """
 
-    def __init__(self, trace: Traced, layout: Layout, rule: Rule, numbers: int):
+    def __init__(self, trace: Traced, layout: Layout, rule: Rule, numbers: int, size: int):
         rec, graph = trace.rec, trace.graph
         state = graph.state
         trace._twins, trace.constants = {}, set()
@@ -94,11 +94,11 @@ class _Plan:
         grad, rec.grad = rec.grad, False
         rec.depth += 1
         try:
-            vector = make(Node((None, -1), spec((layout.total,), layout.dtype), _Blank()))
+            vector = make(Node((None, -1), spec((size,), layout.dtype), _Blank()))
             given = [make(Node((None, -1), spec((), layout.dtype), _Blank()))
                      for _ in range(numbers)]
             free = [rec.adopt(t._node) for t in (vector, *given)]
-            out, extras = rule(trace, layout, layout.split(vector), tuple(given))
+            out, extras = rule(trace, layout, vector, tuple(given))
             # Alone, so that what is handed out is never one of the inputs.
             out = prim("alias", out)
             extras = [prim("alias", t) for t in extras]
@@ -220,18 +220,20 @@ class Linear:
 
 
 def linearise(trace: Traced, params: Sequence[Tensor], key: Any, rule: Rule,
-              numbers: int = 0) -> Linear:
+              numbers: int = 0, size: int | None = None) -> Linear:
     """Split the product that `rule` derives from a call; computes what is kept.
 
+    `size` is that of the vector, if it is not one of the parameters.
     `key` names the rule with all that it depends on besides the trace.  Raises NotTraceable
     where the steps have no forward derivative.
     """
     rec, graph = trace.rec, trace.graph
     layout = Layout(params)
     name = ("curvature", key, tuple(trace.params), tuple(trace.results), tuple(layout.shapes))
+    size = layout.total if size is None else size
     edge = trace.state.edges.get(name)
     if edge is None:
-        edge = Edge(trace.state, pack=_Plan(trace, layout, rule, numbers))
+        edge = Edge(trace.state, pack=_Plan(trace, layout, rule, numbers, size))
         trace.state.edges[name] = edge
     plan: _Plan = edge.pack
     leaves = {index: node for index, node in graph.leaves}
@@ -289,13 +291,13 @@ def _enters(trace: Traced) -> list[int]:
     return [i for places in trace.params for i in places]
 
 
-def hessian_rule(trace: Traced, layout: Layout, parts: list[Tensor], numbers: Any
+def hessian_rule(trace: Traced, layout: Layout, vector: Tensor, numbers: Any
                  ) -> tuple[Tensor, list[Tensor]]:
     """The Hessian of the first result, forward over reverse; besides: loss and gradient."""
     loss, enters = trace.results[0], _enters(trace)
     g = pull(trace, {loss: _one(trace, loss)}, enters)
     places = {i: place_of(trace, t) for i, t in g.items()}
-    moved = push(trace, _seeds(trace, parts), places.values())
+    moved = push(trace, _seeds(trace, layout.split(vector)), places.values())
     found = {i: moved[k] for i, k in places.items() if k in moved}
     return _collected(trace, layout, found), [_result(trace, loss), _collected(trace, layout, g)]
 
@@ -311,12 +313,12 @@ def gauss_newton_rule(outputs: int, hidden: int, axis: int) -> Rule:
     the second derivative in both together.  Of `hidden` further results mu J'J / rows is added,
     mu being the number and rows their extent along `axis`.
     """
-    def rule(trace: Traced, layout: Layout, parts: list[Tensor], numbers: tuple[Tensor, ...]
+    def rule(trace: Traced, layout: Layout, vector: Tensor, numbers: tuple[Tensor, ...]
              ) -> tuple[Tensor, list[Tensor]]:
         loss, ends = trace.results[0], trace.results[1:1 + outputs]
         states = trace.results[1 + outputs:1 + outputs + hidden]
         enters = _enters(trace)
-        seeds = _seeds(trace, parts)
+        seeds = _seeds(trace, layout.split(vector))
         moved = push(trace, seeds, [*ends, *states])
         if not moved:
             raise GradientError("the outputs do not depend on the parameters")
@@ -361,10 +363,10 @@ def outer_rule(outputs: int, draws: int, axis: int, scale: float) -> Rule:
     Results: `outputs` outputs, then for each draw as many scores s, of the same shapes.  The
     samples lie along `axis`.
     """
-    def rule(trace: Traced, layout: Layout, parts: list[Tensor], numbers: Any
+    def rule(trace: Traced, layout: Layout, vector: Tensor, numbers: Any
              ) -> tuple[Tensor, list[Tensor]]:
         ends = trace.results[:outputs]
-        moved = push(trace, _seeds(trace, parts), ends)
+        moved = push(trace, _seeds(trace, layout.split(vector)), ends)
         if not moved:
             raise GradientError("the outputs do not depend on the parameters")
         back: dict[int, Tensor] = {}
@@ -380,6 +382,21 @@ def outer_rule(outputs: int, draws: int, axis: int, scale: float) -> Rule:
             for i, s in zip(ends, scores):
                 part = prim("mul", s, _along(_times(inner, scale), s, axis))
                 back = _merged(back, {i: part})
+        return _collected(trace, layout, pull(trace, back, _enters(trace))), []
+    return rule
+
+
+def score_rule(outputs: int, axis: int) -> Rule:
+    """The sum over samples n of v_n J_n' s_n, for a vector v of as many elements as samples.
+
+    Results: `outputs` outputs and as many scores, with samples along `axis`.
+    """
+    def rule(trace: Traced, layout: Layout, vector: Tensor, numbers: Any
+             ) -> tuple[Tensor, list[Tensor]]:
+        back: dict[int, Tensor] = {}
+        for i, j in zip(trace.results[:outputs], trace.results[outputs:]):
+            s = _result(trace, j)
+            back = _merged(back, {i: prim("mul", s, _along(vector, s, axis))})
         return _collected(trace, layout, pull(trace, back, _enters(trace))), []
     return rule
 

@@ -6,14 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 from facula.autograd.backward import grad
-from facula.curvature.linear import gauss_newton_rule, hessian_rule, linearise, outer_rule
-from facula.curvature.operators import CurvatureOperator, a_loss
+from facula.curvature.linear import (
+    Layout,
+    gauss_newton_rule,
+    hessian_rule,
+    linearise,
+    outer_rule,
+    score_rule,
+)
+from facula.curvature.operators import CurvatureOperator, a_loss, parameters_of
 from facula.curvature.retained import RetainedGaussNewton, RetainedHessian, RetainedOuter
 from facula.curvature.trace import NotTraceable, traced
 from facula.errors import ClosureError, ShapeError
+from facula.graph import record as _record
 from facula.tensor import Tensor, scalar
 
-__all__ = ["HessianOperator", "GaussNewtonOperator", "FisherOperator", "EmpiricalFisherOperator"]
+__all__ = ["HessianOperator", "GaussNewtonOperator", "FisherOperator", "EmpiricalFisherOperator",
+           "empirical_fisher_diagonal"]
 
 
 def tensors(value: Any, what: str) -> list[Tensor]:
@@ -267,3 +276,51 @@ class EmpiricalFisherOperator(CurvatureOperator):
 
     def _derive(self) -> tuple[Any, str]:
         return _outer(self, self._scores, lambda: self._count, 1)
+
+
+def empirical_fisher_diagonal(fn: Callable[[], Any], params: Any, samples: int = 8,
+                              reduction: str = "mean", batch_dim: int = 0,
+                              generator: Any = None) -> Tensor:
+    """The diagonal `[n]` of the empirical Fisher matrix: mean (or sum) of squared gradients.
+
+    Arguments as for `EmpiricalFisherOperator`.  Estimated from `samples` backward passes, each
+    of which adds the samples' gradients with random signs (Chapelle and Erhan 2011): the square
+    of the sum is the sum of squares on average.  No gradient of a single sample is formed.
+    """
+    import facula
+    params = parameters_of(params)
+    op = object.__new__(EmpiricalFisherOperator)
+    op.fn, op.batch_dim, op.reduction, op._count = fn, batch_dim, reduction, 1
+    _reduction(reduction)
+    trace, found, why = traced(op._scores, params)
+    n = op._count
+    rows = int(found[0].shape[batch_dim])
+    apply: Callable[[Tensor], Any]
+    if trace is not None:
+        try:
+            apply = linearise(trace, params, ("scores", n, batch_dim), score_rule(n, batch_dim),
+                              size=rows).apply
+        except NotTraceable:
+            trace, found = None, op._scores()
+    if trace is None:
+        outputs, scores = found[:n], [s.detach() for s in found[n:]]
+        layout = Layout(params)
+
+        def apply(signs: Tensor) -> Any:
+            seeds = []
+            for s in scores:
+                shape = [1] * s.ndim
+                shape[batch_dim] = rows
+                seeds.append(s * signs.reshape(shape))
+            return layout.join(grad(outputs, params, seeds, retain_graph=True,
+                                    allow_unused=True)).detach()
+    total: Any = 0.0
+    for _ in range(samples):
+        with facula.no_grad():
+            draw: Any = facula.randint(0, 2, (rows,), generator=generator,
+                                       dtype=params[0].dtype)
+            signs = draw * 2 - 1
+            _record.flush(_record._local.rec)
+        total = total + apply(signs) ** 2
+        _record.flush(_record._local.rec, True)
+    return total * (op._scale(rows) / samples)              # type: ignore[no-any-return]

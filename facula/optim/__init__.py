@@ -6,6 +6,7 @@ from facula.optim.adagrad import ASGD, Adagrad
 from facula.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from facula.optim.hessian_free import HessianFree, StepRejectedWarning
 from facula.optim.lbfgs import LBFGS
+from facula.optim.least_squares import LevenbergMarquardt
 from facula.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
@@ -18,5 +19,6 @@ from facula.optim.sparse_adam import SparseAdam
 
 __all__ = ["Optimizer", "SGD", "GradientDescent", "GD", "Adam", "AdamW", "Adamax", "NAdam",
            "RAdam", "RMSprop", "Adadelta", "Rprop", "Adagrad", "ASGD", "Adafactor", "Muon",
-           "LBFGS", "HessianFree", "StepRejectedWarning", "SparseAdam", "lr_scheduler", "swa_utils", "required",
+           "LBFGS", "HessianFree", "LevenbergMarquardt", "StepRejectedWarning",
+           "SparseAdam", "lr_scheduler", "swa_utils", "required",
            "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"]

@@ -20,11 +20,13 @@ from facula.schedule.fuse import (
     SCAN,
     UPDATE,
     Group,
+    Item,
     choose_roots,
     group_items,
     item_index,
     item_start,
     memory_behind,
+    squeeze,
 )
 from facula.schedule.index import row_major
 from facula.schedule.memory import Interval, place
@@ -263,8 +265,32 @@ class _Build:
             return units
         if group.kind == "contract":
             return self._emit_contract(group, start, ends)
+        if len(group.items) == 1 and self.steps[group.items[0].step].op == "cat":
+            return self._emit_parts(group, start)
         kernel = emit_group(self.steps, group, self._storage, self._scalars)
         return [_Unit(kernel, start, list(kernel.slots), number)]
+
+    def _emit_parts(self, group: Group, start: int) -> list[_Unit]:
+        """A concatenation, each part by a kernel of its own: no element asks where it is from."""
+        number = group.items[0].step
+        step, place = self.steps[number], self.places[number]
+        axis, units, offset = step.attrs[0], [], 0
+        for source in step.inputs:
+            shape = self.steps[source].spec.shape
+            if 0 in shape:
+                continue
+            steps = [*self.steps, Step("alias", (), (source,), self.steps[source].spec, 0,
+                                       step.where)]
+            part, mine = len(self.steps), Storage(place.slot, place.strides, offset)
+            alone = Group(group.number, "loops", squeeze(shape), (), [Item(part, "rows")])
+
+            def storage(n: int, part: int = part, mine: Storage = mine) -> Storage | None:
+                return mine if n == part else self._storage(n)
+
+            kernel = emit_group(steps, alone, storage, self._scalars)
+            units.append(_Unit(kernel, start, list(kernel.slots), group.number))
+            offset += shape[axis] * place.strides[axis]
+        return units
 
     def _emit_contract(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
         steps = self.steps

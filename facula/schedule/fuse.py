@@ -17,7 +17,7 @@ from facula.schedule.index import Index, loop_var
 from facula.schedule.products import matrix_behind
 
 __all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "item_index",
-           "lowered", "memory_behind", "REDUCE", "SCAN", "UPDATE"]
+           "lowered", "memory_behind", "squeeze", "REDUCE", "SCAN", "UPDATE"]
 
 REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all", "argmax", "argmin"])
 SCAN = frozenset(["cumsum", "cumprod", "cummax", "cummin"])

@@ -16,6 +16,7 @@ import numpy as np
 from facula.codegen.reductions import identity
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, spec
+from facula.schedule.windows import join_windows
 
 __all__ = ["simplify", "needed", "SPLIT_ABOVE"]
 
@@ -88,7 +89,9 @@ def simplify(steps: Sequence[Step], outputs: Sequence[int]
         if live[i] or step.op in _SOURCES:
             inputs = tuple([new[j] for j in step.inputs])
             new[i] = build.add(step.op, step.attrs, inputs, step.spec, step.where)
-    turned = _turn_products(build.steps, [new[o] for o in outputs])
+    joined, places_ = join_windows(build.steps, [new[o] for o in outputs])
+    new = {old: places_[n] for old, n in new.items()}
+    turned = _turn_products(joined, [new[o] for o in outputs])
     steps_ = turned.steps
     new = {old: turned.new[n] for old, n in new.items()}
     taken: set[int] = set()

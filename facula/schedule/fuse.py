@@ -85,19 +85,22 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
             roots.add(number)
     _add_operands(steps, roots)
     below = [0] * count            # cost of recomputing one element
-    size = [0] * count             # steps in the expression
+    parts: list[set[int]] = []     # the steps of the expression
+    costly: list[int] = []
     for number, step in enumerate(steps):
         below[number] = op_cost(step)
-        size[number] = 1
+        own = {number}
         for i in step.inputs:
             if i not in roots:
                 below[number] += below[i]
-                size[number] += size[i]
-        if size[number] > LARGEST_EXPRESSION and step.op in INLINE:
+                own |= parts[i]
+        if len(own) > LARGEST_EXPRESSION and step.op in INLINE:
             inner = [i for i in step.inputs if i not in roots and steps[i].op not in _FREE]
             if inner:
                 roots.update(inner)
-                size[number] = below[number] = 1
+                costly += inner
+                own, below[number] = {number}, 1
+        parts.append(own)
     readers: list[set[int]] = [set() for _ in steps]
     repeated = [False] * count
     for number in range(count - 1, -1, -1):
@@ -108,6 +111,7 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
                 (len(readers[number]) > 1 and below[number] > CHEAP)
                 or (repeated[number] and below[number] > CHEAP)):
             roots.add(number)
+            costly.append(number)
         if number in roots:
             for i in step.inputs:
                 readers[i].add(number)
@@ -117,8 +121,25 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
             for i in step.inputs:
                 readers[i] |= readers[number]
                 repeated[i] = repeated[i] or repeated[number] or grows
+    _drop_cheap(steps, roots, costly)
     _add_operands(steps, roots)
     return {r for r in roots if steps[r].op != "leaf"}
+
+
+def _drop_cheap(steps: Sequence[Step], roots: set[int], costly: Sequence[int]) -> None:
+    """Take back those of the roots that were `costly` to compute again, where what made them so
+    is a root itself: 1 - tanh(x) beside tanh(x)."""
+    below = [0] * len(steps)
+    size = [1] * len(steps)
+    again = set(costly)
+    for number, step in enumerate(steps):
+        below[number] = op_cost(step)
+        for i in step.inputs:
+            if i not in roots:
+                below[number] += below[i]
+                size[number] += size[i]
+        if number in again and below[number] <= CHEAP and size[number] <= CHEAP:
+            roots.discard(number)
 
 
 def _add_operands(steps: Sequence[Step], roots: set[int]) -> None:

@@ -22,6 +22,7 @@ __all__ = ["simplify", "needed", "SPLIT_ABOVE"]
 
 REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all"])
 _SOURCES = frozenset(["leaf", "scalar"])
+_COMMUTATIVE = frozenset(["add", "mul"])
 _UPDATE = frozenset(["scatter", "index_put", "as_strided_update", "slice_update"])
 
 SPLIT_ABOVE = 16_384
@@ -60,7 +61,8 @@ class _Builder:
 
     def enter(self, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...], out: Spec,
               where: str | None) -> int:
-        key = (op, attrs, inputs, out)
+        same = tuple(sorted(inputs)) if op in _COMMUTATIVE else inputs
+        key = (op, attrs, same, out)
         if op not in _SOURCES:
             known = self.known.get(key)
             if known is not None:

@@ -2,8 +2,8 @@
 
 One pass forward over the steps that the outputs need: inputs are replaced by what they were
 rewritten to, then `_rewrite` looks at one step and its inputs, then a step equal to an earlier
-one is that one.  A rewrite may not change a single bit of any value; sums that are split in two
-are the exception, and are split by their size alone.
+one is that one.  A rewrite may not change a single bit of any value; sums that are split in two, or
+joined (`facula.schedule.sums`), are the exception, by the program's structure and sizes alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from facula.codegen.reductions import identity
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, spec
+from facula.schedule.sums import join_sums
 from facula.schedule.windows import join_windows
 
 __all__ = ["simplify", "needed", "SPLIT_ABOVE"]
@@ -94,8 +95,9 @@ def simplify(steps: Sequence[Step], outputs: Sequence[int]
     joined, places_ = join_windows(build.steps, [new[o] for o in outputs])
     new = {old: places_[n] for old, n in new.items()}
     turned = _turn_products(joined, [new[o] for o in outputs])
-    steps_ = turned.steps
     new = {old: turned.new[n] for old, n in new.items()}
+    steps_, places_ = join_sums(turned.steps, [new[o] for o in outputs])
+    new = {old: places_[n] for old, n in new.items()}
     taken: set[int] = set()
     places = []
     for o in outputs:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from facula.graph.spec import Spec, Step, spec
+from facula.schedule.sums import readers_of, terms_of
 
 __all__ = ["join_windows"]
 
@@ -47,22 +48,10 @@ def _window(steps: Sequence[Step], number: int) -> _Window | None:
     return _Window(axis, starts[axis], starts[axis] + inner[axis], value)
 
 
-def _terms(steps: Sequence[Step], number: int, readers: Sequence[int]) -> list[int]:
-    """The terms of a sum, through sums that nothing else reads."""
-    found, stack = [], list(reversed(steps[number].inputs))
-    while stack:
-        i = stack.pop()
-        if steps[i].op == "add" and readers[i] == 1 and steps[i].spec is steps[number].spec:
-            stack.extend(reversed(steps[i].inputs))
-        else:
-            found.append(i)
-    return found
-
-
 def _disjoint(steps: Sequence[Step], number: int, readers: Sequence[int]
               ) -> list[_Window] | None:
     """The windows that a sum is made of, in order along their axis."""
-    found = [_window(steps, i) for i in _terms(steps, number, readers)]
+    found = [_window(steps, i) for i in terms_of(steps, number, readers)]
     windows = [w for w in found if w is not None]
     if len(windows) < len(found) or len({w.axis for w in windows}) != 1:
         return None
@@ -73,15 +62,13 @@ def _disjoint(steps: Sequence[Step], number: int, readers: Sequence[int]
 
 
 def join_windows(steps: list[Step], outputs: Sequence[int]) -> tuple[list[Step], list[int]]:
-    """(new steps, the new number of each old one); the values are the same to the bit."""
+    """(new steps, the new number of each old one).
+
+    The values are the same, but that a -0 stays one, to which the sum would have added zeros.
+    """
     if not any(s.op in ("slice_update", "pad") for s in steps):
         return steps, list(range(len(steps)))
-    readers = [0] * len(steps)
-    for step in steps:
-        for j in step.inputs:
-            readers[j] += 1
-    for o in outputs:
-        readers[o] += 1
+    readers = readers_of(steps, outputs)
     made: list[Step] = []
     new: list[int] = []
 
@@ -111,10 +98,7 @@ def join_windows(steps: list[Step], outputs: Sequence[int]) -> tuple[list[Step],
         for w in windows:
             if w.start > at:
                 parts.append(filled(w.start - at))
-            # the zeros of the other terms make -0 a 0
-            inner = steps[w.value].spec
-            parts.append(add("add", (), (new[w.value], filled(w.stop - w.start)), inner,
-                             step.where))
+            parts.append(new[w.value])
             at = w.stop
         if at < shape[axis]:
             parts.append(filled(shape[axis] - at))

@@ -122,6 +122,9 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
                 readers[i] |= readers[number]
                 repeated[i] = repeated[i] or repeated[number] or grows
     _drop_cheap(steps, roots, costly)
+    for number in [r for r in roots if steps[r].op == "cat" and r not in outputs]:
+        # each part is computed where it will lie
+        roots.update(i for i in steps[number].inputs if steps[i].op not in _FREE)
     _add_operands(steps, roots)
     return {r for r in roots if steps[r].op != "leaf"}
 
@@ -315,8 +318,20 @@ def _new_group(groups: list[Group], kind: str, full: tuple[int, ...],
     return group
 
 
+def _apart(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
+           in_memory: object) -> Group:
+    """The group of a concatenation, which is its own: its parts are."""
+    group = _new_group(groups, "loops", squeeze(steps[number].spec.shape), ())
+    group.items.append(Item(number, "rows"))
+    group.reads = [(i, ()) for part in steps[number].inputs
+                   for i in memory_behind(steps, part, in_memory)]
+    return group
+
+
 def _place(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
            in_memory: object) -> Group:
+    if steps[number].op == "cat":
+        return _apart(steps, number, groups, home, in_memory)
     full, axes = item_space(steps, number)
     trial = Group(-1, "loops", full, axes)
     role = "all" if axes or steps[number].op in REDUCE | SCAN | {"matmul"} else "rows"
@@ -357,7 +372,8 @@ def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...]
           axes: tuple[int, ...], sources: set[int], groups: list[Group],
           in_memory: object) -> bool:
     """Add the item to the group if it fits there; whether it did."""
-    if group.kind == "update" or len(group.items) >= MAX_ITEMS:
+    if group.kind == "update" or len(group.items) >= MAX_ITEMS or \
+            steps[group.items[0].step].op == "cat":
         return False
     step = steps[item.step]
     reshaped = False

@@ -33,7 +33,7 @@ CHEAP = 7
 """A value of at most this cost is recomputed by each of several readers."""
 
 LARGEST_EXPRESSION = 60
-"""Steps that one expression may be made of; beyond, an inner value goes to memory."""
+"""Operations that one expression may be made of; beyond, an inner value goes to memory."""
 
 
 def op_cost(step: Step) -> int:
@@ -89,7 +89,7 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
     costly: list[int] = []
     for number, step in enumerate(steps):
         below[number] = op_cost(step)
-        own = {number}
+        own = set() if step.op in _FREE or step.op in MOVEMENT else {number}
         for i in step.inputs:
             if i not in roots:
                 below[number] += below[i]
@@ -133,15 +133,13 @@ def _drop_cheap(steps: Sequence[Step], roots: set[int], costly: Sequence[int]) -
     """Take back those of the roots that were `costly` to compute again, where what made them so
     is a root itself: 1 - tanh(x) beside tanh(x)."""
     below = [0] * len(steps)
-    size = [1] * len(steps)
     again = set(costly)
     for number, step in enumerate(steps):
         below[number] = op_cost(step)
         for i in step.inputs:
             if i not in roots:
                 below[number] += below[i]
-                size[number] += size[i]
-        if number in again and below[number] <= CHEAP and size[number] <= CHEAP:
+        if number in again and below[number] <= CHEAP:
             roots.discard(number)
 
 

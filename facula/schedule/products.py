@@ -17,8 +17,8 @@ from facula.codegen.lower import MOVEMENT, Place, operands
 from facula.graph.spec import Step
 from facula.schedule.index import Index, flatten, loop_var, row_major
 
-__all__ = ["CONVOLUTIONS", "PRODUCTS", "contraction_of", "convolution_of", "matrix_behind",
-           "source_behind", "terms"]
+__all__ = ["CONVOLUTIONS", "PRODUCTS", "contraction_of", "convolution_of", "has_strides",
+           "leaf_strides", "matrix_behind", "source_behind", "terms"]
 
 CONVOLUTIONS = frozenset(["conv", "conv_input", "conv_weight"])
 PRODUCTS = CONVOLUTIONS | {"matmul"}
@@ -59,13 +59,17 @@ def leaf_strides(step: Step) -> Strides:
     return row_major(step.spec.shape)
 
 
-def _operand(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool]
+def _operand(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool],
+             lies: Callable[[int], Strides] | None = None
              ) -> tuple[int, tuple[tuple[int, ...], int] | None]:
-    """(the step behind operand `which`, strides over (batch..., its two indices) and offset)."""
+    """(the step behind operand `which`, strides over (batch..., its two indices) and offset).
+
+    `lies` tells the strides of that step where it is known already.
+    """
     batch, m, n, k = _indices(steps, number)
     own = [m, k] if which == 0 else [k, n]
     source, index = _follow(steps, (steps[number].inputs[which], (*batch, *own)), stop)
-    at = flatten(index, leaf_strides(steps[source]))
+    at = flatten(index, lies(source) if lies is not None else leaf_strides(steps[source]))
     return source, _affine(at, [*batch, *own])
 
 
@@ -79,14 +83,21 @@ def matrix_behind(steps: Sequence[Step], number: int, which: int,
     return source
 
 
+def has_strides(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool],
+                strides: Strides) -> bool:
+    """Whether a product finds operand `which` in memory of these strides without a copy."""
+    return _operand(steps, number, which, stop, lambda n: strides)[1] is not None
+
+
 def contraction_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool],
-                   c_strides: Strides) -> tuple[Contraction, int, int]:
+                   c_strides: Strides, lies: Callable[[int], Strides]
+                   ) -> tuple[Contraction, int, int]:
     """The product of matmul step `number`, and the steps in memory that it reads."""
     step = steps[number]
     *batch, m, n = step.spec.shape
     k = steps[step.inputs[0]].spec.shape[-1]
-    a, left = _operand(steps, number, 0, in_memory)
-    b, right = _operand(steps, number, 1, in_memory)
+    a, left = _operand(steps, number, 0, in_memory, lies)
+    b, right = _operand(steps, number, 1, in_memory, lies)
     assert left is not None and right is not None
     return (Contraction(step.spec.dtype.name, tuple(batch), m, n, k, left[0], right[0], c_strides,
                         a_offset=left[1], b_offset=right[1]), a, b)

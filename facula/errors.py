@@ -11,7 +11,8 @@ import sys
 from types import FrameType
 
 __all__ = ["FaculaError", "ShapeError", "DTypeError", "BroadcastError", "StaleTensorError",
-           "GradientError", "LinAlgError", "CacheError", "DataError", "user_line"]
+           "GradientError", "LinAlgError", "CacheError", "DataError", "TransformError",
+           "VmapError", "user_line"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -38,6 +39,14 @@ class StaleTensorError(FaculaError):
 
 class GradientError(FaculaError):
     """A gradient asked for where there is none, or a graph used after it was freed."""
+
+
+class TransformError(FaculaError):
+    """A function that cannot be transformed, or a value used outside of its transform."""
+
+
+class VmapError(TransformError):
+    """A function that cannot be mapped over a batch."""
 
 
 class LinAlgError(FaculaError):

@@ -156,7 +156,18 @@ class Graph:
 
 
 class Recorder:
-    """One thread's recording: its pending graph, and whether gradients are wanted."""
+    """One thread's recording: its pending graph, and whether gradients are wanted.
+
+    `outer` is the recorder around a trace (`facula.func.trace`), whose graph is carried over
+    into that one and never run; `forward` says whether tangents are wanted of what is recorded.
+    """
+
+    outer: Recorder | None = None
+    forward = False
+
+    def copies(self) -> int:
+        """How many examples each random number drawn now is drawn for."""
+        return 1
 
     def __init__(self) -> None:
         self.root = State(None, ())

@@ -19,7 +19,7 @@ from facula.ops.define import composite
 from facula.ops.promote import cast, expand_to
 from facula.tensor import Tensor, make, prim, scalar
 
-__all__ = ["take", "compute_dtype", "uniform_numbers", "normal_numbers", "bernoulli_mask",
+__all__ = ["take", "copies", "compute_dtype", "uniform_numbers", "normal_numbers", "bernoulli_mask",
            "integer_numbers", "inverse_numbers", "exponentiated"]
 
 _MASK = (1 << 64) - 1
@@ -29,6 +29,16 @@ def _signed(value: int) -> int:
     """The same 64 bits as an int64."""
     value &= _MASK
     return value - (1 << 64) if value >> 63 else value
+
+
+def copies() -> int:
+    """How many examples of mapped functions (`vmap`) every number drawn now is drawn for."""
+    rec: Any = _local.rec
+    count = 1
+    while rec.outer is not None:
+        count *= rec.copies()
+        rec = rec.outer
+    return count
 
 
 def take(generator: Generator | None, words: int) -> tuple[Tensor, Tensor]:
@@ -43,6 +53,7 @@ def take(generator: Generator | None, words: int) -> tuple[Tensor, Tensor]:
         generator = default_generator
     elif not isinstance(generator, Generator):
         raise TypeError(f"generator must be a facula.Generator, not {type(generator).__name__}")
+    words *= copies()
     tape = _local.rec.tape
     if tape is not None:
         _local.rec.tape = None

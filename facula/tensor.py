@@ -321,6 +321,8 @@ class Tensor:
                 new = value._node
             storage = self._storage
             old = storage.node if storage is not None else node
+            if rec.outer is not None:
+                rec.written_to(old, new)
             if (storage.rg if storage is not None else self._rg) and not value._rg \
                     and not self._leaf and (not rec.grad or self._detached) \
                     and (self._base is None or not self._base._leaf) \
@@ -375,7 +377,7 @@ class Tensor:
         old = self._node
         new = value._node
         if self._path or old.value is None or old.value.shared or old.spec is not new.spec \
-                or new.value is not None:
+                or new.value is not None or _local.rec.outer is not None:
             self._write(value, stale[0])
             return
         old.stale = stale

@@ -57,10 +57,8 @@ class Mapped(Trace):
                 "function")
         self.known[index] = self.lower([index])[0]
 
-    def written_to(self, before: Node, value: Tensor) -> None:
-        """A tensor that may have come from outside is about to be overwritten."""
-        if before.at[0] is not self.graph and before not in self.args \
-                and self.index(value) in self.batched():
+    def written_to(self, before: Node, value: Node) -> None:
+        if self.outside(before) and value.at[1] in self.batched():
             raise VmapError(
                 "vmap: inplace arithmetic(self, *extra_args) is not possible because there "
                 "exists a Tensor `other` in extra_args that has more elements than `self`: the "
@@ -68,12 +66,18 @@ class Mapped(Trace):
                 "one, and each example would write another value. Write the operation out of "
                 "place, or make the tensor an input of the mapped function")
 
+        super().written_to(before, value)
+
+    def leaving(self, outs: Sequence[int]) -> list[Node]:
+        batched = self.batched()
+        return [n for n in self.escaped(outs) if n.at[1] not in batched]
+
     def map(self, results: Sequence[Tensor]) -> tuple[list[Tensor], list[bool]]:
         """The results of all examples, batch in front; and which of them have one."""
         outs = [self.index(t) for t in results]
         written = self.overwritten()
         batched = self.batched()
-        kept = [n for n in self.escaped(outs) if n.at[1] not in batched]
+        kept = self.leaving(outs)
         every = (*outs, *[i for _, i in written], *[n.at[1] for n in kept])
         what = ("vmap", self.size, self.randomness == "different",
                 tuple([node in self.args for _, node in self.graph.leaves]))
@@ -120,6 +124,9 @@ def _replay(trace: Any, plan: Plan, tensors: Sequence[Tensor]) -> list[Tensor]:
             batched.add(i)
         if step.op == "alias" and step.attrs == DETACHED and not rec.forward:
             values[i] = operands[0]
+        elif functions and i in functions:
+            from facula.func.custom import carry
+            values[i] = carry(trace, i, values, moved, batched)
         elif i in batched:
             rule = PRIMS[step.op].batch or one_by_one
             values[i] = rule(Batch(step.op, tuple(operands), which, step.attrs, step.spec,
@@ -127,9 +134,6 @@ def _replay(trace: Any, plan: Plan, tensors: Sequence[Tensor]) -> list[Tensor]:
         else:
             values[i] = prim(step.op, *operands, attrs=step.attrs, shape=step.spec.shape,
                              dtype=step.spec.dtype, view=step.view)
-        if functions and i in functions:
-            from facula.func.custom import carry
-            carry(trace, i, values, moved, batched)
     return [values[i] for i in plan.outs]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from facula.errors import GradientError
+from facula.func.custom import links
 from facula.func.passes import pull, push
 from facula.func.trace import Trace, dependents, replay
 from facula.func.tree import flatten, unflatten
@@ -216,6 +217,7 @@ class _Linear:
         depends = dependents(steps, variables)
         reads: set[int] = set()
         order: set[int] = set()
+        extra = links(trace, values=True) if trace.graph.functions else {}
         todo = list(outs)
         while todo:
             i = todo.pop()
@@ -231,6 +233,7 @@ class _Linear:
                 continue
             order.add(i)
             todo.extend(step.inputs)
+            todo.extend(extra.get(i, ()))
         self.order = sorted(order)
         self.reads = sorted(reads)
         self.kept: list[Tensor] = []
@@ -238,6 +241,8 @@ class _Linear:
     def __call__(self, values: Sequence[Tensor]) -> list[Tensor]:
         rec = _local.rec
         given = [*values, *self.kept]
+        if self.trace.graph.functions:
+            return self._body(*given)
         key = ("linear", self.state, self.outs, self.variables, rec.forward)
         return list(macro(key, given, self._body))
 

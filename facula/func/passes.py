@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from facula.autograd.engine import Context, Pass
+from facula.func.custom import links
 from facula.func.trace import Trace, dependents
 from facula.graph.record import Edge, Graph, Node
 from facula.graph.spec import Step
@@ -27,14 +28,8 @@ class _Inside(Pass):
         super().__init__(trace, True, True)
         self.graph = trace.graph
         self.steps = self.graph.path()
-        sources = list(wanted)
-        relevant = dependents(self.steps, sources, gradient=True)
-        for index, (call, _) in self.graph.functions.items():
-            # The result of a custom function depends on what it was given, by no step's word.
-            if any(n is not None and trace.where(n) in relevant for n in call.nodes):
-                sources.append(index)
-                relevant = dependents(self.steps, sources, gradient=True)
-        self.relevant = relevant
+        extra = links(trace) if self.graph.functions else None
+        self.relevant = dependents(self.steps, wanted, gradient=True, extra=extra)
         for index in wanted:
             self.captured[self.graph, index] = None
 
@@ -109,12 +104,13 @@ def push(trace: Trace, outs: Sequence[int], inputs: Sequence[int], tangents: Seq
     entered = len(graph.leaves)
     steps = start.path()
     known: dict[int, Tensor | None] = dict(zip(inputs, tangents))
-    needed = _ancestors(steps, outs)
+    extra = links(trace) if graph.functions else {}
+    needed = _ancestors(steps, outs, extra)
     grad, trace.grad = trace.grad, True
     if plain:
         trace.depth += 1
     try:
-        for i in sorted(needed.intersection(dependents(steps, inputs))):
+        for i in sorted(needed.intersection(dependents(steps, inputs, extra=extra))):
             if i not in known:
                 known[i] = _tangent(trace, steps, i, known)
     finally:
@@ -128,14 +124,14 @@ def push(trace: Trace, outs: Sequence[int], inputs: Sequence[int], tangents: Seq
     return found
 
 
-def _ancestors(steps: list[Step], outs: Sequence[int]) -> set[int]:
+def _ancestors(steps: list[Step], outs: Sequence[int], extra: dict[int, list[int]]) -> set[int]:
     found: set[int] = set()
     todo = list(outs)
     while todo:
         i = todo.pop()
         if i not in found:
             found.add(i)
-            todo.extend(steps[i].inputs)
+            todo.extend(extra[i] if i in extra else steps[i].inputs)
     return found
 
 
@@ -164,6 +160,10 @@ def _tangent(trace: Trace, steps: list[Step], i: int, known: dict[int, Tensor | 
         rule: Any = from_backward(record.vjp)
     else:
         rule = record.jvp
+
+    # Under no_grad() a tangent flows on, but is a constant for gradients.
+    trace.grad = any(t is None or step.mask >> k & 1 or not (steps[j].mask or j in trace.linked)
+                     for k, (j, t) in enumerate(zip(step.inputs, tangents)))
 
     def value(j: int, linked: bool) -> Tensor:
         return make(Node((graph, j), steps[j].spec), linked)

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from facula.errors import TransformError
+from facula.errors import TransformError, VmapError
 from facula.graph.flush import _UNHELD
 from facula.graph.record import Edge, Graph, Node, Recorder, State, _local
 from facula.graph.spec import Spec, Step
@@ -44,7 +44,8 @@ class Plan:
     __slots__ = ("steps", "order", "leaves", "outs")
 
     def __init__(self, steps: list[Step], outs: tuple[int, ...], known: Sequence[int],
-                 positions: dict[int, int]):
+                 positions: dict[int, int], extra: dict[int, list[int]],
+                 flowing: set[int]):
         found: set[int] = set()
         todo = list(outs)
         given = set(known)
@@ -54,8 +55,9 @@ class Plan:
                 found.add(i)
                 if i not in given:
                     todo.extend(steps[i].inputs)
+                    todo.extend(extra.get(i, ()))
         reached = {j for i in found for k, j in enumerate(steps[i].inputs)
-                   if steps[i].mask >> k & 1}
+                   if steps[i].mask >> k & 1} | flowing
         begin = [i for i in sorted(found) if i in given or steps[i].op in ("leaf", "scalar")]
         self.steps = steps
         self.outs = outs
@@ -68,10 +70,11 @@ class Trace(Recorder):
 
     `args` maps placeholders to the tensors outside that they stand for, `known` the places of
     values that have been carried over already, because somebody looked at them.  `kept` are the
-    nodes that somebody holds when the function has returned.
+    nodes that somebody holds when the function has returned, `changed` the last value that was
+    written to each tensor from outside, with the one it had.
     """
 
-    mapped = False                      # are its placeholders examples of a batch?
+    outer: Recorder
 
     def __init__(self, outer: Recorder, forward: bool = False):
         self.outer = outer
@@ -85,7 +88,9 @@ class Trace(Recorder):
         self.args: dict[Node, Tensor] = {}
         self.known: dict[int, Tensor] = {}
         self.inputs: list[tuple[Tensor, Node, Tensor]] = []
+        self.linked: set[int] = set()       # placeholders through which gradients flow outside
         self.kept: list[Node] = []
+        self.changed: dict[Node, Node] = {}
 
     # -- what comes in
     def variable(self, spec: Spec, rg: bool = False) -> Tensor:
@@ -93,6 +98,8 @@ class Trace(Recorder):
         graph = self.graph
         node = Node((graph, -1), spec)
         node.at = (graph, self._enter(graph, node, None))
+        if rg:
+            self.linked.add(node.at[1])
         return make(node, rg)
 
     def place(self, outside: Tensor, spec: Spec, rg: bool) -> Tensor:
@@ -139,6 +146,14 @@ class Trace(Recorder):
     def fresh_graph(self) -> Graph:
         raise RuntimeError("internal: a trace is not run")
 
+    def outside(self, node: Node) -> bool:
+        """May this value have been that of a tensor outside when the trace began?"""
+        return node in self.changed or node.at[0] is not self.graph and node not in self.args
+
+    def written_to(self, before: Node, value: Node) -> None:
+        if self.outside(before):
+            self.changed[value] = self.changed.pop(before, before)
+
     # -- begin and end
     def __enter__(self) -> Trace:
         _local.rec = self
@@ -158,7 +173,7 @@ class Trace(Recorder):
     def abandon(self) -> None:
         """The function has raised: what it overwrote outside keeps what was written."""
         try:
-            self.hand_over(self.escaped(()), [])
+            self.hand_over(self.leaving(()), [])
         except Exception:
             pass
         self.close()
@@ -171,6 +186,10 @@ class Trace(Recorder):
         alive = [n for n in handles if sys.getrefcount(n) > unheld]
         taken = set(outs)
         return [n for n in alive if n.at[1] not in taken and n.at[0] is self.graph]
+
+    def leaving(self, outs: Sequence[int]) -> list[Node]:
+        """Those of them whose values can be carried over."""
+        return self.escaped(outs)
 
     def overwritten(self) -> list[tuple[Tensor, int]]:
         """Tensors outside whose placeholders were written to, and where their new values are."""
@@ -202,20 +221,31 @@ class Trace(Recorder):
             given.append(make(node, rg) if t is None else t)
         key = (what, state, outs, tuple(self.known) if self.known else (), self.outer.forward)
         with outside(self.outer):
+            if graph.functions:                 # a state says nothing of custom functions
+                return body(self, plan, given)
             return list(macro(key, given, lambda *tensors: body(self, plan, tensors)))
 
     def hand_over(self, nodes: Sequence[Node], values: Sequence[Tensor]) -> None:
         """Make nodes of this trace stand for values outside."""
         if len(values) < len(nodes):
             values = self.lower([n.at[1] for n in nodes])
+        refused: BaseException | None = None
         with outside(self.outer):
             for node, t in zip(nodes, values):
                 new = t._node
+                before = self.changed.get(node)
+                if before is not None:
+                    try:
+                        self.outer.written_to(before, new)
+                    except VmapError as error:               # the tensor keeps what it had
+                        refused, new = error, prim("alias", make(before))._node
                 if new.value is not None or new.at[0] is not self.outer.graph:
                     new = prim("alias", t)._node
                 node.at = new.at
                 assert node.at[0] is not None
                 node.at[0].handles.append(node)
+        if refused is not None:
+            raise refused
 
     def finish(self, results: Sequence[Tensor]) -> list[Tensor]:
         """The results outside, with everything else the function has left behind."""
@@ -284,10 +314,19 @@ def plan_of(trace: Trace, outs: tuple[int, ...]) -> Plan:
     if programs is None:
         programs = state.programs = {}
     key = ("plan", outs, tuple(trace.known) if trace.known else ())
-    plan: Plan | None = programs.get(key)
+    plan: Plan | None = None if graph.functions else programs.get(key)
     if plan is None:
+        extra: dict[int, list[int]] = {}
+        flowing: set[int] = set()
+        if graph.functions:
+            from facula.func.custom import links
+            extra = links(trace, values=True)
+            flowing = {trace.where(n) or 0 for call, _ in graph.functions.values()
+                       for n in call.nodes if n is not None}
         positions = {i: k for k, (i, _) in enumerate(graph.leaves)}
-        plan = programs[key] = Plan(state.path(), outs, list(trace.known), positions)
+        plan = Plan(state.path(), outs, list(trace.known), positions, extra, flowing)
+        if not graph.functions:
+            programs[key] = plan
     return plan
 
 
@@ -309,18 +348,27 @@ def replay(trace: Trace, plan: Plan, tensors: Sequence[Tensor]) -> list[Tensor]:
         if step.attrs == DETACHED and step.op == "alias" and not rec.forward:
             values[i] = operands[0]
             continue
-        values[i] = prim(step.op, *operands, attrs=step.attrs, shape=step.spec.shape,
-                         dtype=step.spec.dtype, view=step.view)
         if functions and i in functions:
             from facula.func.custom import carry
-            carry(trace, i, values, moved)
+            values[i] = carry(trace, i, values, moved)
+            continue
+        values[i] = prim(step.op, *operands, attrs=step.attrs, shape=step.spec.shape,
+                         dtype=step.spec.dtype, view=step.view)
     return [values[i] for i in plan.outs]
 
 
-def dependents(steps: list[Step], sources: Sequence[int], gradient: bool = False) -> set[int]:
-    """The steps whose values depend on `sources`; with `gradient` as far as gradients flow."""
+def dependents(steps: list[Step], sources: Sequence[int], gradient: bool = False,
+               extra: dict[int, list[int]] | None = None) -> set[int]:
+    """The steps whose values depend on `sources`; with `gradient` as far as gradients flow.
+
+    `extra` has dependences that no step shows, those of custom functions.
+    """
     found = set(sources)
     for i, step in enumerate(steps):
+        if extra and i in extra:
+            if not found.isdisjoint(extra[i]):
+                found.add(i)
+            continue
         for k, j in enumerate(step.inputs):
             if j in found and (not gradient or step.mask >> k & 1):
                 found.add(i)

@@ -169,6 +169,9 @@ class Recorder:
         """How many examples each random number drawn now is drawn for."""
         return 1
 
+    def written_to(self, before: Node, value: Node) -> None:
+        """In a trace, a tensor whose value was `before` is about to get `value`."""
+
     def __init__(self) -> None:
         self.root = State(None, ())
         self.states = 0

@@ -75,6 +75,7 @@ class Trace(Recorder):
     """
 
     outer: Recorder
+    whole = True
 
     def __init__(self, outer: Recorder, forward: bool = False):
         self.outer = outer

@@ -164,6 +164,7 @@ class Recorder:
 
     outer: Recorder | None = None
     forward = False
+    whole = False                      # is a whole function recorded, to be transformed?
 
     def copies(self) -> int:
         """How many examples each random number drawn now is drawn for."""

@@ -10,7 +10,7 @@ from facula.errors import GradientError, ShapeError, StaleTensorError
 from facula.graph.record import Graph, Node, _local
 from facula.tensor import Tensor, make, prim
 
-__all__ = ["Function", "FunctionCtx", "Call", "once_differentiable", "version_of"]
+__all__ = ["Function", "FunctionCtx", "once_differentiable", "Call", "wrap", "version"]
 
 
 class FunctionCtx:
@@ -26,21 +26,21 @@ class FunctionCtx:
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors for `backward`; overwriting one of them in place is then an error."""
-        self._saved = [(t, -1 if t is None else version_of(t)) for t in tensors]
+        self._saved = [(t, -1 if t is None else version(t)) for t in tensors]
 
     def save_for_forward(self, *tensors: Tensor | None) -> None:
         """Keep tensors for `jvp`, which finds them in `saved_tensors`."""
-        self._forward = [(t, -1 if t is None else version_of(t)) for t in tensors]
+        self._forward = [(t, -1 if t is None else version(t)) for t in tensors]
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         """What `save_for_backward` kept.  Raises StaleTensorError if one was overwritten."""
-        for t, version in self._saved:
-            if t is not None and version_of(t) != version:
+        for t, number in self._saved:
+            if t is not None and version(t) != number:
                 raise StaleTensorError(
                     "one of the variables needed for gradient computation has been modified by "
                     f"an inplace operation: {t._node.spec}, given to save_for_backward, is at "
-                    f"version {version_of(t)}; expected version {version} instead")
+                    f"version {version(t)}; expected version {number} instead")
         return tuple([t for t, _ in self._saved])
 
     def mark_dirty(self, *tensors: Tensor) -> None:
@@ -56,8 +56,7 @@ class FunctionCtx:
         self._materialize = value
 
 
-def version_of(t: Tensor) -> int:
-    """How often a tensor has been written to."""
+def version(t: Tensor) -> int:
     storage = t._storage
     return storage.version - storage.shows if storage is not None else t._version
 
@@ -110,7 +109,9 @@ class Function:
             return result
         many = isinstance(result, (tuple, list))
         outs = list(result) if many else [result]
-        wrapped = _wrap(cls, ctx, nodes, inputs, outs)
+        call = Call(cls, ctx, nodes, len(outs))
+        call.inputs = inputs
+        wrapped = wrap(call, outs)
         ctx._saved = [(_swap(t, outs, wrapped), v) for t, v in ctx._saved]
         if ctx._forward is not None:
             ctx._forward = [(_swap(t, outs, wrapped), v) for t, v in ctx._forward]
@@ -124,13 +125,11 @@ def _swap(t: Tensor | None, outs: list[Any], wrapped: list[Any]) -> Tensor | Non
     return t
 
 
-def _wrap(cls: Any, ctx: FunctionCtx, nodes: list[Node | None], inputs: list[Node | None],
-          outs: list[Any]) -> list[Any]:
-    """The outputs as tensors whose gradient goes to `backward`."""
+def wrap(call: Call, outs: list[Any]) -> list[Any]:
+    """The outputs of a call as tensors whose gradient goes to it."""
     rec = _local.rec
-    call = Call(cls, ctx, nodes, len(outs))
-    call.inputs = inputs
-    linked = any(n is not None for n in nodes)
+    ctx = call.ctx
+    linked = any(n is not None for n in call.nodes)
     wrapped: list[Any] = []
     grad, rec.grad = rec.grad, True
     rec.depth += 1                                           # all in one graph: no flush between
@@ -217,6 +216,10 @@ class Call:
         if self.ctx._materialize:
             gradients = [_zeros(s) if g is None and s is not None else g
                          for g, s in zip(gradients, self.specs)]
+        self.differentiate(run, gradients)
+
+    def differentiate(self, run: Any, gradients: list[Tensor | None]) -> None:
+        """Call `backward` with the outputs' gradients, and send on what it returns."""
         result = self.cls.backward(self.ctx, *gradients)
         parts = tuple(result) if isinstance(result, (tuple, list)) else (result,)
         while len(parts) > len(self.nodes) and parts[-1] is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from facula.autograd.function import Call, FunctionCtx, version_of
+from facula.autograd.function import Call, FunctionCtx, version
 from facula.func.tree import flatten, tree_map
 from facula.graph.record import Node, _local
 from facula.ops.primitive.rules import expand, reshape, sum_
@@ -109,7 +109,7 @@ def _with(ctx: FunctionCtx, replace: Any) -> FunctionCtx:
 
 
 def _noted(tensors: Sequence[Any]) -> list[tuple[Any, int]]:
-    return [(t, -1 if t is None else version_of(t)) for t in tensors]
+    return [(t, -1 if t is None else version(t)) for t in tensors]
 
 
 def _swapped(ctx: FunctionCtx, trace: Any, values: dict[int, Tensor]) -> FunctionCtx:

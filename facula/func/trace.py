@@ -85,6 +85,7 @@ class Trace(Recorder):
         self.grad = outer.grad
         self.depth = 0
         self.tape = outer.tape
+        self.watch = None
         self.graph = Graph(self.root, self)
         self.args: dict[Node, Tensor] = {}
         self.known: dict[int, Tensor] = {}
@@ -311,11 +312,11 @@ def plan_of(trace: Trace, outs: tuple[int, ...]) -> Plan:
     """The plan for these values of a trace, remembered with its state."""
     graph = trace.graph
     state = graph.state
-    programs = state.programs
-    if programs is None:
-        programs = state.programs = {}
-    key = ("plan", outs, tuple(trace.known) if trace.known else ())
-    plan: Plan | None = None if graph.functions else programs.get(key)
+    plans = state.plans
+    if plans is None:
+        plans = state.plans = {}
+    key = (outs, tuple(trace.known) if trace.known else ())
+    plan: Plan | None = None if graph.functions else plans.get(key)
     if plan is None:
         extra: dict[int, list[int]] = {}
         flowing: set[int] = set()
@@ -327,7 +328,7 @@ def plan_of(trace: Trace, outs: tuple[int, ...]) -> Plan:
         positions = {i: k for k, (i, _) in enumerate(graph.leaves)}
         plan = Plan(state.path(), outs, list(trace.known), positions, extra, flowing)
         if not graph.functions:
-            programs[key] = plan
+            plans[key] = plan
     return plan
 
 

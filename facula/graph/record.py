@@ -27,7 +27,7 @@ MAX_STEPS = 4096
 """A pending graph is flushed when it has grown past this many steps."""
 
 MAX_STATES = 200_000
-"""The trie is forgotten and grown anew past this size, which bounds its memory."""
+"""Past this size the trie is cut back to what was used last, which bounds its memory."""
 
 FREED: Any = ("freed",)
 """Stands for the history of a value whose graph has been freed by a backward pass."""
@@ -36,7 +36,7 @@ FREED: Any = ("freed",)
 class State:
     """A node of the trie: the structure of every graph that arrived here."""
 
-    __slots__ = ("parent", "edges", "steps", "count", "programs")
+    __slots__ = ("parent", "edges", "steps", "count", "programs", "plans")
 
     def __init__(self, parent: State | None, steps: tuple[Step, ...]):
         self.parent = parent
@@ -44,6 +44,7 @@ class State:
         self.count: int = (parent.count if parent else 0) + len(steps)
         self.edges: dict[Any, Edge] = {}
         self.programs: dict[Any, Any] | None = None
+        self.plans: dict[Any, Any] | None = None        # of traces that ended here
 
     def path(self) -> list[Step]:
         """All steps from the root to here, in order."""
@@ -179,6 +180,7 @@ class Recorder:
         self.grad = True
         self.depth = 0                 # > 0 while the body of a composite is being recorded
         self.tape: Any = None          # what `facula.compile` watches a call with
+        self.watch: Any = None         # what anomaly mode notes operations with
         self.graph = Graph(self.root, self)
 
     def new_state(self, steps: tuple[Step, ...]) -> State:
@@ -189,8 +191,11 @@ class Recorder:
         """Begin an empty pending graph; returns the one that was pending."""
         old = self.graph
         if self.states > MAX_STATES:
-            self.root, self.states = State(None, ()), 0
+            from facula.graph.keep import SLACK, prune
+            prune(self, int(MAX_STATES * SLACK))
         self.graph = Graph(self.root, self)
+        if self.watch is not None:
+            self.watch.begin(self.graph)
         return old
 
     def adopt(self, node: Node) -> int:

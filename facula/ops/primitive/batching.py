@@ -137,6 +137,62 @@ def product(b: Batch) -> Any:
     return _transposed(reshape(flat, (b.size, n, m)))
 
 
+# ---------------------------------------------------------------- convolutions
+
+# Operands and results are [first, second, *places]: images and channels, or output channels and
+# input channels.  A batch joins one of the two, as so many more images, channels or groups.
+
+def _joined(x: Any, axis: int) -> Any:
+    """[B, first, second, ...] with the batch joined to what `axis` (0 or 1) says, in front."""
+    if axis == 0:
+        return reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
+    x = _moved(x, 0, 1, 1)                                       # [first, B, second, ...]
+    return reshape(x, (x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:]))
+
+
+def _parted(x: Any, axis: int, size: int) -> Any:
+    """The batch taken out of dimension `axis`, and put in front."""
+    shape = (*x.shape[:axis], size, x.shape[axis] // size, *x.shape[axis + 1:])
+    return _moved(reshape(x, shape), axis, 1, 0)
+
+
+def convolved(b: Batch) -> Any:
+    """conv and conv_input: of images by a weight, whose batch is so many more groups."""
+    x, w = b.inputs
+    stride, low, dilation, groups = b.attrs[:4]
+    out = b.out.shape
+    if not b.batched[1]:
+        many = prim(b.name, _joined(x, 0), w, attrs=b.attrs, shape=(b.size * out[0], *out[1:]))
+        return _parted(many, 0, b.size)
+    shape = (out[0], b.size * out[1], *out[2:])
+    if not b.batched[0] and b.name == "conv" and groups == 1:
+        return _parted(prim("conv", x, _joined(w, 0), attrs=b.attrs, shape=shape), 1, b.size)
+    attrs = (stride, low, dilation, b.size * groups)
+    many = prim(b.name, _joined(b.lead(0), 1), _joined(w, 0), attrs=attrs, shape=shape)
+    return _parted(many, 1, b.size)
+
+
+def correlated(b: Batch) -> Any:
+    """conv_weight: of images and of gradients; the result may have an axis of parts in front."""
+    x, y = b.inputs
+    stride, low, dilation, groups, parts = b.attrs
+    lead = b.out.shape[:1] if parts else ()
+    first, second, *taps = b.out.shape[len(lead):]
+    at = len(lead)
+    if groups == 1 and not all(b.batched):
+        if b.batched[1]:
+            many = prim(b.name, x, _joined(y, 1), attrs=b.attrs,
+                        shape=(*lead, b.size * first, second, *taps))
+            return _parted(many, at, b.size)
+        many = prim(b.name, _joined(x, 1), y, attrs=b.attrs,
+                    shape=(*lead, first, b.size * second, *taps))
+        return _parted(many, at + 1, b.size)
+    many = prim(b.name, _joined(b.lead(0), 1), _joined(b.lead(1), 1),
+                attrs=(stride, low, dilation, b.size * groups, parts),
+                shape=(*lead, b.size * first, second, *taps))
+    return _parted(many, at, b.size)
+
+
 # ---------------------------------------------------------------- indexing
 
 def _moved(x: Any, start: int, count: int, to: int) -> Any:

@@ -194,7 +194,7 @@ _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler"
          "explain": "compiler",
          "get_num_threads": "runtime.threads", "set_num_threads": "runtime.threads",
          "from_dlpack": "ops.dlpack", "to_dlpack": "ops.dlpack",
-         "autocast": "amp",
+         "autocast": "amp", "vmap": "func",
          **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
                           "native_channel_shuffle"), "nn.functional.upsample"),
          **dict.fromkeys(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d",

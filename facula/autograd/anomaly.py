@@ -220,7 +220,10 @@ def _operation(frame: Any) -> str | None:
     local = frame.f_locals
     head = local.get("head") or local.get("number_head")
     if isinstance(head, tuple) and head:
-        return getattr(head[0], "__name__", None)
+        head = head[0]
+    if head is not None:
+        found = getattr(head, "__name__", None) or getattr(head, "name", None)
+        return found if isinstance(found, str) else None
     name = local.get("name")
     return name if frame.f_code.co_name == "prim" and isinstance(name, str) else None
 

@@ -23,7 +23,8 @@ from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.tensor import Tensor, freeze_number
 
-__all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "macro", "sample", "attach", "freeze"]
+__all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "macro", "sample", "attach",
+           "freeze"]
 
 
 class OpRecord:

@@ -307,7 +307,7 @@ def test_custom_functions():
 
     x = facula.ones(2, 2, requires_grad=True)
     with autocast("cpu"):
-        y = Square.apply((x @ x))
+        y = Square.apply(x @ x)
         z = Product.apply(x)
     assert y.dtype is F32 and z.dtype is BF16
     y.sum().backward()

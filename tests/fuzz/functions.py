@@ -204,4 +204,5 @@ def bit_patterns(b: Any) -> Draft | None:
     name, code = {"f4": ("int32", "i4"), "i4": ("int32", "i4"), "f8": ("int64", "i8"),
                   "i8": ("int64", "i8")}[b.array(x).dtype.str[1:]]
     return Draft(f"OUT = {x}.detach().clone().view(F.{name}) & 7",
-                 f"OUT = np.array(np.array({x}, order='C').view('{code}') & 7)", (x,), exact_only=True)
+                 f"OUT = np.array(np.array({x}, order='C').view('{code}') & 7)", (x,),
+                 exact_only=True)

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from facula import config
-from facula.runtime import flight, threads
+from facula.runtime import flight, threads, watch
 from facula.runtime.allocator import Buffer, empty
 from facula.runtime.jit import compile_kernels, statistics
 from facula.runtime.plan import STATUS_SLOT, ProgramPlan
@@ -65,12 +65,23 @@ class Program:
             ctypes.memmove(constant.ptr, data, len(data))
             self._keep.append(constant)
             table[slot] = constant.ptr
+        self.origin: Any = None             # the steps and the schedule it was made from
+        self._timed: watch.Timed | None = None
         self._pack = _packer(plan.arguments, table)
+        self._rows: list[list[int]] = []
         self._descriptor = self._describe(plan, [k.address for k in kernels])
         self._program = ctypes.addressof(self._descriptor)
         _programs.add(self)
+        if watch.watcher is not None:
+            watch.watcher.compiled(self, watch.now() - int((time.perf_counter() - started) * 1e9),
+                                   watch.now())
         if config.flag.DEBUG:
             self._report(plan, before, time.perf_counter() - started)
+
+    @property
+    def n_kernels(self) -> int:
+        """How many kernels a launch runs."""
+        return len(self._kernels)
 
     @property
     def nbytes(self) -> int:
@@ -86,7 +97,9 @@ class Program:
             for kernel in phase.kernels:
                 slots = (ctypes.c_int64 * max(len(kernel.slots), 1))(*kernel.slots)
                 self._keep.append(slots)
-                rows += [addresses[index], ctypes.addressof(slots), kernel.ntiles]
+                row = [addresses[index], ctypes.addressof(slots), kernel.ntiles]
+                self._rows.append(row)
+                rows += row
                 index += 1
             table = (ctypes.c_int64 * max(len(rows), 1))(*rows)
             self._keep.append(table)
@@ -100,14 +113,26 @@ class Program:
             if flight.current is not None:
                 flight.finish()
             self._pack(args)
+            if watch.watcher is not None:
+                return self._watched()
             return self._call(0 if self._solo else threads.pool_pointer(), self._program)
+
+    def _watched(self) -> int:
+        """Run with a look at the clock between kernels."""
+        if self._timed is None:
+            self._timed = watch.Timed(self._table, self._rows)
+        started = watch.now()
+        status = self._call(0 if self._solo else threads.pool_pointer(), self._timed.program)
+        if watch.watcher is not None:
+            watch.watcher.launched(self, started, watch.now(), self._timed.stamps())
+        return status
 
     def begin(self, args: Sequence[Any], keep: Any, failed: Callable[[], BaseException]) -> bool:
         """Run in the background if that is worth it and can be; whether it does.
 
         `keep` is held and `failed` called as `facula.runtime.flight.Flight` says.
         """
-        if self._solo or self.cost < BACKGROUND_COST:
+        if self._solo or watch.watcher is not None or self.cost < BACKGROUND_COST:
             return False
         with self._lock:
             if flight.current is not None:

@@ -43,6 +43,7 @@ class Report:
     kernels: list[str]
     cost: float
     phase: int = 0
+    group: int = -1
 
 
 @dataclass
@@ -52,12 +53,15 @@ class Native:
     inputs   for each argument before the outputs: (step, part); part is 0, or 0 and 1 for the
              real and imaginary part of a complex number
     outputs  for each output: (bytes, None), or (bytes, step) where it takes over a leaf's memory
+    sizes    slot -> bytes of the value there; `stored` are the steps whose values are in memory
     """
 
     plan: ProgramPlan
     inputs: list[tuple[int, int]]
     outputs: list[tuple[int, int | None]]
     reports: list[Report] = field(default_factory=list)
+    sizes: dict[int, int] = field(default_factory=dict)
+    stored: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -257,7 +261,7 @@ class _Build:
             units += mine
             reports.append(Report(group.kind, [i.step for i in group.items],
                                   [u.kernel.name for u in mine],
-                                  sum(u.kernel.cost for u in mine), last))
+                                  sum(u.kernel.cost for u in mine), last, group.number))
         return self._plan(units, reports)
 
     def _ordered(self) -> Iterable[Group]:
@@ -341,7 +345,7 @@ class _Build:
         for u in sorted(units, key=lambda u: (u.level, -u.kernel.cost / max(u.kernel.ntiles, 1))):
             phases[u.level].append(KernelPlan(u.kernel.name, u.kernel.text,
                                               tuple([int(s) for s in u.operands]),
-                                              u.kernel.ntiles))
+                                              u.kernel.ntiles, u.group))
         intervals = [Interval(slot, size, *self.spans[slot])
                      for slot, size in self.temporaries.items() if slot in self.spans]
         offsets, arena = place(intervals)
@@ -350,5 +354,8 @@ class _Build:
                            sum(u.kernel.cost for u in units), self.name)
         outputs = [(self.steps[o].spec.numel * self.steps[o].spec.dtype.itemsize,
                     self.donated.get(o)) for o in self.outputs]
-        return Native(plan, self.inputs, outputs, reports)
+        sizes = {place.slot: self.steps[n].spec.numel * self.steps[n].spec.dtype.itemsize
+                 for n, place in self.places.items()}
+        return Native(plan, self.inputs, outputs, reports, {**self.temporaries, **sizes},
+                      frozenset(self.places))
 

@@ -12,7 +12,6 @@ network's layers: forward, the weight's gradient, the input's gradient.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import math
 import statistics
 import time
@@ -40,11 +39,15 @@ def name_of(case: tuple[int, int, int, bool, bool]) -> str:
     return f"{m}x{k}x{n} {'T' if ta else 'N'}{'T' if tb else 'N'}"
 
 
-def compiled(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[Callable[[], None], float]:
-    """A call that computes c = a @ b on this thread, and the seconds it took to compile."""
+def compiled(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[Callable[[], Any], float]:
+    """A call that computes c = a @ b on this thread, and the seconds it took to compile.
+
+    As in any program of facula's, one native call runs all kernels of the product.
+    """
     from facula.codegen.contract import Contraction, emit_contraction
     from facula.codegen.llvm import Module
-    from facula.runtime.jit import compile_kernels
+    from facula.runtime.plan import KernelPlan, PhasePlan, ProgramPlan
+    from facula.runtime.program import Program
 
     def strides(x: np.ndarray) -> tuple[int, ...]:
         return tuple(s // x.itemsize for s in x.strides)
@@ -53,29 +56,25 @@ def compiled(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[Callable[[], 
                         strides(a), strides(b), strides(c))
     start = time.perf_counter()
     e = emit_contraction(Module(), "gemm", shape, None)
-    kernels = [k for phase in e.phases for k in phase]
-    made = compile_kernels([(k.name, k.module.text()) for k in kernels])
+    slots = {"a": 1, "b": 2, "c": 3}
+    arena, size = {}, 0
+    for name, count in e.temporaries:
+        slots[name] = len(slots) + 1
+        arena[slots[name]] = size
+        size += -(-count // 64) * 64
+    phases = tuple(PhasePlan(tuple(KernelPlan(
+        k.name, k.module.text(), tuple(slots[r] for r in k.roles), k.ntiles) for k in phase))
+        for phase in e.phases)
+    program = Program(ProgramPlan(phases, len(slots) + 1, ((1, "P"), (2, "P"), (3, "P")), size,
+                                  arena))
     seconds = time.perf_counter() - start
-    memory = {n: np.zeros(size + 64, np.uint8) for n, size in e.temporaries}
-    memory |= {"a": a, "b": b, "c": c}
-    calls = []
-    for kernel, machine in zip(kernels, made, strict=True):
-        f = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(
-            machine.address)
-        n = len(kernel.roles)
-        pointers = []
-        for role in kernel.roles:
-            at = memory[role].ctypes.data
-            pointers.append(at + (-at % 64 if str(role).startswith("tmp") else 0))
-        args, slots = (ctypes.c_void_p * n)(*pointers), (ctypes.c_int64 * n)(*range(n))
-        calls.append((f, args, slots, kernel.ntiles))
+    program.run([x.ctypes.data for x in (a, b, c)])
+    run, descriptor = program._native.run_held, program._program
 
-    def run(_keep: object = (made, memory)) -> None:
-        for f, args, slots, ntiles in calls:
-            for tile in range(ntiles):
-                f(args, slots, tile)
+    def call(_keep: object = (program, a, b, c)) -> None:
+        run(0, descriptor)
 
-    return run, seconds
+    return call, seconds
 
 
 class Products:

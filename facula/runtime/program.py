@@ -29,7 +29,7 @@ HOLD_GIL_COST = 30_000.0
 """Programs of fewer estimated nanoseconds keep the GIL: another Python thread that took it could
 hold it for a switch interval (5 ms), a hundred times as long as the program runs."""
 
-BACKGROUND_COST = 60_000.0
+BACKGROUND_COST = 25_000.0
 """Programs of fewer estimated nanoseconds are not worth handing to another thread."""
 
 _programs: weakref.WeakSet[Program] = weakref.WeakSet()
@@ -71,6 +71,11 @@ class Program:
         _programs.add(self)
         if config.flag.DEBUG:
             self._report(plan, before, time.perf_counter() - started)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that goes with this program: its arena, its code, and what surrounds each."""
+        return self._arena.nbytes + 32768 + sum([k.nbytes + 4096 for k in self._kernels])
 
     def _describe(self, plan: ProgramPlan, addresses: list[int]) -> Any:
         """The words that the driver reads: see `threads.driver_text`."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from facula.codegen.lower import INLINE, MOVEMENT, Place, accesses, operands
 from facula.graph.spec import Step
-from facula.schedule.index import Index, loop_var
-from facula.schedule.products import matrix_behind
+from facula.schedule.index import Index, const, loop_var
+from facula.schedule.products import CONVOLUTIONS, PRODUCTS, matrix_behind, source_behind, terms
 
 __all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "item_index",
            "lowered", "memory_behind", "squeeze", "REDUCE", "SCAN", "UPDATE"]
@@ -49,7 +49,7 @@ def op_cost(step: Step) -> int:
 def lowered(step: Step, steps: Sequence[Step]) -> bool:
     """Whether the loop generator can write this step (else NumPy computes it)."""
     op = step.op
-    if op in ("leaf", "scalar", "matmul") or op in UPDATE:
+    if op in ("leaf", "scalar") or op in PRODUCTS or op in UPDATE:
         return True
     if op in SCAN:
         return step.spec.dtype.kind != "c" or op in ("cumsum", "cumprod")
@@ -81,7 +81,7 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
     count = len(steps)
     roots = {o for o in outputs if steps[o].op != "leaf"}
     for number, step in enumerate(steps):
-        if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op == "matmul":
+        if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op in PRODUCTS:
             roots.add(number)
     _add_operands(steps, roots)
     below = [0] * count            # cost of recomputing one element
@@ -146,13 +146,14 @@ def _drop_cheap(steps: Sequence[Step], roots: set[int], costly: Sequence[int]) -
 def _add_operands(steps: Sequence[Step], roots: set[int]) -> None:
     """Add what products read.  Where that is depends on what else is in memory: a root between
     an operand and the value it is a view of is where the product finds the operand."""
-    products = [i for i, s in enumerate(steps) if s.op == "matmul"]
+    products = [i for i, s in enumerate(steps) if s.op in PRODUCTS]
     before = -1
     while before != len(roots):
         before = len(roots)
         for number in products:
             for which in (0, 1):
-                behind = matrix_behind(steps, number, which, roots.__contains__)
+                find = matrix_behind if steps[number].op == "matmul" else source_behind
+                behind = find(steps, number, which, roots.__contains__)
                 if steps[behind].op != "leaf":
                     roots.add(behind)
 
@@ -227,6 +228,9 @@ def item_space(steps: Sequence[Step], number: int) -> tuple[tuple[int, ...], tup
         depth = steps[step.inputs[0]].spec.shape[-1]
         full = (*squeeze(step.spec.shape), depth)
         return full, (len(full) - 1,)
+    if step.op in CONVOLUTIONS:
+        full = (*squeeze(step.spec.shape), terms(steps, number))
+        return full, (len(full) - 1,)
     if step.op in REDUCE or step.op in SCAN:
         shape = steps[step.inputs[0]].spec.shape
         axes = step.attrs[0] if isinstance(step.attrs[0], tuple) else (step.attrs[0],)
@@ -243,7 +247,7 @@ def item_index(steps: Sequence[Step], group: Group, item: Item, rows: Sequence[I
         return spread(step.spec.shape, rows)
     left, across = iter(rows), iter(columns)
     values = [next(across) if d in group.axes else next(left) for d in range(len(group.full))]
-    if step.op == "matmul":
+    if step.op in PRODUCTS:
         return spread(step.spec.shape, values[:-1])
     shape = steps[step.inputs[0]].spec.shape if step.op in REDUCE else step.spec.shape
     return spread(shape, values)
@@ -258,6 +262,8 @@ def item_start(steps: Sequence[Step], group: Group, item: Item, rows: Sequence[I
         k = columns[0]
         a, b = step.inputs
         return [(a, (*index[:-1], k)), (b, (*index[:-2], k, index[-1]))]
+    if step.op in CONVOLUTIONS:     # all of both operands, of which any element is one
+        return [(i, tuple([const(0)] * len(steps[i].spec.shape))) for i in step.inputs]
     if step.op in REDUCE or step.op in SCAN:
         return [(step.inputs[0], index)]
     return operands(steps, item.step, index)
@@ -332,7 +338,7 @@ def _place(steps: Sequence[Step], number: int, groups: list[Group], home: dict[i
         return _apart(steps, number, groups, home, in_memory)
     full, axes = item_space(steps, number)
     trial = Group(-1, "loops", full, axes)
-    role = "all" if axes or steps[number].op in REDUCE | SCAN | {"matmul"} else "rows"
+    role = "all" if axes or steps[number].op in REDUCE | SCAN | PRODUCTS else "rows"
     alone = Item(number, role)
     reads = accesses(steps, item_start(steps, trial, alone, trial.row_vars(),
                                        trial.column_vars()), in_memory)  # type: ignore[arg-type]
@@ -346,7 +352,7 @@ def _place(steps: Sequence[Step], number: int, groups: list[Group], home: dict[i
         group = groups[index]
         if _join(steps, group, alone, full, axes, sources, groups, in_memory):
             return group
-    group = _new_group(groups, "contract" if steps[number].op == "matmul" else "loops", full,
+    group = _new_group(groups, "contract" if steps[number].op in PRODUCTS else "loops", full,
                        axes)
     group.items.append(alone)
     group.reads = list(reads)
@@ -376,7 +382,7 @@ def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...]
     step = steps[item.step]
     reshaped = False
     if item.role == "all":
-        if step.op == "matmul" or group.kind == "contract" or group.full != full:
+        if step.op in PRODUCTS or group.kind == "contract" or group.full != full:
             return False
         if group.axes != axes:
             if group.axes or any(i.role == "all" for i in group.items):
@@ -416,7 +422,7 @@ def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...]
         if read is None:
             continue
         place = item_index(steps, group, read, rows, columns)
-        if read.role == "rows" or steps[source].op in REDUCE or steps[source].op == "matmul":
+        if read.role == "rows" or steps[source].op in REDUCE or steps[source].op in PRODUCTS:
             if read.role == "all":
                 place = spread(steps[source].spec.shape, rows)
             if index != place:

@@ -31,6 +31,8 @@ SPLIT_ABOVE = 16_384
 
 _CHUNKS = 64
 
+_CONVOLUTIONS = frozenset(["conv", "conv_input", "conv_weight"])
+
 
 def needed(steps: Sequence[Step], outputs: Sequence[int]) -> list[bool]:
     """Which steps the outputs are computed from."""
@@ -183,6 +185,8 @@ def _rewrite(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ..
         return _reduction(b, op, attrs, inputs[0], ins[0], out, where)
     if op == "matmul":
         return b.full(0, out) if ins[0].spec.shape[-1] == 0 else None
+    if op in _CONVOLUTIONS:
+        return _convolution(b, op, attrs, inputs, ins, out, where)
     if op in _UPDATE and ins[1 if op != "scatter" else 2].spec.numel == 0:
         return inputs[0]
     if op == "pad" and ins[0].spec.numel == 0:
@@ -303,6 +307,22 @@ def _reduction(b: _Builder, op: str, attrs: tuple[Any, ...], i: int, step: Step,
     inner = b.enter(op, (first,), (wide,), spec(left, out.dtype), where)
     place = axis - sum(1 for a in first if a < axis)
     return b.enter(op, ((place,),), (inner,), out, where)
+
+
+def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...],
+                 ins: list[Step], out: Spec, where: str | None) -> int | None:
+    """Of nothing, or the gradient of a small weight: then in parts, which are summed in turn."""
+    if any(s.spec.numel == 0 for s in ins):
+        return b.full(0, out)
+    if op != "conv_weight" or attrs[4]:
+        return None
+    from facula.codegen.convolve import weight_parts
+    parts = weight_parts(ins[0].spec.shape, out.shape, ins[1].spec.shape, *attrs[:4],
+                         out.dtype.itemsize)
+    if not parts:
+        return None
+    cut = b.enter(op, (*attrs[:4], parts), inputs, spec((parts, *out.shape), out.dtype), where)
+    return b.enter("sum", ((0,),), (cut,), out, where)
 
 
 # ------------------------------------------------------------------------ values

@@ -196,12 +196,13 @@ class _Build:
                  ) -> bool:
         """Whether the value may be computed into memory of these strides."""
         step = self.steps[source]
-        if source not in self.home or source in self.places or step.op in UPDATE or step.op in SCAN:
+        if source not in self.home or source in self.places or step.op in UPDATE | SCAN:
             return False
         if strides == row_major(step.spec.shape):
             return True
-        return step.op not in CONVOLUTIONS and all(has_strides(self.steps, number, which, self.home.__contains__, strides)
-                   for number, which in products)
+        return step.op not in CONVOLUTIONS and all(
+            has_strides(self.steps, number, which, self.home.__contains__, strides)
+            for number, which in products)
 
     def _temporary(self, number: int) -> None:
         step = self.steps[number]

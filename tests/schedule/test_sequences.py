@@ -160,3 +160,24 @@ def test_masked_softmax_of_any_width(width: int) -> None:
     s = b.op("expand", b.op("reshape", b.op("sum", e, attrs=((1,),)), shape=(7, 1)),
              shape=(7, width))
     b.check(b.op("div", e, s))
+
+
+def test_a_convolution_of_a_part_of_a_concatenation() -> None:
+    """Channels beside others' channels, as in a dense block."""
+    b = Build()
+    x = b.op("tanh", b.leaf(array(2, 4, 6, 6)))
+    y = b.op("sin", b.leaf(array(2, 3, 6, 6)))
+    both = b.op("cat", x, y, attrs=(1,))
+    attrs = ((1, 1), (0, 0), (1, 1), 1)
+    one = b.op("conv", x, b.leaf(array(5, 4, 3, 3)), attrs=attrs, shape=(2, 5, 4, 4))
+    two = b.op("conv", both, b.leaf(array(5, 7, 3, 3)), attrs=attrs, shape=(2, 5, 4, 4))
+    b.check(one, two)
+
+
+def test_products_of_one_vector_with_two_matrices() -> None:
+    """The sum over k is split into parts: partial results of other matrices are not shared."""
+    b = Build()
+    x = b.op("tanh", b.leaf(array(1, 3000)))
+    first = b.op("matmul", x, b.leaf(array(3000, 65)))
+    second = b.op("matmul", x, b.leaf(array(3000, 65)))
+    b.check(first, second)

@@ -14,9 +14,9 @@ from dataclasses import replace
 from math import prod
 
 from facula.codegen.brgemm import Place, Vector
-from facula.codegen.contract import Contraction, Epilogue, Kernel
+from facula.codegen.contract import Contraction, Epilogue
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.pack import Source, emit_pack
+from facula.codegen.pack import Source
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, batch_offset, operand, smin, unravel
 
@@ -102,8 +102,8 @@ def emit_pairs(module: Module, name: str, x: Source, width: int, t: Target) -> i
         low = fn.gep("i16", src, fn.mul(k, 2 * x.k_stride))
         to = fn.gep("i32", dst, fn.mul(k, width))
         if x.j_stride == 1:
-            for j in range(0, count, 16):
-                _interleave(fn, low, x.k_stride, to, j, min(16, count - j), both)
+            for first in range(0, count, 16):
+                _interleave(fn, low, x.k_stride, to, first, min(16, count - first), both)
             return
         with fn.loop(0, count, hint="j") as j:
             at = fn.gep("i16", low, fn.mul(j, x.j_stride))

@@ -59,20 +59,19 @@ class _Decode:
 
         def token(t: Any, at: Any, keys: Any, values: Any) -> Any:
             x = p["token"][t] + p["place"][at]                  # [1, w]
-            here = (slots == at)[None, :, None]
             mask = slots <= at
             for k in range(layers):
                 y = F.linear(F.layer_norm(x, (w,)), p[f"{k}.attend"])
                 q, key, value = (s.view(heads, 1, size) for s in y.split(w, dim=1))
-                keys[k] = torch.where(here, key, keys[k])
-                values[k] = torch.where(here, value, values[k])
+                keys[k].index_copy_(1, at, key)
+                values[k].index_copy_(1, at, value)
                 scores = (q @ keys[k].transpose(1, 2)) * size ** -0.5
                 scores = scores.masked_fill(~mask, float("-inf")).softmax(-1)
                 x = x + F.linear((scores @ values[k]).view(1, w), p[f"{k}.project"])
                 y = F.gelu(F.linear(F.layer_norm(x, (w,)), p[f"{k}.up"]), approximate="tanh")
                 x = x + F.linear(y, p[f"{k}.down"])
             logits = F.linear(F.layer_norm(x, (w,)), p["token"])
-            return logits.argmax(-1), keys, values
+            return logits.argmax(-1)
 
         self.step = compile_(token) if compile_ is not None else token
         self.context = context
@@ -84,8 +83,7 @@ class _Decode:
         with torch.no_grad():
             t = torch.tensor([1])
             for at in range(n):
-                t, self.keys, self.values = self.step(t, torch.tensor([at % self.context]),
-                                                      self.keys, self.values)
+                t = self.step(t, torch.tensor([at % self.context]), self.keys, self.values)
                 out.append(int(t.item()))
         return out
 

@@ -27,11 +27,15 @@ MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
                                        "facula.serialization", "facula.info")),
     ("autograd", "Autograd", ("facula.autograd",)),
     ("nn", "Modules", ("facula.nn", "facula.nn.init", "facula.nn.utils",
-                       "facula.nn.utils.rnn")),
+                       "facula.nn.utils.rnn", "facula.nn.utils.parametrize",
+                       "facula.nn.utils.parametrizations", "facula.nn.utils.prune",
+                       "facula.nn.utils.stateless")),
     ("optim", "Optimisers", ("facula.optim",)),
     ("data", "Data", ("facula.utils.data",)),
     ("vision", "Vision", ("facula.vision.datasets", "facula.vision.transforms")),
     ("viz", "Looking at graphs", ("facula.viz",)),
+    ("array_api", "Array API standard", ("facula.array_api", "facula.array_api.linalg",
+                                         "facula.array_api.fft")),
     ("errors", "Errors", ("facula.errors",)),
 )
 

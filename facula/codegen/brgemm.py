@@ -195,7 +195,9 @@ class _Vector:
                     return self._pack(0, source, self.mr, (lines | 1) * line)
             elif am != 1 or (size > 1 << 17 and (c.n >= 256 or least < 128)):
                 return self._pack(0, source, self.mr)
-        return _Place(self.roles[0], tuple(batch), am, ak, am, c.a_offset)
+        # rows far apart are pages far apart, where no hardware looks ahead
+        far = am == 1 and ak * self.item >= 1024 and size > self.t.l2_bytes
+        return _Place(self.roles[0], tuple(batch), am, ak, am, c.a_offset, 8 if far else 0)
 
     def _place_b(self) -> _Place:
         c = self.c
@@ -344,6 +346,11 @@ class _Vector:
                               f"i64 {b.ahead * b.k_step + j * lanes}")
                 fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
         x = fn.gep(scalar, "%a", fn.mul("%k", a.k_step))
+        if a.ahead:
+            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+            for i in {0, rows - 1}:
+                soon = fn.val(f"getelementptr {scalar}, ptr {x}, i64 {a.ahead * a.k_step + i}")
+                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
         suffix = f"v{lanes}f{8 * self.item}"
         # without an instruction for it a true fma is a call of the C library
         fma = "fmuladd" if self.t.isa == "sse2" else "fma"

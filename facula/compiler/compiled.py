@@ -56,7 +56,7 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         rec = _local.rec
-        if rec.tape is None and not rec.depth:
+        if rec.tape is None and not rec.depth and rec.watch is None:
             with LOCK:
                 for entry in self.entries:
                     out = entry.replay(args, kwargs, rec) if not flag.CHECK_COMPILE \

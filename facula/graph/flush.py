@@ -168,6 +168,10 @@ def compile_after(steps: list[Step]) -> int:
         work = step.spec.numel * 2e-9
         if step.op == "matmul":
             work += step.spec.numel * steps[step.inputs[0]].spec.shape[-1] * 1e-10
+        elif step.op in ("conv", "conv_input", "conv_weight"):
+            a, b = (steps[i].spec for i in step.inputs)
+            work += (a.numel * b.numel / max(b.shape[0 if step.op == "conv_weight" else 1], 1)
+                     * 1e-10)
         elif step.inputs:
             work += steps[step.inputs[0]].spec.numel * 1e-9
         seconds += work
@@ -212,6 +216,7 @@ def flush(rec: Recorder, background: bool = False) -> None:
             program.place = programs, key
         program.used = graph.sequence
         values = [n.value for _, n in graph.leaves]
+        anomaly = None if rec.watch is None else rec.watch.examine(graph)
         try:
             if background and not copies:
                 buffers = program.run(values, Late(graph, values, alive, key[0], homes))
@@ -243,6 +248,8 @@ def flush(rec: Recorder, background: bool = False) -> None:
             _clear(graph)
         else:
             _remember(graph, program, buffers, alive)
+        if anomaly is not None:
+            raise anomaly
 
 
 def _land(graph: Graph) -> None:

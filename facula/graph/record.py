@@ -164,6 +164,7 @@ class Recorder:
         self.grad = True
         self.depth = 0                 # > 0 while the body of a composite is being recorded
         self.tape: Any = None          # what `facula.compile` watches a call with
+        self.watch: Any = None         # what anomaly mode notes operations with
         self.graph = Graph(self.root, self)
 
     def new_state(self, steps: tuple[Step, ...]) -> State:
@@ -177,6 +178,8 @@ class Recorder:
             from facula.graph.keep import SLACK, prune
             prune(self, int(MAX_STATES * SLACK))
         self.graph = Graph(self.root, self)
+        if self.watch is not None:
+            self.watch.begin(self.graph)
         return old
 
     def adopt(self, node: Node) -> int:

@@ -3,4 +3,9 @@
 from facula.nn import functional, init, utils
 from facula.nn.modules import *
 from facula.nn.modules import Module
-from facula.nn.parameter import Buffer, Parameter
+from facula.nn.parameter import (
+    Buffer,
+    Parameter,
+    UninitializedBuffer,
+    UninitializedParameter,
+)

@@ -254,6 +254,8 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
         raise ValueError("Expected more than 1 value per channel when training, got input size "
                          f"{input.shape}")
     out, mean, var = _by_batch(input, weight, bias, eps)
+    if not input.numel():                   # no statistics, and those of before stay as they are
+        return out                                          # type: ignore[no-any-return]
     _track(running_mean, mean.detach(), momentum)
     _track(running_var, var.detach(), momentum)
     return out                                              # type: ignore[no-any-return]

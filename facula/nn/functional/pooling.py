@@ -117,8 +117,8 @@ def _truncated(total: Tensor, count: Tensor) -> Tensor:
         return prim("div", total, count)
     if total.dtype.kind == "u":
         return prim("floor_divide", total, count)
-    whole = prim("floor_divide", prim("abs", total), count)
-    return prim("mul", prim("sign", total), whole)
+    whole = prim("floor_divide", prim("abs", total), prim("abs", count))
+    return prim("mul", prim("mul", prim("sign", total), prim("sign", count)), whole)
 
 
 def _counts(n: int, out: int, kernel: int, stride: int, pad: int, include: bool) -> Tensor:

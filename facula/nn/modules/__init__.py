@@ -8,6 +8,7 @@ from facula.nn.modules.conv import *
 from facula.nn.modules.distance import *
 from facula.nn.modules.dropout import *
 from facula.nn.modules.flatten import *
+from facula.nn.modules.lazy import *
 from facula.nn.modules.linear import *
 from facula.nn.modules.loss import *
 from facula.nn.modules.module import Module

@@ -13,7 +13,7 @@ from facula.nn.modules import state
 from facula.nn.modules.explain import locate
 from facula.nn.modules.hooks import GLOBAL, BackwardHooks, HookDict, RemovableHandle
 from facula.nn.modules.shown import Shown
-from facula.nn.parameter import Buffer, Parameter
+from facula.nn.parameter import Buffer, Parameter, is_lazy
 from facula.tensor import Tensor
 
 __all__ = ["Module"]
@@ -420,13 +420,20 @@ class Module:
                     if param is None or id(param) in seen:
                         continue
                     seen[id(param)] = param
+                    if is_lazy(param):
+                        param._convert(fn)          # type: ignore[attr-defined]
+                        continue
                     new = fn(param.detach())
                     if new is not param:
                         param.data = new
                     if param._grad is not None:
                         param._grad = fn(param._grad.detach())
                 for name, buffer in module._buffers.items():
-                    if buffer is not None:
+                    if is_lazy(buffer):
+                        if id(buffer) not in seen:
+                            seen[id(buffer)] = buffer           # type: ignore[assignment]
+                            buffer._convert(fn)     # type: ignore[union-attr]
+                    elif buffer is not None:
                         if id(buffer) not in seen:
                             seen[id(buffer)] = fn(buffer)
                         module._buffers[name] = seen[id(buffer)]
@@ -482,6 +489,19 @@ class Module:
     def cpu(self: T) -> T:
         """Move everything to the CPU."""
         return self._apply(lambda t: t.to("cpu"))
+
+    def cuda(self: T, device: Any = None) -> T:
+        """Raises RuntimeError, as facula computes on the CPU."""
+        return self._apply(lambda t: t.cuda(device))        # type: ignore[attr-defined]
+
+    def share_memory(self: T) -> T:
+        """`share_memory_` of every parameter and buffer."""
+        return self._apply(lambda t: t.share_memory_())     # type: ignore[attr-defined]
+
+    def to_empty(self: T, *, device: Any, recurse: bool = True) -> T:
+        """Give every parameter and buffer memory of its own, without anything in it yet."""
+        import facula
+        return self._apply(lambda t: facula.empty(t.shape, dtype=t.dtype, device=device), recurse)
 
     def train(self: T, mode: bool = True) -> T:
         """Put the module and all inside it in training mode (dropout on, batch statistics)."""

@@ -9,7 +9,6 @@ import facula
 from facula import config, nn, optim
 from facula.graph.record import State, recorder
 from facula.runtime import cache
-from facula.runtime.jit import statistics
 from facula.schedule import executable, stored
 from facula.schedule.compile import build
 
@@ -116,11 +115,10 @@ def test_a_plan_whose_kernels_are_gone_is_made_anew(disk, monkeypatch):
     forget()
     first = train()
     count = len(disk)
-    before = statistics["compiled"]
     monkeypatch.setattr(stored, "load_kernels", lambda items: None)
     forget()
     assert np.array_equal(train(), first)
-    assert len(disk) >= 2 * count and statistics["compiled"] == before
+    assert len(disk) >= 2 * count
 
 
 def test_without_a_cache_nothing_is_kept(disk):

@@ -192,7 +192,7 @@ def flush(rec: Recorder, background: bool = False) -> None:
     with LOCK:
         graph = rec.graph
         handles = graph.handles
-        if not handles:
+        if not handles or rec.outer is not None:
             return
         if flight.current is not None:
             _land(graph)
@@ -359,6 +359,8 @@ def value_of(node: Node) -> tuple[Any, tuple[int, ...] | None]:
             raise RuntimeError("internal: a tensor without a value")
         if graph.failure is not None:
             raise graph.failure
+        if graph.owner.outer is not None:
+            return graph.owner.look(node)       # type: ignore[attr-defined, no-any-return]
         flush(graph.owner)
     if node.value is None:                      # it was lost with a program that failed late
         assert node.at[0] is not None and node.at[0].failure is not None

@@ -35,6 +35,7 @@ class Module:
 
     training: bool
     call_super_init: bool = False
+    _compiled_call: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not self.call_super_init and (args or kwargs):
@@ -64,12 +65,18 @@ class Module:
         try:
             if not (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks
                     or self._backward_pre_hooks or GLOBAL.forward or GLOBAL.forward_pre
-                    or GLOBAL.backward or GLOBAL.backward_pre):
+                    or GLOBAL.backward or GLOBAL.backward_pre
+                    or self._compiled_call is not None):
                 return self.forward(*args, **kwargs)
+            if self._compiled_call is not None:
+                return self._compiled_call(*args, **kwargs)
             return self._call_with_hooks(args, kwargs)
         except FaculaError as error:
             locate(error, self, args, kwargs)
             raise
+
+    def _uncompiled_call(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call_with_hooks(args, kwargs)
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         called: set[int] = set()
@@ -120,6 +127,11 @@ class Module:
             if out is not None:
                 result = out
         return boundary.outputs(result) if boundary is not None else result
+
+    def compile(self, **kwargs: Any) -> None:
+        """Capture and replay the calls of this module from now on; see `facula.compile`."""
+        import facula
+        self.__dict__["_compiled_call"] = facula.compile(self._uncompiled_call, **kwargs)
 
     def _explain(self, args: tuple[Any, ...],
                  kwargs: dict[str, Any]) -> tuple[str | None, str | None]:
@@ -662,12 +674,14 @@ class Module:
         new = object.__new__(type(self))
         memo[id(self)] = new
         for name, value in self.__dict__.items():
-            new.__dict__[name] = copy.deepcopy(value, memo)
+            if name != "_compiled_call":            # which is bound to this module
+                new.__dict__[name] = copy.deepcopy(value, memo)
         return new
 
     def __copy__(self: T) -> T:
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
+        new.__dict__.pop("_compiled_call", None)
         return new
 
 

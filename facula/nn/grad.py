@@ -22,7 +22,8 @@ def _gradient(d: int, input: Any, weight: Any, of_input: bool, grad_output: Tens
         out = getattr(F, f"conv{d}d")(free if of_input else input, weight if of_input else free,
                                       None, *geometry)
         (found,) = facula.autograd.grad(out, free, grad_output)
-    return found                                            # type: ignore[no-any-return]
+    assert found is not None
+    return found
 
 
 def conv1d_input(input_size: Any, weight: Tensor, grad_output: Tensor, stride: Any = 1,

@@ -187,7 +187,7 @@ for _name, _record in _OPS.items():
 _LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "linalg", "fft",
          "special", "func", "cuda", "backends", "serialization", "autograd", "hub",
          "amp", "multiprocessing", "onnx", "distributions", "curvature", "jit", "version",
-         "profiler", "masked", "signal")
+         "profiler", "masked", "signal", "array_api")
 """Modules that are imported when somebody first names them."""
 
 _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler",
@@ -212,6 +212,12 @@ _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler"
          **dict.fromkeys(("dropout", "alpha_dropout", "feature_alpha_dropout"),
                          "nn.functional.dropout"),
          **dict.fromkeys(("layer_norm", "group_norm", "rms_norm"), "nn.functional.norm"),
+         # Of the array API standard, what PyTorch has no function for.
+         **dict.fromkeys(("__array_namespace_info__", "astype", "bitwise_invert",
+                          "broadcast_arrays", "cumulative_prod", "cumulative_sum", "expand_dims",
+                          "isdtype", "matrix_transpose", "permute_dims", "take_along_axis",
+                          "unique_all", "unique_counts", "unique_inverse", "unique_values",
+                          "unstack", "vecdot"), "array_api"),
          "bilinear": "nn.functional.linear",
          "ctc_loss": "nn.functional.ctc", "constant_pad_nd": "nn.functional.pad"}
 """Names that are imported from these modules when somebody first uses them."""
@@ -244,4 +250,7 @@ def __dir__() -> list[str]:
     return sorted({n for n in globals() if not n.startswith("_")} | set(_LAZY) | set(_FROM))
 
 
+from facula.compat import install as _install  # noqa: E402
+
+_install()
 del annotations

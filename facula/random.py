@@ -262,6 +262,8 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     if input.dtype.kind != "f":
         raise RuntimeError("multinomial only supports floating-point dtypes for input, got: "
                            f"{input.dtype.name}")
+    if out is not None and out.dtype is not int64:
+        raise DTypeError(f"multinomial expects an int64 out, got: {out.dtype.name}")
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     weights = np.atleast_2d(np.asarray(input._peek(), np.float64))

@@ -34,6 +34,8 @@ MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("data", "Data", ("facula.utils.data",)),
     ("vision", "Vision", ("facula.vision.datasets", "facula.vision.transforms")),
     ("viz", "Looking at graphs", ("facula.viz",)),
+    ("array_api", "Array API standard", ("facula.array_api", "facula.array_api.linalg",
+                                         "facula.array_api.fft")),
     ("errors", "Errors", ("facula.errors",)),
 )
 

@@ -1,6 +1,13 @@
 """Automatic differentiation: `backward`, `grad`, `Function` and the gradient modes."""
 
 from facula.autograd import methods as _methods
+from facula.autograd.anomaly import (
+    AnomalyError,
+    detect_anomaly,
+    is_anomaly_check_nan_enabled,
+    is_anomaly_enabled,
+    set_detect_anomaly,
+)
 from facula.autograd.backward import backward, grad
 from facula.autograd.function import Function, FunctionCtx, once_differentiable
 from facula.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
@@ -14,6 +21,8 @@ from facula.autograd.mode import (
 
 __all__ = ["backward", "grad", "Function", "FunctionCtx", "once_differentiable", "enable_grad",
            "gradcheck", "gradgradcheck", "GradcheckError",
-           "inference_mode", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+           "AnomalyError", "detect_anomaly", "set_detect_anomaly", "is_anomaly_enabled",
+           "is_anomaly_check_nan_enabled", "inference_mode", "is_grad_enabled", "no_grad",
+           "set_grad_enabled"]
 
 del _methods

@@ -29,7 +29,8 @@ def backward(tensors: Tensors, grad_tensors: Any = None, retain_graph: bool | No
     seeds = _listed(grad_tensors, len(roots))
     rec = _local.rec
     with LOCK:
-        if inputs is None and not create_graph and len(roots) == 1 and seeds[0] is None:
+        if inputs is None and not create_graph and len(roots) == 1 and seeds[0] is None \
+                and rec.watch is None:
             if _follow(rec, roots[0], bool(retain_graph)):
                 return
         keep = create_graph if retain_graph is None else retain_graph

@@ -10,7 +10,7 @@ from facula.errors import GradientError, ShapeError, StaleTensorError
 from facula.graph.record import Graph, Node, _local
 from facula.tensor import Tensor, make, prim
 
-__all__ = ["Function", "FunctionCtx", "once_differentiable"]
+__all__ = ["Function", "FunctionCtx", "once_differentiable", "Call", "wrap", "version"]
 
 
 class FunctionCtx:
@@ -25,17 +25,17 @@ class FunctionCtx:
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors for `backward`; overwriting one of them in place is then an error."""
-        self._saved = [(t, -1 if t is None else _version(t)) for t in tensors]
+        self._saved = [(t, -1 if t is None else version(t)) for t in tensors]
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         """What `save_for_backward` kept.  Raises StaleTensorError if one was overwritten."""
-        for t, version in self._saved:
-            if t is not None and _version(t) != version:
+        for t, number in self._saved:
+            if t is not None and version(t) != number:
                 raise StaleTensorError(
                     "one of the variables needed for gradient computation has been modified by "
                     f"an inplace operation: {t._node.spec}, given to save_for_backward, is at "
-                    f"version {_version(t)}; expected version {version} instead")
+                    f"version {version(t)}; expected version {number} instead")
         return tuple([t for t, _ in self._saved])
 
     def mark_dirty(self, *tensors: Tensor) -> None:
@@ -51,7 +51,7 @@ class FunctionCtx:
         self._materialize = value
 
 
-def _version(t: Tensor) -> int:
+def version(t: Tensor) -> int:
     storage = t._storage
     return storage.version - storage.shows if storage is not None else t._version
 
@@ -97,7 +97,7 @@ class Function:
             return result
         many = isinstance(result, (tuple, list))
         outs = list(result) if many else [result]
-        wrapped = _wrap(cls, ctx, nodes, outs)
+        wrapped = wrap(Call(cls, ctx, nodes, len(outs)), outs)
         ctx._saved = [(_swap(t, outs, wrapped), v) for t, v in ctx._saved]
         return tuple(wrapped) if many else wrapped[0]
 
@@ -109,10 +109,10 @@ def _swap(t: Tensor | None, outs: list[Any], wrapped: list[Any]) -> Tensor | Non
     return t
 
 
-def _wrap(cls: Any, ctx: FunctionCtx, nodes: list[Node | None], outs: list[Any]) -> list[Any]:
-    """The outputs as tensors whose gradient goes to `backward`."""
+def wrap(call: Call, outs: list[Any]) -> list[Any]:
+    """The outputs of a call as tensors whose gradient goes to it."""
     rec = _local.rec
-    call = Call(cls, ctx, nodes, len(outs))
+    ctx = call.ctx
     wrapped: list[Any] = []
     grad, rec.grad = rec.grad, True
     rec.depth += 1                                           # all in one graph: no flush between
@@ -164,6 +164,10 @@ class Call:
         if self.ctx._materialize:
             gradients = [_zeros(s) if g is None and s is not None else g
                          for g, s in zip(gradients, self.specs)]
+        self.differentiate(run, gradients)
+
+    def differentiate(self, run: Any, gradients: list[Tensor | None]) -> None:
+        """Call `backward` with the outputs' gradients, and send on what it returns."""
         result = self.cls.backward(self.ctx, *gradients)
         parts = tuple(result) if isinstance(result, (tuple, list)) else (result,)
         while len(parts) > len(self.nodes) and parts[-1] is None:

@@ -14,7 +14,7 @@ from typing import Any
 from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role
 from facula.codegen.gemv import thin
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
-from facula.codegen.pack import Source, emit_pack
+from facula.codegen.pack import Source, emit_pack, pack_panel
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import (
     PARAMS,
@@ -37,6 +37,8 @@ __all__ = ["emit"]
 
 _ITEMSIZE = {"float32": 4, "float64": 8}
 _KC = 512
+_INLINE = 128
+"""Up to how many rows of A each tile packs its own columns of B."""
 
 
 def emit(module: Module, name: str, c: Contraction, epilogue: Epilogue | None) -> Emission:
@@ -83,12 +85,16 @@ class _Vector:
         self.scalar = LLVM_TYPES[c.sums]
         self.lanes = t.lanes(self.item)
         self.vector = f"<{self.lanes} x {self.scalar}>"
+        # With few rows a panel of B is read by one tile, which packs it for itself: it stays in
+        # the cache of the core that uses it.
+        self.inline = (not self.short and c.b_strides[-2] == 1 and c.b_strides[-1] != 1
+                       and c.n > 1 and 0 < c.m <= _INLINE and c.k > 0)
         most = self._register_tile()
         self.nr = self.nv * self.lanes
         self.mr = -(-c.m // -(-c.m // most))
         blocks = max(-(-c.k // _KC), 1)
         each = -(-c.k // blocks)
-        self.kc = -(-each // 8) * 8 if blocks > 1 else c.k
+        self.kc = -(-each // self.lanes) * self.lanes if blocks > 1 else c.k
         self._tile_size()
         self.phase: list[Kernel] = []
         self.temporaries: list[tuple[str, int]] = []
@@ -101,7 +107,9 @@ class _Vector:
         c, t = self.c, self.t
         vectors = -(-c.n // self.lanes)
         self.nv = min(vectors, 2)
-        if self.nv == 2:        # few rows leave registers for longer runs of a row of B
+        if self.inline and vectors < 16 and c.m * c.n * c.k > 1 << 22:
+            self.nv = 1         # more panels, that is tiles, to share
+        elif self.nv == 2:      # few rows leave registers for longer runs of a row of B
             self.nv = max(min((t.registers - 2) // (c.m + 1), 8, vectors), 2)
         elif c.m > 8 and self._collide() and not self.short:
             return min(t.tile(1), 8)
@@ -118,6 +126,9 @@ class _Vector:
         that what an epilogue reads is still near; all of about the same size."""
         c = self.c
         m_panels, n_panels = -(-c.m // self.mr), -(-c.n // self.nr)
+        if self.inline:
+            self.mb, self.nb = m_panels * self.mr, self.nr
+            return
         big = c.m * c.n >= 1 << 20
         rows = min(8, m_panels)
         cols = min(8 if big else 4, n_panels)
@@ -140,6 +151,10 @@ class _Vector:
         rows = -(-m_panels // -(-m_panels // rows))
         cols = -(-n_panels // -(-n_panels // cols))
         self.mb, self.nb = rows * self.mr, cols * self.nr
+
+    def _padded(self, k: int) -> int:
+        """`k`, in whole vectors: packing writes whole blocks."""
+        return -(-k // self.lanes) * self.lanes
 
     def _pack(self, which: int, source: Source, width: int, rows_ld: int = 0) -> _Place:
         module = Module()
@@ -180,13 +195,18 @@ class _Vector:
                     return self._pack(0, source, self.mr, (lines | 1) * line)
             elif am != 1 or (size > 1 << 17 and (c.n >= 256 or least < 128)):
                 return self._pack(0, source, self.mr)
-        return _Place(self.roles[0], tuple(batch), am, ak, am, c.a_offset)
+        # rows far apart are pages far apart, where no hardware looks ahead
+        far = am == 1 and ak * self.item >= 1024 and size > self.t.l2_bytes
+        return _Place(self.roles[0], tuple(batch), am, ak, am, c.a_offset, 8 if far else 0)
 
     def _place_b(self) -> _Place:
         c = self.c
         *batch, bk, bn = c.b_strides
         source = Source(c.dtype, self.item // (2 if self.short else 1), c.batch, tuple(batch),
                         c.n, c.k, bn, bk, c.b_offset)
+        if self.inline:
+            self.source = source
+            return _Place(self.roles[1], tuple(batch), 0, self.nr, 1, c.b_offset)
         row = bk * self.item
         pack = self.short or bn != 1 and c.n > 1
         if c.m >= 96 and c.k >= 128:
@@ -246,16 +266,20 @@ class _Vector:
         last_m = at_end(m0, self.mb, c.m) if m_rest else ""
         last_n = at_end(n0, self.nb, c.n) if n_rest else ""
 
+        panel = fn.alloca(self.scalar, self._padded(self.kc) * self.nr) if self.inline else ""
+
         def micro(i: Any, j: Any, rows: int, cols: int, k0: Any, kc: Any, first: str) -> None:
             name = self._micro(rows, cols, a, b, ld)
             x = fn.gep(self.scalar, pa, fn.add(fn.mul(i, a.j_step), fn.mul(k0, a.k_step)))
-            y = fn.gep(self.scalar, pb, fn.add(fn.mul(j, b.j_step), fn.mul(k0, b.k_step)))
+            y = panel or fn.gep(self.scalar, pb, fn.add(fn.mul(j, b.j_step), fn.mul(k0, b.k_step)))
             row = fn.val(f"sub i64 {i}, {m0}")
             col = fn.val(f"sub i64 {j}, {n0}")
             z = fn.gep(self.scalar, pc, fn.add(fn.mul(row, ld), col))
             fn.do(f"call void @{name}(ptr {x}, ptr {y}, ptr {z}, i64 {kc}, i1 {first})")
 
         def column(j: Any, cols: int, k0: Any, kc: Any, first: str) -> None:
+            if panel:
+                pack_panel(fn, self.source, self.nr, self.kc, pb, panel, j, k0, cols, self.t)
             if c.m >= self.mr:
                 with fn.loop(m0, m_end, self.mr, "i") as i:
                     micro(i, j, self.mr, cols, k0, kc, first)
@@ -322,6 +346,11 @@ class _Vector:
                               f"i64 {b.ahead * b.k_step + j * lanes}")
                 fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
         x = fn.gep(scalar, "%a", fn.mul("%k", a.k_step))
+        if a.ahead:
+            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+            for i in {0, rows - 1}:
+                soon = fn.val(f"getelementptr {scalar}, ptr {x}, i64 {a.ahead * a.k_step + i}")
+                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
         suffix = f"v{lanes}f{8 * self.item}"
         # without an instruction for it a true fma is a call of the C library
         fma = "fmuladd" if self.t.isa == "sse2" else "fma"

@@ -18,7 +18,7 @@ from facula.graph.spec import Step
 from facula.schedule.fuse import Group, spread
 from facula.schedule.index import Index
 
-__all__ = ["Product", "emit_product"]
+__all__ = ["Epilogue", "NS_PER_FLOP", "Product", "emit_product"]
 
 NS_PER_FLOP = 1 / 100
 """What a multiplication or addition of a contraction is estimated to take, on one thread."""
@@ -36,10 +36,10 @@ class Product:
         self.temporaries: list[int] = []
 
 
-class _Epilogue:
+class Epilogue:
     """The items of a group on one tile of the product; see `facula.codegen.contract.Epilogue`."""
 
-    def __init__(self, steps: Sequence[Step], group: Group, product: int, c: Contraction,
+    def __init__(self, steps: Sequence[Step], group: Group, product: int, c: Contraction | None,
                  storage: Callable[[int], Storage | None],
                  scalars: Callable[[int], Storage | None]):
         self.steps, self.group, self.product, self.c = steps, group, product, c
@@ -54,17 +54,8 @@ class _Epilogue:
     def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
              scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
         c, steps = self.c, self.steps
-        self.writer = writer = KernelWriter(
-            steps, lambda n: self.storage(n) or self.scalars(n), fn, 2)
+        writer = self.begin(fn)
         em = writer.emitter
-
-        def position(number: int) -> tuple[str, tuple[int, ...], str] | None:
-            place = self.storage(number)
-            if place is None or number == self.product:
-                return None
-            return writer.pointer(place.slot), place.strides, writer.tags(place.slot)
-
-        em.position = position
         shape = steps[self.product].spec.shape
         variables = self.group.row_vars()
         index = spread(shape, variables)
@@ -83,6 +74,20 @@ class _Epilogue:
                 em.remember((self.product, index), expr.emit_cast(fn, value, sums, own))
                 self._items(writer, index, variables)
                 em.close()
+
+    def begin(self, fn: Fn) -> KernelWriter:
+        """The writer of the kernel's end, whose operands come after the product's two."""
+        self.writer = writer = KernelWriter(
+            self.steps, lambda n: self.storage(n) or self.scalars(n), fn, 2)
+
+        def position(number: int) -> tuple[str, tuple[int, ...], str] | None:
+            place = self.storage(number)
+            if place is None or number == self.product:
+                return None
+            return writer.pointer(place.slot), place.strides, writer.tags(place.slot)
+
+        writer.emitter.position = position
+        return writer
 
     def _items(self, writer: KernelWriter, index: tuple[Index, ...],
                variables: Sequence[Index]) -> None:
@@ -111,7 +116,7 @@ def emit_product(steps: Sequence[Step], group: Group, c: Contraction, a: int, b:
     product = next(i.step for i in group.items if i.role == "all")
     place = storage(product)
     plain = len(group.items) == 1 and c.dtype in ("float32", "float64") and place is not None
-    epilogue = None if plain else _Epilogue(steps, group, product, c, storage, scalars)
+    epilogue = None if plain else Epilogue(steps, group, product, c, storage, scalars)
     module = Module()
     emission = emit_contraction(module, "KERNEL", c, epilogue)
     if epilogue is not None and epilogue.writer is not None:

@@ -17,7 +17,7 @@ from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, batch_offset, memory_type, operand, unravel, wide_load
 
-__all__ = ["Source", "emit_pack"]
+__all__ = ["Source", "emit_pack", "pack_panel"]
 
 _CHUNK = 256
 
@@ -98,9 +98,21 @@ def emit_pack(module: Module, name: str, x: Source, width: int, t: Target,
     return prod(x.distinct) * panels * chunks
 
 
+def pack_panel(fn: Fn, x: Source, width: int, chunk: int, src: str, dst: str,
+               j0: str | int, k0: str | int, count: int, t: Target) -> None:
+    """X[j0 : j0 + count, k0 : k0 + chunk] as [k][width] at `dst`, within a kernel.
+
+    `src` points to X[0, 0] of the batch at hand; `chunk` is a multiple of the lanes, or all of k,
+    and `dst` has room for whole blocks of lanes x lanes.
+    """
+    kind = memory_type(x.dtype)
+    _Panel(fn, x, kind, kind, t.lanes(x.itemsize), width, 0, src, dst, chunk, k0).emit(
+        j0, k0, count)
+
+
 @dataclass
 class _Body:
-    """The code of one tile: `count` rows from j0, at most _CHUNK values of k from k0."""
+    """The code of one tile: `count` rows from j0, at most `chunk` values of k from k0."""
 
     fn: Fn
     x: Source
@@ -111,10 +123,11 @@ class _Body:
     rows_ld: int
     src: str
     dst: str
+    chunk: int = _CHUNK
 
     def _stop(self, k0: str | int, limit: int) -> str | int:
-        """min(k0 + _CHUNK, limit)"""
-        end = self.fn.add(k0, _CHUNK)
+        """min(k0 + chunk, limit)"""
+        end = self.fn.add(k0, self.chunk)
         if isinstance(end, int):
             return min(end, limit)
         f = self.fn.module.declare("i64 @llvm.smin.i64(i64, i64)")
@@ -168,7 +181,7 @@ class _Body:
             with fn.loop(k0, whole_end, lanes, hint="k") as k:
                 copy(j, k, lanes)
             if rest:
-                last = fn.val(f"icmp sge i64 {fn.add(k0, _CHUNK)}, {x.k}")
+                last = fn.val(f"icmp sge i64 {fn.add(k0, self.chunk)}, {x.k}")
                 with fn.when(last):
                     copy(j, x.k - rest, rest)
 
@@ -201,7 +214,7 @@ class _Body:
                 self._block(j0, blocks * lanes, k, count % lanes, lanes)
         if rest:
             last = self.x.k - rest
-            at = fn.val(f"icmp sge i64 {fn.add(k0, _CHUNK)}, {self.x.k}")
+            at = fn.val(f"icmp sge i64 {fn.add(k0, self.chunk)}, {self.x.k}")
             with fn.when(at), fn.loop(0, count, hint="j") as j, \
                     fn.loop(last, self.x.k, hint="k") as k:
                 self._one(j0, j, k)
@@ -221,3 +234,22 @@ class _Body:
                 value = fn.val(f"shufflevector {vector} {value}, {vector} poison, "
                                f"<{js} x i32> <{order}>")
             fn.store(cut, value, self._to(j0, j, fn.add(k, r)), self.item)
+
+
+@dataclass
+class _Panel(_Body):
+    """One panel of one block of k, which begins at `dst`."""
+
+    base: str | int = 0
+
+    def _to(self, j0: str | int, j: str | int, k: str | int) -> str:
+        fn = self.fn
+        row = fn.mul(self._from_base(k), self.width)
+        return fn.gep(self.scalar, self.dst, fn.add(row, j))
+
+    def _from_base(self, k: str | int) -> str | int:
+        if self.base == 0:
+            return k
+        if isinstance(k, int) and isinstance(self.base, int):
+            return k - self.base
+        return self.fn.val(f"sub i64 {k}, {self.base}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from facula.graph import keep
 from facula.graph import record as _record
 from facula.graph.history import reachable, saved
 from facula.graph.record import FREED, LOCK, Graph, Node, Recorder
@@ -70,14 +71,19 @@ class Program:
 
     `slots` says for each live handle which output it gets, `origins` which handles have a
     history (None without gradient) and `twice` which share an output with an earlier one;
-    `through` are the steps of that history, and `keep` the values that they read.
+    `through` are the steps of that history, and `keep` the values that they read.  `used` is the
+    number of the last graph that ran it, and `place` where it is found (`facula.graph.keep`).
     """
 
     __slots__ = ("steps", "outputs", "donations", "leaves", "runs", "threshold", "executable",
-                 "slots", "origins", "twice", "through", "keep", "history")
+                 "slots", "origins", "twice", "through", "keep", "history", "used", "nbytes",
+                 "place", "__weakref__")
 
     def __init__(self, steps: list[Step], alive: tuple[int, ...], freed: frozenset[int],
                  donations: dict[int, int]):
+        self.used = 0
+        self.nbytes = 0
+        self.place: tuple[dict[Any, Program], Any] | None = None
         live = [i for i in alive if steps[i].mask and i not in freed]
         self.through = reachable(steps, live, freed)
         self.keep = saved(steps, self.through)
@@ -111,9 +117,19 @@ class Program:
         if self.runs > self.threshold:
             self.executable = executable = make_executable(self.steps or [], self.outputs,
                                                            self.donations)
+            self.nbytes = executable.nbytes
             self.steps = None
+            keep.compiled(self)
             return executable.run(values)                     # type: ignore[no-any-return]
         return self.interpret(values)
+
+    def forget(self) -> None:
+        """Be found no more by the structure; who holds this program can go on running it."""
+        if self.place is not None:
+            programs, key = self.place
+            if programs.get(key) is self:
+                del programs[key]
+            self.place = None
 
     def run_into(self, values: list[Any], given: tuple[Any, ...],
                  failed: Any = None) -> list[Buffer]:
@@ -148,6 +164,10 @@ def compile_after(steps: list[Step]) -> int:
         work = step.spec.numel * 2e-9
         if step.op == "matmul":
             work += step.spec.numel * steps[step.inputs[0]].spec.shape[-1] * 1e-10
+        elif step.op in ("conv", "conv_input", "conv_weight"):
+            a, b = (steps[i].spec for i in step.inputs)
+            work += (a.numel * b.numel / max(b.shape[0 if step.op == "conv_weight" else 1], 1)
+                     * 1e-10)
         elif step.inputs:
             work += steps[step.inputs[0]].spec.numel * 1e-9
         seconds += work
@@ -189,7 +209,10 @@ def flush(rec: Recorder, background: bool = False) -> None:
         if program is None:
             program = programs[key] = Program(graph.state.path(), key[0], graph.freed,
                                               dict(donations))
+            program.place = programs, key
+        program.used = graph.sequence
         values = [n.value for _, n in graph.leaves]
+        anomaly = None if rec.watch is None else rec.watch.examine(graph)
         try:
             if background and not copies:
                 buffers = program.run(values, Late(graph, values, alive, key[0], homes))
@@ -221,6 +244,8 @@ def flush(rec: Recorder, background: bool = False) -> None:
             _clear(graph)
         else:
             _remember(graph, program, buffers, alive)
+        if anomaly is not None:
+            raise anomaly
 
 
 def _land(graph: Graph) -> None:

@@ -27,7 +27,7 @@ MAX_STEPS = 4096
 """A pending graph is flushed when it has grown past this many steps."""
 
 MAX_STATES = 200_000
-"""The trie is forgotten and grown anew past this size, which bounds its memory."""
+"""Past this size the trie is cut back to what was used last, which bounds its memory."""
 
 FREED: Any = ("freed",)
 """Stands for the history of a value whose graph has been freed by a backward pass."""
@@ -164,6 +164,7 @@ class Recorder:
         self.grad = True
         self.depth = 0                 # > 0 while the body of a composite is being recorded
         self.tape: Any = None          # what `facula.compile` watches a call with
+        self.watch: Any = None         # what anomaly mode notes operations with
         self.graph = Graph(self.root, self)
 
     def new_state(self, steps: tuple[Step, ...]) -> State:
@@ -174,8 +175,11 @@ class Recorder:
         """Begin an empty pending graph; returns the one that was pending."""
         old = self.graph
         if self.states > MAX_STATES:
-            self.root, self.states = State(None, ()), 0
+            from facula.graph.keep import SLACK, prune
+            prune(self, int(MAX_STATES * SLACK))
         self.graph = Graph(self.root, self)
+        if self.watch is not None:
+            self.watch.begin(self.graph)
         return old
 
     def adopt(self, node: Node) -> int:

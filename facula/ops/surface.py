@@ -25,6 +25,7 @@ __all__ = ["binary", "unary", "public", "called", "need_tensors", "number_operan
 
 Binary = Callable[[Any, Any], Any]
 _new = object.__new__
+_acquire, _release = LOCK.acquire, LOCK.release
 _NONE: dict[str, Any] = {}
 
 
@@ -137,7 +138,8 @@ def binary(name: str, primitive: str, kinds: str, *, floating: bool = False,
 
     def _step(rec: Any, t: Tensor, value: Any, dtype: DType, left: bool) -> Any:
         """The number and the operation that reads it, entered as one edge of the trie."""
-        with LOCK:
+        _acquire()
+        try:
             storage = t._storage
             if storage is not None and storage.version != t._version:
                 t._sync()
@@ -182,6 +184,8 @@ def binary(name: str, primitive: str, kinds: str, *, floating: bool = False,
             if edge.state.count > _record.MAX_STEPS:
                 _record.flush(rec)
             return out
+        finally:
+            _release()
 
     def fn(a: Any, b: Any) -> Any:
         if isinstance(b, Tensor):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from facula.ops.primitive import (
     activation,
     contract,
+    convolution,
     creation,
     elementwise,
     fourier,
@@ -25,4 +26,4 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            sort, fourier, matrix, special_functions, whole)
+            convolution, sort, fourier, matrix, special_functions, whole)

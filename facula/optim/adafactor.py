@@ -155,16 +155,24 @@ class Muon(Optimizer):
 
 
 def _orthogonal(g: Tensor, coefficients: tuple[float, ...], steps: int, eps: float) -> Tensor:
-    """Nearly U V^T of g = U S V^T, by a quintic iteration in bfloat16 as PyTorch does it."""
-    from facula.dtype import bfloat16
+    """Nearly U V^T of g = U S V^T, by a quintic iteration in bfloat16 as PyTorch does it.
+
+    Each line is computed in float32 and rounded once, as a product with its addend is there.
+    """
+    from facula.dtype import bfloat16, float32
     a, b, c = coefficients
-    x = g.to(bfloat16)
+
+    def rounded(t: Tensor) -> Tensor:
+        return t.to(bfloat16).to(float32)
+
+    x = rounded(g)
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T
-    x = x / (x * x).sum().sqrt().clamp(min=eps)
+    x = rounded(x / rounded((x * x).sum().sqrt()).clamp(min=eps))
     for _ in range(steps):
-        gram = x.matmul(x.T)
-        update = gram * b + gram.matmul(gram) * c
-        x = x * a + update.matmul(x)
-    return (x.T if tall else x).to(g.dtype)
+        gram = rounded(x.matmul(x.T))
+        update = rounded(gram * b + gram.matmul(gram) * c)
+        x = rounded(x * a + update.matmul(x))
+    out: Any = x.T if tall else x
+    return out.to(g.dtype)                                  # type: ignore[no-any-return]

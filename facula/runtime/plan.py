@@ -13,7 +13,7 @@ arena itself is taken once and kept by the program.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = ["STATUS_SLOT", "KernelPlan", "PhasePlan", "ProgramPlan"]
 
@@ -67,3 +67,9 @@ class ProgramPlan:
     constants: dict[int, bytes] = field(default_factory=dict)
     cost: float = 0.0
     name: str = "program"
+
+    def without_text(self) -> ProgramPlan:
+        """The same plan for those who only look at it: compiled kernels need no text."""
+        return replace(self, phases=tuple([
+            PhasePlan(tuple([replace(k, llvm_text="") for k in phase.kernels]))
+            for phase in self.phases]))

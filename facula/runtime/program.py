@@ -72,6 +72,11 @@ class Program:
         if config.flag.DEBUG:
             self._report(plan, before, time.perf_counter() - started)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that goes with this program: its arena, its code, and what surrounds each."""
+        return self._arena.nbytes + 32768 + sum([k.nbytes + 4096 for k in self._kernels])
+
     def _describe(self, plan: ProgramPlan, addresses: list[int]) -> Any:
         """The words that the driver reads: see `threads.driver_text`."""
         words = [ctypes.addressof(self._table), len(plan.phases)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from facula.codegen.convolution import emit_convolution_group
 from facula.codegen.epilogue import emit_product
 from facula.codegen.loops import Kernel, Storage, emit_group
 from facula.codegen.lower import accesses
@@ -20,15 +21,25 @@ from facula.schedule.fuse import (
     SCAN,
     UPDATE,
     Group,
+    Item,
     choose_roots,
     group_items,
     item_index,
     item_start,
     memory_behind,
+    squeeze,
 )
 from facula.schedule.index import row_major
 from facula.schedule.memory import Interval, place
-from facula.schedule.products import contraction_of, leaf_strides
+from facula.schedule.products import (
+    CONVOLUTIONS,
+    PRODUCTS,
+    contraction_of,
+    convolution_of,
+    has_strides,
+    leaf_strides,
+    matrix_behind,
+)
 
 __all__ = ["Native", "Report", "build"]
 
@@ -93,6 +104,9 @@ class _Build:
         self._outputs()
         self.temporaries: dict[int, int] = {}        # slot -> bytes
         self.spans: dict[int, list[int]] = {}        # slot -> [first phase, last phase]
+        self.views: dict[int, tuple[int, int]] = {}  # slot -> (temporary that it is in, byte)
+        self.packed: dict[tuple[str, int], tuple[int, int]] = {}
+        self._concatenations()
         self._intermediates()
 
     # -- where values lie
@@ -139,6 +153,53 @@ class _Build:
                 op = self.steps[item.step].op
                 if (op in UPDATE or op in SCAN) and item.step not in self.places:
                     self._temporary(item.step)
+
+    def _concatenations(self) -> None:
+        """Values that are put one after another in a temporary are computed right there."""
+        products: dict[int, list[tuple[int, int]]] = {}
+        for number in self.home:
+            if self.steps[number].op == "matmul":
+                for which in (0, 1):
+                    behind = matrix_behind(self.steps, number, which, self.home.__contains__)
+                    products.setdefault(behind, []).append((number, which))
+        for number in sorted(self.home, reverse=True):
+            step = self.steps[number]
+            if step.op != "cat" or number in self.outputs:
+                continue
+            if number not in self.places:
+                self._temporary(number)
+            place = self.places[number]
+            for source, view in zip(step.inputs, self._windows(number), strict=True):
+                if self._may_lie(source, place.strides, products.get(source, ())):
+                    self.places[source] = Storage(self._view(place.slot, view), place.strides)
+
+    def _windows(self, number: int) -> list[int]:
+        """The byte at which each input of a concatenation begins."""
+        step, at, found = self.steps[number], 0, []
+        axis, place = step.attrs[0], self.places[number]
+        for source in step.inputs:
+            found.append(at)
+            at += (self.steps[source].spec.shape[axis] * place.strides[axis]
+                   * step.spec.dtype.itemsize)
+        return found
+
+    def _view(self, slot: int, start: int) -> int:
+        """A slot for what begins `start` bytes into a temporary, or into what is in one."""
+        base, offset = self.views.get(slot, (slot, 0))
+        made = self._slot()
+        self.views[made] = (base, offset + start)
+        return made
+
+    def _may_lie(self, source: int, strides: tuple[int, ...], products: Iterable[tuple[int, int]]
+                 ) -> bool:
+        """Whether the value may be computed into memory of these strides."""
+        step = self.steps[source]
+        if source not in self.home or source in self.places or step.op in UPDATE or step.op in SCAN:
+            return False
+        if strides == row_major(step.spec.shape):
+            return True
+        return all(has_strides(self.steps, number, which, self.home.__contains__, strides)
+                   for number, which in products)
 
     def _temporary(self, number: int) -> None:
         step = self.steps[number]
@@ -199,14 +260,14 @@ class _Build:
             if item is None:
                 return n in self.home
             return n != o and (item.role == "rows" or steps[n].op in REDUCE | SCAN
-                               or steps[n].op == "matmul")
+                               or steps[n].op in PRODUCTS)
 
         for item in group.items:
             start = item_start(steps, group, item, rows, columns)
             for source, index in accesses(steps, start, in_memory):
                 if source != leaf:
                     continue
-                if steps[item.step].op == "matmul" or item.role != target.role \
+                if steps[item.step].op in PRODUCTS or item.role != target.role \
                         or item.stage > target.stage or index != own:
                     return False
         return True
@@ -225,6 +286,10 @@ class _Build:
         for group in self._ordered():
             start = max([ends[d] + 1 for d in group.deps], default=0)
             mine = self._emit(group, start, ends)
+            if not mine:        # a concatenation of what is in its place
+                ends[group.number] = start - 1
+                reports.append(Report(group.kind, [i.step for i in group.items], [], 0.0, start))
+                continue
             first, last = min(u.level for u in mine), max(u.level for u in mine)
             ends[group.number] = last
             self._spans_of(group, first, last)
@@ -263,36 +328,88 @@ class _Build:
             return units
         if group.kind == "contract":
             return self._emit_contract(group, start, ends)
+        if len(group.items) == 1 and self.steps[group.items[0].step].op == "cat":
+            return self._emit_parts(group, start)
         kernel = emit_group(self.steps, group, self._storage, self._scalars)
         return [_Unit(kernel, start, list(kernel.slots), number)]
+
+    def _emit_parts(self, group: Group, start: int) -> list[_Unit]:
+        """What of a concatenation is not in its place, each part by a kernel of its own: no
+        element asks where it is from."""
+        number = group.items[0].step
+        step, place = self.steps[number], self.places[number]
+        units = []
+        base = self.views.get(place.slot, (place.slot, 0))[0]
+        for source, byte in zip(step.inputs, self._windows(number), strict=True):
+            shape = self.steps[source].spec.shape
+            found = self.places.get(source)
+            if 0 in shape or found is not None and found.slot in self.views and (
+                    self.views[found.slot] == self._byte(place.slot, byte)):
+                continue
+            steps = [*self.steps, Step("alias", (), (source,), self.steps[source].spec, 0,
+                                       step.where)]
+            part = len(self.steps)
+            if base in self.temporaries:
+                mine = Storage(self._view(place.slot, byte), place.strides)
+            else:
+                mine = Storage(place.slot, place.strides, byte // step.spec.dtype.itemsize)
+            alone = Group(group.number, "loops", squeeze(shape), (), [Item(part, "rows")])
+
+            def storage(n: int, part: int = part, mine: Storage = mine) -> Storage | None:
+                return mine if n == part else self._storage(n)
+
+            kernel = emit_group(steps, alone, storage, self._scalars)
+            units.append(_Unit(kernel, start, list(kernel.slots), group.number))
+        return units
+
+    def _byte(self, slot: int, byte: int) -> tuple[int, int]:
+        base, offset = self.views.get(slot, (slot, 0))
+        return base, offset + byte
 
     def _emit_contract(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
         steps = self.steps
         product = next(i.step for i in group.items if i.role == "all")
-        place = self.places.get(product)
-        strides = place.strides if place is not None else row_major(steps[product].spec.shape)
-        c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides)
-        made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
-                            self._storage, self._scalars)
+        if steps[product].op in CONVOLUTIONS:
+            convolution, a, b = convolution_of(steps, product, lambda n: n in self.places)
+            made = emit_convolution_group(steps, group, convolution, self.places[a].slot,
+                                          self.places[b].slot, self._storage, self._scalars)
+        else:
+            place = self.places.get(product)
+            strides = place.strides if place is not None \
+                else row_major(steps[product].spec.shape)
+            c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides,
+                                     lambda n: self.places[n].strides)
+            made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
+                                self._storage, self._scalars)
         tmp = []
         for size in made.temporaries:
             slot = self._slot()
             self.temporaries[slot] = size
             tmp.append(slot)
-        # packing waits for its own operand only
-        ready = {self.places[s].slot: ends[self.home[s].number] + 1 if s in self.home else 0
-                 for s in (a, b)}
-        units = []
+        # packing waits for its own operand only, and happens once for all who read it
+        behind = {self.places[s].slot: s for s in (a, b)}
+        units, packed = [], dict(enumerate(tmp))
+        main = start
         for phase in made.phases[:-1]:
             for kernel, operands in phase:
-                level = max(ready.get(r, 0) for r in operands if isinstance(r, int))
-                units.append(_Unit(kernel, level, self._resolved(operands, tmp), group.number))
-        main = max([start, *(u.level + 1 for u in units)])
-        for u in units:
-            for slot in tmp:
-                if slot in u.operands:
-                    self.spans[slot] = [u.level, main]
-        return units + [_Unit(kernel, main, self._resolved(operands, tmp), group.number)
+                source, copy = (next(r for r in operands if isinstance(r, kind))
+                                for kind in (int, str))
+                key = (kernel.name, behind[source])     # type: ignore[index]
+                if key not in self.packed:
+                    writer = self.home.get(key[1])
+                    level = ends[writer.number] + 1 if writer is not None else 0
+                    self.packed[key] = packed[int(copy[3:])], level     # type: ignore[index]
+                    units.append(_Unit(kernel, level, self._resolved(operands, tmp),
+                                       group.number))
+                slot, level = self.packed[key]
+                packed[int(copy[3:])] = slot        # type: ignore[index]
+                main = max(main, level + 1)
+                self.spans.setdefault(slot, [level, level])
+        slots = [packed[k] for k in range(len(tmp))]
+        for slot in slots:
+            span = self.spans.setdefault(slot, [main, main])
+            span[1] = max(span[1], main)
+        return units + [_Unit(kernel, main, self._resolved(operands, slots), group.number)
                         for kernel, operands in made.phases[-1]]
 
     @staticmethod
@@ -304,8 +421,11 @@ class _Build:
         touched = {i.step for i in group.items} | {s for s, _ in group.reads}
         for step in touched:
             found = self.places.get(step)
-            if found is not None and found.slot in self.temporaries:
-                span = self.spans.setdefault(found.slot, [first, last])
+            if found is None:
+                continue
+            slot = self.views.get(found.slot, (found.slot, 0))[0]
+            if slot in self.temporaries:
+                span = self.spans.setdefault(slot, [first, last])
                 span[0], span[1] = min(span[0], first), max(span[1], last)
 
     def _plan(self, units: list[_Unit], reports: list[Report]) -> Native:
@@ -319,6 +439,8 @@ class _Build:
         intervals = [Interval(slot, size, *self.spans[slot])
                      for slot, size in self.temporaries.items() if slot in self.spans]
         offsets, arena = place(intervals)
+        for slot, (base, start) in self.views.items():
+            offsets[slot] = offsets[base] + start
         plan = ProgramPlan(tuple([PhasePlan(tuple(p)) for p in phases if p]), self.slots,
                            tuple(self.arguments), arena, offsets, {},
                            sum(u.kernel.cost for u in units), self.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,12 @@ class Executable:
         return [(part, report) for part in self.parts if part.native is not None
                 for report in part.native.reports]
 
+    @property
+    def nbytes(self) -> int:
+        """About how much memory goes with it: programs, and some hundred bytes a step."""
+        return 1000 * len(self.steps) + sum([part.program.nbytes for part in self.parts
+                                             if part.program is not None])
+
     def _run_parts(self, values: list[Any], given: Any = None) -> list[Buffer]:
         known: dict[int, Any] = dict(zip(self.sources, values, strict=True))
         for part in self.parts:
@@ -103,6 +110,7 @@ class _Part:
                         for size, leaf in self.native.outputs]
         if self.native.plan.phases:
             self.program = Program(self.native.plan)
+        self.native = replace(self.native, plan=self.native.plan.without_text())
 
     def compute(self, known: dict[int, Any]) -> None:
         """Run with the values in `known`, and add the results to it."""
@@ -167,7 +175,8 @@ def _launchers(part: _Part, sources: list[int], order: list[int]
         text += ["def start(v, failed):", *lines, *begin, *done,
                  "def start_into(v, w, failed):", *reused, *begin, *done]
     exec("\n".join(text), scope)
-    return scope["run"], scope["start"], scope["run_into"], scope["start_into"]
+    # Taken out of the scope they live in, which they would otherwise keep alive in a circle.
+    return scope.pop("run"), scope.pop("start"), scope.pop("run_into"), scope.pop("start_into")
 
 
 def _out_of_range(steps: Sequence[Step]) -> IndexError:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from facula.codegen.lower import INLINE, MOVEMENT, Place, accesses, operands
 from facula.graph.spec import Step
-from facula.schedule.index import Index, loop_var
-from facula.schedule.products import matrix_behind
+from facula.schedule.index import Index, const, loop_var
+from facula.schedule.products import CONVOLUTIONS, PRODUCTS, matrix_behind, source_behind, terms
 
 __all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "item_index",
-           "lowered", "memory_behind", "REDUCE", "SCAN", "UPDATE"]
+           "lowered", "memory_behind", "squeeze", "REDUCE", "SCAN", "UPDATE"]
 
 REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all", "argmax", "argmin"])
 SCAN = frozenset(["cumsum", "cumprod", "cummax", "cummin"])
@@ -33,7 +33,7 @@ CHEAP = 7
 """A value of at most this cost is recomputed by each of several readers."""
 
 LARGEST_EXPRESSION = 60
-"""Steps that one expression may be made of; beyond, an inner value goes to memory."""
+"""Operations that one expression may be made of; beyond, an inner value goes to memory."""
 
 
 def op_cost(step: Step) -> int:
@@ -49,7 +49,7 @@ def op_cost(step: Step) -> int:
 def lowered(step: Step, steps: Sequence[Step]) -> bool:
     """Whether the loop generator can write this step (else NumPy computes it)."""
     op = step.op
-    if op in ("leaf", "scalar", "matmul") or op in UPDATE:
+    if op in ("leaf", "scalar") or op in PRODUCTS or op in UPDATE:
         return True
     if op in SCAN:
         return step.spec.dtype.kind != "c" or op in ("cumsum", "cumprod")
@@ -81,23 +81,26 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
     count = len(steps)
     roots = {o for o in outputs if steps[o].op != "leaf"}
     for number, step in enumerate(steps):
-        if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op == "matmul":
+        if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op in PRODUCTS:
             roots.add(number)
     _add_operands(steps, roots)
     below = [0] * count            # cost of recomputing one element
-    size = [0] * count             # steps in the expression
+    parts: list[set[int]] = []     # the steps of the expression
+    costly: list[int] = []
     for number, step in enumerate(steps):
         below[number] = op_cost(step)
-        size[number] = 1
+        own = set() if step.op in _FREE or step.op in MOVEMENT else {number}
         for i in step.inputs:
             if i not in roots:
                 below[number] += below[i]
-                size[number] += size[i]
-        if size[number] > LARGEST_EXPRESSION and step.op in INLINE:
+                own |= parts[i]
+        if len(own) > LARGEST_EXPRESSION and step.op in INLINE:
             inner = [i for i in step.inputs if i not in roots and steps[i].op not in _FREE]
             if inner:
                 roots.update(inner)
-                size[number] = below[number] = 1
+                costly += inner
+                own, below[number] = {number}, 1
+        parts.append(own)
     readers: list[set[int]] = [set() for _ in steps]
     repeated = [False] * count
     for number in range(count - 1, -1, -1):
@@ -108,6 +111,7 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
                 (len(readers[number]) > 1 and below[number] > CHEAP)
                 or (repeated[number] and below[number] > CHEAP)):
             roots.add(number)
+            costly.append(number)
         if number in roots:
             for i in step.inputs:
                 readers[i].add(number)
@@ -117,20 +121,39 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
             for i in step.inputs:
                 readers[i] |= readers[number]
                 repeated[i] = repeated[i] or repeated[number] or grows
+    _drop_cheap(steps, roots, costly)
+    for number in [r for r in roots if steps[r].op == "cat" and r not in outputs]:
+        # each part is computed where it will lie
+        roots.update(i for i in steps[number].inputs if steps[i].op not in _FREE)
     _add_operands(steps, roots)
     return {r for r in roots if steps[r].op != "leaf"}
+
+
+def _drop_cheap(steps: Sequence[Step], roots: set[int], costly: Sequence[int]) -> None:
+    """Take back those of the roots that were `costly` to compute again, where what made them so
+    is a root itself: 1 - tanh(x) beside tanh(x)."""
+    below = [0] * len(steps)
+    again = set(costly)
+    for number, step in enumerate(steps):
+        below[number] = op_cost(step)
+        for i in step.inputs:
+            if i not in roots:
+                below[number] += below[i]
+        if number in again and below[number] <= CHEAP:
+            roots.discard(number)
 
 
 def _add_operands(steps: Sequence[Step], roots: set[int]) -> None:
     """Add what products read.  Where that is depends on what else is in memory: a root between
     an operand and the value it is a view of is where the product finds the operand."""
-    products = [i for i, s in enumerate(steps) if s.op == "matmul"]
+    products = [i for i, s in enumerate(steps) if s.op in PRODUCTS]
     before = -1
     while before != len(roots):
         before = len(roots)
         for number in products:
             for which in (0, 1):
-                behind = matrix_behind(steps, number, which, roots.__contains__)
+                find = matrix_behind if steps[number].op == "matmul" else source_behind
+                behind = find(steps, number, which, roots.__contains__)
                 if steps[behind].op != "leaf":
                     roots.add(behind)
 
@@ -205,6 +228,9 @@ def item_space(steps: Sequence[Step], number: int) -> tuple[tuple[int, ...], tup
         depth = steps[step.inputs[0]].spec.shape[-1]
         full = (*squeeze(step.spec.shape), depth)
         return full, (len(full) - 1,)
+    if step.op in CONVOLUTIONS:
+        full = (*squeeze(step.spec.shape), terms(steps, number))
+        return full, (len(full) - 1,)
     if step.op in REDUCE or step.op in SCAN:
         shape = steps[step.inputs[0]].spec.shape
         axes = step.attrs[0] if isinstance(step.attrs[0], tuple) else (step.attrs[0],)
@@ -221,7 +247,7 @@ def item_index(steps: Sequence[Step], group: Group, item: Item, rows: Sequence[I
         return spread(step.spec.shape, rows)
     left, across = iter(rows), iter(columns)
     values = [next(across) if d in group.axes else next(left) for d in range(len(group.full))]
-    if step.op == "matmul":
+    if step.op in PRODUCTS:
         return spread(step.spec.shape, values[:-1])
     shape = steps[step.inputs[0]].spec.shape if step.op in REDUCE else step.spec.shape
     return spread(shape, values)
@@ -236,6 +262,8 @@ def item_start(steps: Sequence[Step], group: Group, item: Item, rows: Sequence[I
         k = columns[0]
         a, b = step.inputs
         return [(a, (*index[:-1], k)), (b, (*index[:-2], k, index[-1]))]
+    if step.op in CONVOLUTIONS:     # all of both operands, of which any element is one
+        return [(i, tuple([const(0)] * len(steps[i].spec.shape))) for i in step.inputs]
     if step.op in REDUCE or step.op in SCAN:
         return [(step.inputs[0], index)]
     return operands(steps, item.step, index)
@@ -294,11 +322,23 @@ def _new_group(groups: list[Group], kind: str, full: tuple[int, ...],
     return group
 
 
+def _apart(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
+           in_memory: object) -> Group:
+    """The group of a concatenation, which is its own: its parts are."""
+    group = _new_group(groups, "loops", squeeze(steps[number].spec.shape), ())
+    group.items.append(Item(number, "rows"))
+    group.reads = [(i, ()) for part in steps[number].inputs
+                   for i in memory_behind(steps, part, in_memory)]
+    return group
+
+
 def _place(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
            in_memory: object) -> Group:
+    if steps[number].op == "cat":
+        return _apart(steps, number, groups, home, in_memory)
     full, axes = item_space(steps, number)
     trial = Group(-1, "loops", full, axes)
-    role = "all" if axes or steps[number].op in REDUCE | SCAN | {"matmul"} else "rows"
+    role = "all" if axes or steps[number].op in REDUCE | SCAN | PRODUCTS else "rows"
     alone = Item(number, role)
     reads = accesses(steps, item_start(steps, trial, alone, trial.row_vars(),
                                        trial.column_vars()), in_memory)  # type: ignore[arg-type]
@@ -312,7 +352,7 @@ def _place(steps: Sequence[Step], number: int, groups: list[Group], home: dict[i
         group = groups[index]
         if _join(steps, group, alone, full, axes, sources, groups, in_memory):
             return group
-    group = _new_group(groups, "contract" if steps[number].op == "matmul" else "loops", full,
+    group = _new_group(groups, "contract" if steps[number].op in PRODUCTS else "loops", full,
                        axes)
     group.items.append(alone)
     group.reads = list(reads)
@@ -336,12 +376,13 @@ def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...]
           axes: tuple[int, ...], sources: set[int], groups: list[Group],
           in_memory: object) -> bool:
     """Add the item to the group if it fits there; whether it did."""
-    if group.kind == "update" or len(group.items) >= MAX_ITEMS:
+    if group.kind == "update" or len(group.items) >= MAX_ITEMS or \
+            steps[group.items[0].step].op == "cat":
         return False
     step = steps[item.step]
     reshaped = False
     if item.role == "all":
-        if step.op == "matmul" or group.kind == "contract" or group.full != full:
+        if step.op in PRODUCTS or group.kind == "contract" or group.full != full:
             return False
         if group.axes != axes:
             if group.axes or any(i.role == "all" for i in group.items):
@@ -381,7 +422,7 @@ def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...]
         if read is None:
             continue
         place = item_index(steps, group, read, rows, columns)
-        if read.role == "rows" or steps[source].op in REDUCE or steps[source].op == "matmul":
+        if read.role == "rows" or steps[source].op in REDUCE or steps[source].op in PRODUCTS:
             if read.role == "all":
                 place = spread(steps[source].spec.shape, rows)
             if index != place:

@@ -2,8 +2,8 @@
 
 One pass forward over the steps that the outputs need: inputs are replaced by what they were
 rewritten to, then `_rewrite` looks at one step and its inputs, then a step equal to an earlier
-one is that one.  A rewrite may not change a single bit of any value; sums that are split in two
-are the exception, and are split by their size alone.
+one is that one.  A rewrite may not change a single bit of any value; sums that are split in two, or
+joined (`facula.schedule.sums`), are the exception, by the program's structure and sizes alone.
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ import numpy as np
 from facula.codegen.reductions import identity
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, spec
+from facula.schedule.sums import join_sums
+from facula.schedule.windows import join_windows
 
 __all__ = ["simplify", "needed", "SPLIT_ABOVE"]
 
 REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all"])
 _SOURCES = frozenset(["leaf", "scalar"])
+_COMMUTATIVE = frozenset(["add", "mul"])
 _UPDATE = frozenset(["scatter", "index_put", "as_strided_update", "slice_update"])
 
 SPLIT_ABOVE = 16_384
 """A reduction of more elements than this to a few is done in two rounds, the first in parallel."""
 
 _CHUNKS = 64
+
+_CONVOLUTIONS = frozenset(["conv", "conv_input", "conv_weight"])
 
 
 def needed(steps: Sequence[Step], outputs: Sequence[int]) -> list[bool]:
@@ -59,7 +64,8 @@ class _Builder:
 
     def enter(self, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...], out: Spec,
               where: str | None) -> int:
-        key = (op, attrs, inputs, out)
+        same = tuple(sorted(inputs)) if op in _COMMUTATIVE else inputs
+        key = (op, attrs, same, out)
         if op not in _SOURCES:
             known = self.known.get(key)
             if known is not None:
@@ -88,9 +94,12 @@ def simplify(steps: Sequence[Step], outputs: Sequence[int]
         if live[i] or step.op in _SOURCES:
             inputs = tuple([new[j] for j in step.inputs])
             new[i] = build.add(step.op, step.attrs, inputs, step.spec, step.where)
-    turned = _turn_products(build.steps, [new[o] for o in outputs])
-    steps_ = turned.steps
+    joined, places_ = join_windows(build.steps, [new[o] for o in outputs])
+    new = {old: places_[n] for old, n in new.items()}
+    turned = _turn_products(joined, [new[o] for o in outputs])
     new = {old: turned.new[n] for old, n in new.items()}
+    steps_, places_ = join_sums(turned.steps, [new[o] for o in outputs])
+    new = {old: places_[n] for old, n in new.items()}
     taken: set[int] = set()
     places = []
     for o in outputs:
@@ -176,6 +185,8 @@ def _rewrite(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ..
         return _reduction(b, op, attrs, inputs[0], ins[0], out, where)
     if op == "matmul":
         return b.full(0, out) if ins[0].spec.shape[-1] == 0 else None
+    if op in _CONVOLUTIONS:
+        return _convolution(b, op, attrs, inputs, ins, out, where)
     if op in _UPDATE and ins[1 if op != "scatter" else 2].spec.numel == 0:
         return inputs[0]
     if op == "pad" and ins[0].spec.numel == 0:
@@ -296,6 +307,22 @@ def _reduction(b: _Builder, op: str, attrs: tuple[Any, ...], i: int, step: Step,
     inner = b.enter(op, (first,), (wide,), spec(left, out.dtype), where)
     place = axis - sum(1 for a in first if a < axis)
     return b.enter(op, ((place,),), (inner,), out, where)
+
+
+def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...],
+                 ins: list[Step], out: Spec, where: str | None) -> int | None:
+    """Of nothing, or the gradient of a small weight: then in parts, which are summed in turn."""
+    if any(s.spec.numel == 0 for s in ins):
+        return b.full(0, out)
+    if op != "conv_weight" or attrs[4]:
+        return None
+    from facula.codegen.convolve import weight_parts
+    parts = weight_parts(ins[0].spec.shape, out.shape, ins[1].spec.shape, *attrs[:4],
+                         out.dtype.itemsize)
+    if not parts:
+        return None
+    cut = b.enter(op, (*attrs[:4], parts), inputs, spec((parts, *out.shape), out.dtype), where)
+    return b.enter("sum", ((0,),), (cut,), out, where)
 
 
 # ------------------------------------------------------------------------ values

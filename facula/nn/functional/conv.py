@@ -104,6 +104,33 @@ def _finish(out: Tensor, bias: Tensor | None, batched: bool) -> Tensor:
     return out
 
 
+_LONGEST = 1 << 15      # elements of one channel that a tile of the compiled kernels may read
+_TAPS = 2048
+
+
+def _direct(input: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+            ) -> bool:
+    """Whether the primitives serve: real floating numbers, and kernels that are not enormous."""
+    reach = math.prod(t * (k - 1) + 1 + 15 * s for k, s, t in zip(kernel, stride, dilation))
+    return input.dtype.kind == "f" and math.prod(kernel) <= _TAPS and reach <= _LONGEST
+
+
+def _product(name: str, a: Tensor, b: Tensor, bias: Tensor | None, batched: bool,
+             attrs: tuple[Any, ...], shape: tuple[int, ...]) -> Tensor:
+    """One of the primitives, with sums in float32 at least, and the bias of every channel."""
+    dtype = a.dtype
+    a, b = widened(a), widened(b)
+    if not batched:
+        a = prim("reshape", a, shape=(1, *shape_of(a)))
+    out = prim(name, a, b, attrs=attrs, shape=shape)
+    if bias is not None:
+        ones = (1, shape[1], *(1,) * (len(shape) - 2))
+        out = prim("add", out, expand_to(prim("reshape", widened(bias), shape=ones), shape))
+    if not batched:
+        out = prim("reshape", out, shape=shape[1:])
+    return cast(out, dtype)
+
+
 def _columns(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...],
              dilation: tuple[int, ...], out: tuple[int, ...]) -> Tensor:
     """The windows of `[C, N, *size]`: `[C, kernel elements, N, *out]`."""
@@ -155,6 +182,10 @@ def _conv(name: str, d: int, input: Tensor, weight: Tensor, bias: Tensor | None,
         raise RuntimeError(f"{name}: the kernel must not be empty, but got weight of size "
                            f"{list(w)}")
     out = tuple((n - r) // s + 1 for n, r, s in zip(size, reach, stride))
+    if _direct(input, kernel, stride, dilation):
+        batched = len(shape) == d + 2
+        return _product("conv", input, weight, bias, batched, (stride, low, dilation, groups),
+                        (shape[0] if batched else 1, w[0], *out))
     x = _front(input, d)
     if any(low) or any(high):
         x = prim("pad", x, attrs=((0, 0, *low), (0, 0, *high), 0))
@@ -219,6 +250,11 @@ def _transposed(name: str, d: int, input: Tensor, weight: Tensor, bias: Tensor |
     if min(out) < 1 or 0 in kernel or 0 in size:
         raise RuntimeError(f"Given input size per channel: ({_times(size)}). Calculated output "
                            f"size per channel: ({_times(out)}). Output size is too small")
+    if _direct(input, kernel, stride, dilation):
+        batched = len(shape) == d + 2
+        return _product("conv_input", input, weight, bias, batched,
+                        (stride, padding, dilation, groups),
+                        (shape[0] if batched else 1, w[1] * groups, *out))
     x = _front(input, d)
     batch = shape_of(x)[1]
     count = batch * math.prod(size)

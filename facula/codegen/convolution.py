@@ -1,0 +1,174 @@
+"""Convolutions of a schedule: their kernels, with what follows them written into their tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+from facula.codegen import expr
+from facula.codegen.contract import Role
+from facula.codegen.convolve import Convolution, emit_convolution
+from facula.codegen.direct import Tiles
+from facula.codegen.epilogue import NS_PER_FLOP, Epilogue, Product
+from facula.codegen.llvm import LLVM_TYPES, Fn
+from facula.codegen.loops import Kernel, Storage, named, point_cost
+from facula.codegen.target import target
+from facula.codegen.walks import Block
+from facula.graph.spec import Step
+from facula.schedule.fuse import Group
+from facula.schedule.index import Index, loop_var, unflatten
+
+__all__ = ["emit_convolution_group"]
+
+
+class _Finish(Epilogue):
+    """The items of a group on the tiles of a convolution; see `facula.codegen.convolve.Finish`."""
+
+    def __init__(self, steps: Sequence[Step], group: Group, product: int, c: Convolution,
+                 storage: Callable[[int], Storage | None],
+                 scalars: Callable[[int], Storage | None]):
+        super().__init__(steps, group, product, None, storage, scalars)
+        self.convolution = c
+
+    def roles(self) -> tuple[Role, ...]:
+        return tuple(("extra", i) for i in range(self.extras))
+
+    def _alone(self, fn: Fn) -> tuple[Tiles, str] | None:
+        """Where nothing follows the product: what copies lines to memory, and where that is."""
+        place = self.storage(self.product)
+        if len(self.group.items) > 1 or place is None:
+            return None
+        assert self.writer is not None
+        fn.module.light = True
+        return Tiles(fn.module, self.convolution.dtype, target()), self.writer.pointer(place.slot)
+
+    def _point(self, fn: Fn, index: tuple[Index, ...], names: Sequence[tuple[Index, Any]],
+               sums: str, at: Any) -> None:
+        """One element of the result: its sum is sums[at]."""
+        assert self.writer is not None
+        em = self.writer.emitter
+        dtype = self.steps[self.product].spec.dtype
+        em.open()
+        for variable, name in names:
+            if variable.terms:
+                em.names[variable.terms[0][0]] = name
+        value = expr.load_value(fn, dtype, sums, at, ", !llvm.access.group !ACCESS")
+        em.remember((self.product, index), value)
+        shape = self.steps[self.product].spec.shape
+        self._items(self.writer, index,
+                    [i for i, n in zip(index, shape, strict=True) if n != 1])
+        em.close()
+
+    def places(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
+               channel: Any, channels: Any, sums: str, ld: int) -> None:
+        """sums[o * ld + i] of channels o and the block's outputs i."""
+        writer = self.begin(fn)
+        metadata = writer.loop_metadata()
+        kind = LLVM_TYPES[self.convolution.dtype]
+        n_all, c_all, *size = self.steps[self.product].spec.shape
+        image, own = loop_var("image", n_all, 0), loop_var("channel", c_all, 1)
+        strides = block.point_strides
+        plain = all(w.out_step == 1 for w in block.walks)
+        lines = [loop_var(f"place{d}", n, 2 + d) for d, n in enumerate(size)]
+        flat = loop_var("place", prod(size), 2)
+        alone = self._alone(fn) if plain else None
+        with fn.loop(0, channels, hint="o") as o:
+            row = fn.gep(kind, sums, fn.mul(o, ld))
+            named_ = [(own, fn.add(channel, o))]
+            with fn.loop(0, counts[0], hint="n") as n:
+                line = fn.gep(kind, row, fn.mul(n, strides[0]))
+                named_ += [(image, fn.add(starts[0], n))]
+                if plain:
+                    first: Any = 0
+                    count: Any = 1
+                    for d, m in enumerate(size):
+                        first = fn.add(first, fn.mul(starts[d + 1], prod(size[d + 1:])))
+                        count = fn.mul(count, counts[d + 1])
+                    if alone is not None:
+                        row_at = fn.add(fn.mul(named_[-1][1], c_all), named_[0][1])
+                        alone[0].copy(fn, line, fn.gep(kind, alone[1], fn.add(
+                            fn.mul(row_at, prod(size)), first)), count)
+                    else:
+                        with fn.loop(0, count, hint="p", metadata=metadata) as p:
+                            self._point(fn, (image, own, *unflatten(flat, size)),
+                                        [*named_, (flat, fn.add(first, p))], line, p)
+                else:
+                    self._spread(fn, block, starts, counts, lines, (image, own), named_, line,
+                                 0)
+
+    def _spread(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
+                lines: Sequence[Index], index: tuple[Index, ...], names: list[Any], line: str,
+                at: Any) -> None:
+        """Outputs that are not neighbours, one dimension after the other."""
+        assert self.writer is not None
+        d = len(index) - 2
+        if d == len(lines):
+            self._point(fn, index, names, line, at)
+            return
+        w = block.walks[d]
+        last = d == len(lines) - 1
+        with fn.loop(0, counts[d + 1], hint="s",
+                     metadata=self.writer.loop_metadata() if last else "") as i:
+            place = fn.add(fn.mul(fn.add(starts[d + 1], i), w.out_step), w.out0)
+            self._spread(fn, block, starts, counts, lines, (*index, lines[d]),
+                         [*names, (lines[d], place)], line,
+                         fn.add(at, fn.mul(i, block.point_strides[d + 1])))
+
+    def taps(self, fn: Fn, part: Any, channel: Any, channels: Any, first: Any, count: Any,
+             sums: str, ld: int) -> None:
+        """sums[o * ld + i] of output channels o, and of input channels and taps i."""
+        writer = self.begin(fn)
+        kind = LLVM_TYPES[self.convolution.dtype]
+        shape = self.steps[self.product].spec.shape
+        split = bool(self.convolution.parts)
+        lead = (loop_var("part", shape[0], 0),) if split else ()
+        c_all, *rest = shape[1:] if split else shape
+        own, flat = loop_var("channel", c_all, 1), loop_var("tap", prod(rest), 2)
+        alone = self._alone(fn)
+        with fn.loop(0, channels, hint="o") as o:
+            row = fn.gep(kind, sums, fn.mul(o, ld))
+            if alone is not None:
+                line = fn.add(fn.mul(part, c_all), fn.add(channel, o))
+                alone[0].copy(fn, row, fn.gep(kind, alone[1], fn.add(
+                    fn.mul(line, prod(rest)), first)), count)
+            else:
+                with fn.loop(0, count, hint="t", metadata=writer.loop_metadata()) as t:
+                    names = [(own, fn.add(channel, o)), (flat, fn.add(first, t))]
+                    if split:
+                        names.append((lead[0], part))
+                    self._point(fn, (*lead, own, *unflatten(flat, rest)), names, row, t)
+
+
+def emit_convolution_group(steps: Sequence[Step], group: Group, c: Convolution, a: int, b: int,
+                           storage: Callable[[int], Storage | None],
+                           scalars: Callable[[int], Storage | None]) -> Product:
+    """The kernels of a convolution's group; `a` and `b` are the slots of its operands."""
+    product = next(i.step for i in group.items if i.role == "all")
+    made = emit_convolution(c, lambda: _Finish(steps, group, product, c, storage, scalars))
+    out = Product()
+    numbers = {name: k for k, (name, _) in enumerate(made.temporaries)}
+    out.temporaries = [size for _, size in made.temporaries]
+    after = steps[product].spec.numel * point_cost(steps, group, storage) * 0.1
+
+    def written(kernel: Any, finish: _Finish | None) -> tuple[Kernel, list[int | str]]:
+        if finish is not None and finish.writer is not None:
+            finish.writer.resolve()
+        name, text = named(kernel.module)
+        operands: list[int | str] = []
+        for role in kernel.roles:
+            if isinstance(role, tuple):
+                assert finish is not None and finish.writer is not None
+                operands.append(finish.writer.slots[role[1]])
+            elif role in numbers:
+                operands.append(f"tmp{numbers[role]}")
+            else:
+                operands.append(a if role == "a" else b)
+        extra = after * kernel.weight if finish is not None else 500.0
+        return Kernel(name, text, (), kernel.ntiles,
+                      kernel.weight * c.flops * NS_PER_FLOP + extra), operands
+
+    if made.packing:
+        out.phases.append([written(k, None) for k in made.packing])
+    out.phases.append([written(k, finish) for k, finish in made.last])
+    return out

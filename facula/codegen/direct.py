@@ -1,0 +1,305 @@
+"""What the kernels of convolutions are made of: source blocks, register tiles, turned tiles.
+
+Nothing is unfolded.  A tile copies what it reads of its source once, with the zeros around it, into
+a block that stays in the first caches; the micro-kernel then finds every operand row at a fixed
+distance inside the block, and every step of its sum (a channel and a tap, or a place) through a
+table of distances.  It is the batch-reduce product of brgemm.py with a table in place of a stride.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from facula.codegen.llvm import LLVM_TYPES, Fn, Module
+from facula.codegen.pack import _transpose as transpose_square
+from facula.codegen.target import Target
+from facula.codegen.tiles import smin
+from facula.codegen.walks import Block
+from facula.dtype import DTYPES
+
+__all__ = ["Tiles", "View"]
+
+
+@dataclass(frozen=True)
+class View:
+    """An operand in memory: element strides of its dimensions, and where it begins."""
+
+    strides: tuple[int, ...]
+    offset: int = 0
+
+
+class Tiles:
+    """Writes pieces of one kernel's code, for elements of one dtype."""
+
+    def __init__(self, module: Module, dtype: str, t: Target):
+        self.module, self.t = module, t
+        self.item = DTYPES[dtype].itemsize
+        self.scalar = LLVM_TYPES[dtype]
+        self.lanes = t.lanes(self.item)
+        self.vector = f"<{self.lanes} x {self.scalar}>"
+        self.suffix = f"v{self.lanes}f{8 * self.item}"
+
+    # -- tables
+    def table(self, name: str, values: Sequence[int]) -> str:
+        """A constant array of distances, by name."""
+        text = ", ".join(f"i32 {v}" for v in values)
+        self.module.globals[name] = (f"@{name} = internal unnamed_addr constant "
+                                     f"[{len(values)} x i32] [{text}], align 64")
+        return f"@{name}"
+
+    # -- lines
+    def copy(self, fn: Fn, source: str, to: str, count: Any) -> None:
+        """`count` neighbouring elements; whole vectors of the source can be read."""
+        vector, lanes = self.vector, self.lanes
+        rest = count % lanes if isinstance(count, int) else \
+            fn.val(f"and i64 {count}, {lanes - 1}")
+        end = count - rest if isinstance(count, int) else fn.val(f"sub i64 {count}, {rest}")
+        with fn.loop(0, end, lanes, "i") as i:
+            fn.store(vector, fn.load(vector, fn.gep(self.scalar, source, i), self.item),
+                     fn.gep(self.scalar, to, i), self.item)
+        if rest == 0:
+            return
+        short = self._splat(fn, "i64", rest)
+        each = "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
+        mask = fn.val(f"icmp slt <{lanes} x i64> {each}, {short}")
+        value = fn.load(vector, fn.gep(self.scalar, source, end), self.item)
+        f = fn.module.declare(f"void @llvm.masked.store.{self.suffix}.p0({vector}, ptr, i32, "
+                              f"<{lanes} x i1>)")
+        at = fn.val(f"getelementptr {self.scalar}, ptr {to}, i64 {end}")
+        fn.do(f"call void {f}({vector} {value}, ptr {at}, i32 {self.item}, <{lanes} x i1> {mask})")
+
+    def _iota(self) -> str:
+        return "<" + ", ".join(f"i32 {i}" for i in range(self.lanes)) + ">"
+
+    def _splat(self, fn: Fn, type_: str, value: str | int) -> str:
+        if isinstance(value, int):
+            return "<" + ", ".join([f"{type_} {value}"] * self.lanes) + ">"
+        one = fn.val(f"insertelement <{self.lanes} x {type_}> poison, {type_} {value}, i32 0")
+        return fn.val(f"shufflevector <{self.lanes} x {type_}> {one}, <{self.lanes} x {type_}> "
+                      f"poison, <{self.lanes} x i32> zeroinitializer")
+
+    def some(self, fn: Fn, at: str, limit: str) -> str:
+        """The first `limit` (an i64, of any size) elements at `at`, zeros after them."""
+        short = self._splat(fn, "i64", limit)
+        lanes = "<" + ", ".join(f"i64 {i}" for i in range(self.lanes)) + ">"
+        mask = fn.val(f"icmp slt <{self.lanes} x i64> {lanes}, {short}")
+        f = fn.module.declare(f"{self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, "
+                              f"<{self.lanes} x i1>, {self.vector})")
+        return fn.val(f"call {self.vector} {f}(ptr {at}, i32 {self.item}, <{self.lanes} x i1> "
+                      f"{mask}, {self.vector} zeroinitializer)")
+
+    def transposed(self, fn: Fn, rows: list[str]) -> list[str]:
+        """A square block of vectors, turned."""
+        return transpose_square(fn, rows, self.scalar)
+
+    def line(self, fn: Fn, source: str, start: str | int, apart: int, step: int, size: str | int,
+             count: int, to: str) -> None:
+        """Elements start, start + apart, ... of a line of `size` elements, zeros for those outside.
+
+        Neighbours of the line are `step` elements apart in memory.  Writes whole vectors.
+        """
+        mask_type = f"<{self.lanes} x i1>"
+        limit = self._splat(fn, "i32", size if isinstance(size, int)
+                            else fn.val(f"trunc i64 {size} to i32"))
+
+        def some(at: str | int) -> None:
+            first = fn.add(start, fn.mul(at, apart))
+            short = first if isinstance(first, int) else fn.val(f"trunc i64 {first} to i32")
+            lanes = self._iota() if apart == 1 else \
+                "<" + ", ".join(f"i32 {i * apart}" for i in range(self.lanes)) + ">"
+            where = fn.val(f"add <{self.lanes} x i32> {self._splat(fn, 'i32', short)}, {lanes}")
+            mask = fn.val(f"icmp ult <{self.lanes} x i32> {where}, {limit}")
+            base = fn.val(f"getelementptr {self.scalar}, ptr {source}, i64 {fn.mul(first, step)}")
+            if apart * step == 1:
+                f = fn.module.declare(f"{self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, "
+                                      f"i32, {mask_type}, {self.vector})")
+                value = fn.val(f"call {self.vector} {f}(ptr {base}, i32 {self.item}, {mask_type} "
+                               f"{mask}, {self.vector} zeroinitializer)")
+            else:
+                f = fn.module.declare(f"{self.vector} @llvm.masked.gather.{self.suffix}."
+                                      f"v{self.lanes}p0(<{self.lanes} x ptr>, i32, {mask_type}, "
+                                      f"{self.vector})")
+                far = "<" + ", ".join(f"i64 {i * apart * step}" for i in range(self.lanes)) + ">"
+                places = fn.val(f"getelementptr {self.scalar}, ptr {base}, "
+                                f"<{self.lanes} x i64> {far}")
+                value = fn.val(f"call {self.vector} {f}(<{self.lanes} x ptr> {places}, i32 "
+                               f"{self.item}, {mask_type} {mask}, {self.vector} zeroinitializer)")
+            fn.store(self.vector, value, fn.gep(self.scalar, to, at), self.item)
+
+        if count <= self.lanes:
+            some(0)
+        else:
+            with fn.loop(0, count, self.lanes, "r") as r:
+                some(r)
+
+    def copy_source(self, fn: Fn, block: Block, source: str, strides: Sequence[int],
+                    channel_stride: int, channels: str | int, starts: Sequence[str | int],
+                    images: str | int, to: str) -> None:
+        """What a block reads of its source: `[channels, images, *extents]`, zeros around it.
+
+        `strides` are those of images and places, `starts` the block's first outputs.
+        """
+        extents, steps = block.extents, block.extent_strides
+        each = prod(extents)
+        first = [fn.add(w.start + w.lowest, fn.mul(s, w.step))
+                 for w, s in zip(block.walks, starts[1:], strict=True)]
+
+        def dimension(d: int, from_: str, at: str, inside: str | None) -> None:
+            walk = block.walks[d]
+            if d == len(block.walks) - 1:
+                size: str | int = walk.source
+                if inside is not None:
+                    size = fn.val(f"select i1 {inside}, i64 {size}, i64 0")
+                self.line(fn, from_, first[d], walk.pitch, strides[d + 1], size, extents[d + 1],
+                          at)
+                return
+            with fn.loop(0, extents[d + 1], hint="h") as h:
+                place = fn.add(first[d], fn.mul(h, walk.pitch))
+                good = fn.val(f"icmp ult i64 {place}, {walk.source}")
+                if inside is not None:
+                    good = fn.val(f"and i1 {good}, {inside}")
+                # the address of a line outside is never used
+                dimension(d + 1, fn.val(f"getelementptr {self.scalar}, ptr {from_}, "
+                                        f"i64 {fn.mul(place, strides[d + 1])}"),
+                          fn.gep(self.scalar, at, fn.mul(h, steps[d + 1])), good)
+
+        with fn.loop(0, channels, hint="c") as c:
+            one = fn.gep(self.scalar, source, fn.mul(c, channel_stride))
+            there = fn.gep(self.scalar, to, fn.mul(c, each))
+            if block.size[0] == 1:
+                dimension(0, fn.gep(self.scalar, one, fn.mul(starts[0], strides[0])), there, None)
+            else:
+                with fn.loop(0, images, hint="n") as n:
+                    dimension(0, fn.gep(self.scalar, one,
+                                        fn.mul(fn.add(starts[0], n), strides[0])),
+                              fn.gep(self.scalar, there, fn.mul(n, steps[0])), None)
+
+    def room(self, block: Block, channels: int) -> int:
+        """Elements that `copy_source` may write: whole vectors at the end of a line, too."""
+        return channels * prod(block.extents) + self.lanes
+
+    # -- register tiles
+    def micro(self, name: str, rows: Sequence[int], vectors: int, places: Sequence[int],
+              table: str, v_step: int, lanewise: bool = False) -> str:
+        """The function of a register tile, written once.
+
+        (X, V, C, kc, first): C[rows, vectors] (+)= sum over k < kc of X[rows, k] V[k, vectors].
+        Row i of X begins at rows[i], its element k is table[k] further; row i of C is at
+        places[i].  With `lanewise` X holds vectors as well, and lanes do not mix.
+        """
+        if name in self.module.functions:
+            return name
+        params = (("ptr", "x"), ("ptr", "v"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"))
+        fn = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
+                linkage="internal")
+        vector, scalar, lanes = self.vector, self.scalar, self.lanes
+        tile = [(i, j) for i in range(len(rows)) for j in range(vectors)]
+        at = {(i, j): places[i] + j * lanes for i, j in tile}
+        load, start, head, body, done = (fn.new_label(x) for x in
+                                         ("load", "start", "head", "body", "done"))
+        fn.cbr("%first", start, load)
+        fn.place(load)
+        old = {ij: fn.load(vector, fn.gep(scalar, "%c", at[ij]), self.item) for ij in tile}
+        fn.br(start)
+        fn.place(start)
+        init = {ij: fn.val(f"phi {vector} [ {old[ij]}, %{load} ], [ zeroinitializer, %entry ]")
+                for ij in tile}
+        fn.br(head)
+        fn.place(head)
+        sums = {ij: fn.fresh("s") for ij in tile}
+        nexts = {ij: fn.fresh("t") for ij in tile}
+        fn.do(f"%k = phi i64 [ 0, %{start} ], [ %kn, %{body} ]")
+        for ij in tile:
+            fn.do(f"{sums[ij]} = phi {vector} [ {init[ij]}, %{start} ], [ {nexts[ij]}, %{body} ]")
+        fn.cbr(fn.val("icmp slt i64 %k, %kc"), body, done)
+        fn.place(body)
+        distance = fn.val(f"sext i32 {fn.load('i32', fn.gep('i32', table, '%k'), 4)} to i64")
+        x = fn.gep(scalar, "%x", distance)
+        v = fn.gep(scalar, "%v", fn.mul("%k", v_step))
+        columns = [fn.load(vector, fn.gep(scalar, v, j * lanes), self.item)
+                   for j in range(vectors)]
+        fma = "fmuladd" if self.t.isa == "sse2" else "fma"
+        f = fn.module.declare(f"{vector} @llvm.{fma}.{self.suffix}({vector}, {vector}, {vector})")
+        for i, row in enumerate(rows):
+            if lanewise:
+                wides = [fn.load(vector, fn.gep(scalar, x, row + j * lanes), self.item)
+                         for j in range(vectors)]
+            else:
+                one = fn.load(scalar, fn.gep(scalar, x, row), self.item)
+                wides = [self._splat(fn, scalar, one)] * vectors
+            for j in range(vectors):
+                fn.do(f"{nexts[i, j]} = call {vector} {f}({vector} {wides[j]}, "
+                      f"{vector} {columns[j]}, {vector} {sums[i, j]})")
+        fn.do("%kn = add nsw i64 %k, 1")
+        still = fn.module.metadata('!{!"llvm.loop.unroll.disable"}')
+        loop = fn.module.metadata(f"!{{!SELF, {still}}}", distinct=True)
+        fn.do(f"br label %{head}, !llvm.loop {loop}")
+        fn.place(done)
+        for ij in tile:
+            fn.store(vector, sums[ij], fn.gep(scalar, "%c", at[ij]), self.item)
+        fn.finish()
+        return name
+
+    def turn(self, fn: Fn, source: str, source_ld: int, to: str, to_ld: int, rows: str | int,
+             columns: int) -> None:
+        """to[j, i] = source[i, j], in whole squares of vectors: both have room for them."""
+        lanes = self.lanes
+        name = f"{fn.name}_turn"
+        if name not in self.module.functions:
+            params = (("ptr", "from"), ("ptr", "to"))
+            square = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
+                        linkage="internal")
+            values = [square.load(self.vector, square.gep(self.scalar, "%from", i * source_ld),
+                                  self.item) for i in range(lanes)]
+            for j, value in enumerate(transpose_square(square, values, self.scalar)):
+                square.store(self.vector, value, square.gep(self.scalar, "%to", j * to_ld),
+                             self.item)
+            square.finish()
+        with fn.loop(0, rows, lanes, "i") as i, fn.loop(0, columns, lanes, "j") as j:
+            at = fn.gep(self.scalar, source, fn.add(fn.mul(i, source_ld), j))
+            there = fn.gep(self.scalar, to, fn.add(fn.mul(j, to_ld), i))
+            fn.do(f"call void @{name}(ptr {at}, ptr {there})")
+
+    def over_block(self, fn: Fn, block: Block, starts: Sequence[str | int], work: Any) -> None:
+        """Calls work(rect, firsts) in loops over the register tiles of a block.
+
+        `firsts` are the positions inside the block; parts at the ends have rectangles of their
+        own.
+        """
+        rank = len(block.counts)
+
+        def nest(d: int, rect: list[int], firsts: list[str | int]) -> None:
+            if d == rank:
+                work(tuple(rect), tuple(firsts))
+                return
+            n, b, u = block.counts[d], block.size[d], block.micro[d]
+            if u == b:
+                if d == block.split and n % b:      # a last block that is smaller
+                    last = n - n % b
+                    whole = fn.val(f"icmp slt i64 {starts[d]}, {last}")
+                    with fn.when(whole):
+                        nest(d + 1, [*rect, u], [*firsts, 0])
+                    with fn.when(fn.val(f"xor i1 {whole}, true")):
+                        nest(d + 1, [*rect, n % b], [*firsts, 0])
+                else:
+                    nest(d + 1, [*rect, u], [*firsts, 0])
+                return
+            rest = n % u
+            if d == block.split:
+                left = fn.val(f"sub i64 {n - rest}, {starts[d]}")
+                end = smin(fn, left, b)
+            else:
+                end = n - rest
+            with fn.loop(0, end, u, "u") as i:
+                nest(d + 1, [*rect, u], [*firsts, i])
+            if rest and d == block.split:
+                past = fn.val(f"icmp sge i64 {fn.add(starts[d], b)}, {n}")
+                with fn.when(past):
+                    nest(d + 1, [*rect, rest], [*firsts, left])
+            elif rest:
+                nest(d + 1, [*rect, rest], [*firsts, n - rest])
+
+        nest(0, [], [])

@@ -45,6 +45,8 @@ class Parameter(Tensor):
     def __repr__(self) -> str:
         return "Parameter containing:\n" + Tensor.__repr__(self)
 
+    __str__ = __repr__
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         found: Parameter | None = memo.get(id(self))
         if found is None:
@@ -143,8 +145,12 @@ class UninitializedTensorMixin:
         """The tensor itself: there is nothing that could be shared."""
         return self
 
+    data: Any = property(detach)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
+
+    __str__ = __repr__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         found = memo.get(id(self))

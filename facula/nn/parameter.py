@@ -8,7 +8,8 @@ from facula.dtype import DType
 from facula.graph.tape import changes
 from facula.tensor import Tensor
 
-__all__ = ["Parameter", "Buffer", "UninitializedParameter", "UninitializedBuffer", "is_lazy"]
+__all__ = ["Parameter", "Buffer", "UninitializedParameter", "UninitializedBuffer",
+           "UninitializedTensorMixin", "is_lazy"]
 
 
 def _adopt(out: Any, data: Tensor | None) -> None:

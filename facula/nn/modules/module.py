@@ -49,7 +49,6 @@ class Module(Hookable):
 
     training: bool
     call_super_init: bool = False
-    _compiled_call: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not self.call_super_init and (args or kwargs):
@@ -79,18 +78,12 @@ class Module(Hookable):
         try:
             if not (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks
                     or self._backward_pre_hooks or GLOBAL.forward or GLOBAL.forward_pre
-                    or GLOBAL.backward or GLOBAL.backward_pre
-                    or self._compiled_call is not None):
+                    or GLOBAL.backward or GLOBAL.backward_pre):
                 return self.forward(*args, **kwargs)
-            if self._compiled_call is not None:
-                return self._compiled_call(*args, **kwargs)
             return self._call_with_hooks(args, kwargs)
         except FaculaError as error:
             locate(error, self, args, kwargs)
             raise
-
-    def _uncompiled_call(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call_with_hooks(args, kwargs)
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         called: set[int] = set()
@@ -143,9 +136,12 @@ class Module(Hookable):
         return boundary.outputs(result) if boundary is not None else result
 
     def compile(self, **kwargs: Any) -> None:
-        """Capture and replay the calls of this module from now on; see `facula.compile`."""
+        """Capture and replay this module's `forward` from now on; see `facula.compile`.
+
+        Its own hooks run as they are, around it.
+        """
         import facula
-        self.__dict__["_compiled_call"] = facula.compile(self._uncompiled_call, **kwargs)
+        self.__dict__["forward"] = facula.compile(self.forward, **kwargs)
 
     def _explain(self, args: tuple[Any, ...],
                  kwargs: dict[str, Any]) -> tuple[str | None, str | None]:
@@ -626,14 +622,15 @@ class Module(Hookable):
         new = object.__new__(type(self))
         memo[id(self)] = new
         for name, value in self.__dict__.items():
-            if name != "_compiled_call":            # which is bound to this module
+            if not (name == "forward" and hasattr(value, "is_compiled")):   # bound to this one
                 new.__dict__[name] = copy.deepcopy(value, memo)
         return new
 
     def __copy__(self: T) -> T:
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
-        new.__dict__.pop("_compiled_call", None)
+        if hasattr(new.__dict__.get("forward"), "is_compiled"):
+            del new.__dict__["forward"]
         return new
 
 

@@ -22,7 +22,8 @@ from typing import Any
 
 from harness import HERE, ROOT
 
-ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "curvature",
+ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "rnn", "gpt",
+         "curvature",
          "import_time", "first_step", "install_size")
 PAGE = ROOT / "docs" / "benchmarks.md"
 QUIET = 0.1

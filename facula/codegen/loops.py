@@ -360,8 +360,9 @@ def _emit_rows(writer: KernelWriter, steps: Sequence[Step], group: Group,
     chunk = _rows_per_tile(count, cost)
     ntiles = -(-count // chunk)
     row = loop_var("p", count, 0)
-    columns = group.column_vars()
-    nest = _Nest(writer, steps, group, storage, list(unflatten(row, group.rows)), columns)
+    rows = list(unflatten(row, group.rows))
+    sizes, lines, columns = _joined_columns(steps, group, storage, rows)
+    nest = _Nest(writer, steps, group, storage, rows, columns)
     for item in group.items:
         step = steps[item.step]
         if item.role == "rows" or step.op in REDUCE or step.op == "matmul":
@@ -381,7 +382,7 @@ def _emit_rows(writer: KernelWriter, steps: Sequence[Step], group: Group,
             for item in nest.accumulating(stage):
                 nest.accumulators[item.step].start(0)
             with ExitStack() as loops:
-                _column_loops(loops, writer, group, columns, len(columns), "!LOOP")
+                _column_loops(loops, writer, sizes, lines, len(lines), "!LOOP")
                 em.open()
                 nest.body(stage, role, 0)
                 em.close()
@@ -390,10 +391,28 @@ def _emit_rows(writer: KernelWriter, steps: Sequence[Step], group: Group,
     return writer.finish(ntiles, cost * count)
 
 
-def _column_loops(stack: ExitStack, writer: KernelWriter, group: Group, columns: list[Index],
-                  depth: int, metadata: str) -> None:
+def _joined_columns(steps: Sequence[Step], group: Group,
+                    storage: Callable[[int], Storage | None], rows: list[Index]
+                    ) -> tuple[tuple[int, ...], list[Index], list[Index]]:
+    """As many trailing columns as memory allows made one long loop.
+
+    Returns the sizes and variables of the loops, and the indices of the columns in them.
+    """
+    columns = group.column_vars()
+    for keep in range(len(columns) - 1):
+        rest = group.columns[keep:]
+        line = loop_var("c", prod(rest), 20 + keep)
+        index = [*columns[:keep], *unflatten(line, rest)]
+        if line.terms and all(_is_affine(at, line.terms[0][0]) for at in
+                              _offsets(steps, group, storage, rows, index)):
+            return (*group.columns[:keep], prod(rest)), [*columns[:keep], line], index
+    return group.columns, columns, columns
+
+
+def _column_loops(stack: ExitStack, writer: KernelWriter, sizes: Sequence[int],
+                  columns: list[Index], depth: int, metadata: str) -> None:
     """Open the loops over the columns; the innermost may carry metadata."""
-    for k, (n, column) in enumerate(zip(group.columns, columns, strict=True)):
+    for k, (n, column) in enumerate(zip(sizes, columns, strict=True)):
         if not column.terms:
             if n == 0:
                 raise ValueError("a column of no elements has no loop")
@@ -467,7 +486,7 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
                         nest.accumulators[item.step].start(l)
                 lanes(start)
             with ExitStack() as loops:
-                _column_loops(loops, writer, group, columns, 0, "")
+                _column_loops(loops, writer, group.columns, columns, 0, "")
                 em.open()
                 lanes(lambda l, s=stage: nest.body(s, "all", l))      # type: ignore[misc]
                 em.close()

@@ -156,10 +156,12 @@ class KernelWriter:
             body = body.replace(f"!OTHERS{j}!", others)
         group = module.metadata("!{}", distinct=True)
         parallel = module.metadata(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
-        parts = body.split("!LOOP")
-        body = parts[0]
-        for part in parts[1:]:
-            body += module.metadata(f"!{{!SELF, {parallel}}}", distinct=True) + part
+        whole = module.metadata('!{!"llvm.loop.unroll.disable"}')
+        for name, more in (("!SHORT", f", {whole}"), ("!LOOP", "")):
+            parts = body.split(name)
+            body = parts[0]
+            for part in parts[1:]:
+                body += module.metadata(f"!{{!SELF, {parallel}{more}}}", distinct=True) + part
         module.functions["KERNEL"] = body.replace("!EMPTY", empty).replace("!ACCESS", group)
 
 
@@ -382,7 +384,9 @@ def _emit_rows(writer: KernelWriter, steps: Sequence[Step], group: Group,
             for item in nest.accumulating(stage):
                 nest.accumulators[item.step].start(0)
             with ExitStack() as loops:
-                _column_loops(loops, writer, sizes, lines, len(lines), "!LOOP")
+                # a short loop would be unrolled before it could be turned into vectors
+                _column_loops(loops, writer, sizes, lines, len(lines),
+                              "!SHORT" if sizes and 8 <= sizes[-1] <= 64 else "!LOOP")
                 em.open()
                 nest.body(stage, role, 0)
                 em.close()

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from facula.codegen.contract import Kernel, Role
 from facula.codegen.direct import Tiles, View
+from facula.codegen.lanewise import Lanes, LanesWeight, suits
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import Target, target
@@ -70,14 +71,14 @@ class Finish(Protocol):
 
     `start` loads pointers, before the first loop.  `places` writes sums[o * ld + i] of channels o
     and neighbouring outputs i; `taps` those of the weight: output channels o, and input channels
-    and taps i.
+    and taps i.  Channel o is channel + o * step of the result.
     """
 
     def places(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
-               channel: Any, channels: Any, sums: str, ld: int) -> None: ...
+               channel: Any, channels: Any, sums: str, ld: int, step: int = 1) -> None: ...
 
     def taps(self, fn: Fn, part: Any, channel: Any, channels: Any, first: Any, count: Any,
-             sums: str, ld: int) -> None: ...
+             sums: str, ld: int, step: int = 1) -> None: ...
 
     def roles(self) -> tuple[Role, ...]: ...
 
@@ -98,17 +99,20 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
     if c.kind == "conv_weight":
         _Weight(c, t, finish()).emit(out)
         return out
-    for number, walks in enumerate(c.walks()):
-        _Forward(c, walks, t, finish(), number).emit(out)
+    for walks in c.walks():
+        forward = _Forward(c, walks, t, finish())
+        if forward.taps and suits(c.groups, forward.out, forward.red, forward.tiles.lanes):
+            Lanes(forward).emit(out)
+        else:
+            forward.emit(out)
     return out
 
 
 class _Forward:
     """conv, or conv_input for the outputs of one remainder in every dimension."""
 
-    def __init__(self, c: Convolution, walks: tuple[Walk, ...], t: Target, finish: Any,
-                 number: int):
-        self.c, self.walks, self.t, self.finish, self.number = c, walks, t, finish, number
+    def __init__(self, c: Convolution, walks: tuple[Walk, ...], t: Target, finish: Any):
+        self.c, self.walks, self.t, self.finish = c, walks, t, finish
         self.module = Module()
         self.tiles = tiles = Tiles(self.module, c.dtype, t)
         per_group = c.w[0] // c.groups
@@ -225,10 +229,7 @@ class _Forward:
         o_blocks = -(-self.panels // self.panels_each)
         g, *at, ob = unravel(fn, "%tile", (c.groups, *block.blocks, o_blocks))
         starts = [fn.mul(i, n) for i, n in zip(at, block.size, strict=True)]
-        counts: list[Any] = list(block.size)
-        s = block.split
-        if s >= 0 and block.counts[s] % block.size[s]:
-            counts[s] = smin(fn, fn.val(f"sub i64 {block.counts[s]}, {starts[s]}"), block.size[s])
+        counts = block.valid(fn, starts)
         ld = -(-block.points // tiles.lanes) * tiles.lanes
         turned = fn.alloca(tiles.scalar, self.width * ld + tiles.lanes)
         if self.taps:
@@ -348,6 +349,8 @@ class _WeightSizes:
         times = max(most // step, 1)
         self.depth = min(-(-steps // -(-steps // times)) * step, -(-self.red // step) * step)
         self.tiles = groups * -(-self.red // self.depth) * -(-self.panels // self.panels_each)
+        if suits(groups, self.out, self.red, lanes):
+            self.tiles = -(-groups // lanes)
 
 
 def weight_parts(x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...],
@@ -356,7 +359,8 @@ def weight_parts(x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...],
     """Into how many parts the images are to be split so that there are tiles to share; 0: none."""
     flops = 2.0 * prod(y) * prod(w[1:])
     sizes = _WeightSizes(x, w, y, stride, low, dilation, groups, item, target())
-    wanted = min(16, int(flops // 1_000_000)) // sizes.tiles
+    each = 100_000 if suits(groups, sizes.out, sizes.red, target().lanes(item)) else 1_000_000
+    wanted = min(16, int(flops // each)) // sizes.tiles
     if wanted < 2 or x[0] < 2:
         return 0
     each = -(-x[0] // wanted)
@@ -376,6 +380,9 @@ class _Weight:
     def emit(self, out: Emitted) -> None:
         c, s, tiles = self.c, self.sizes, self.tiles
         scalar, lanes = tiles.scalar, tiles.lanes
+        if suits(c.groups, s.out, s.red, lanes):
+            LanesWeight(c, s.block.walks, self.t, tiles).emit(out, self.finish)
+            return
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         source, grads = operand(fn, 0), operand(fn, 1)
         parts = max(c.parts, 1)
@@ -421,13 +428,7 @@ class _Weight:
                 fn.loop(0, prod(block.blocks[1:]), hint="b") as b:
             starts = [n, *(fn.mul(i, size) for i, size in
                            zip(unravel(fn, b, block.blocks[1:]), block.size[1:], strict=True))]
-            counts: list[Any] = list(block.size)
-            if block.size[0] > 1:
-                counts[0] = smin(fn, fn.val(f"sub i64 {high}, {n}"), block.size[0])
-            d = block.split
-            if d > 0 and block.counts[d] % block.size[d]:
-                counts[d] = smin(fn, fn.val(f"sub i64 {block.counts[d]}, {starts[d]}"),
-                                 block.size[d])
+            counts = block.valid(fn, starts, high)
             tiles.copy_source(fn, block, source, [image, *places], channel, count, starts,
                               counts[0], cache)
             self._columns(fn, grads, y_image, y_channel, y_places, starts, counts, channels,

@@ -137,13 +137,14 @@ class Tiles:
 
     def copy_source(self, fn: Fn, block: Block, source: str, strides: Sequence[int],
                     channel_stride: int, channels: str | int, starts: Sequence[str | int],
-                    images: str | int, to: str) -> None:
+                    images: str | int, to: str, each: int = 0) -> None:
         """What a block reads of its source: `[channels, images, *extents]`, zeros around it.
 
-        `strides` are those of images and places, `starts` the block's first outputs.
+        `strides` are those of images and places, `starts` the block's first outputs; `each` is
+        how far channels are to be apart, where that is more than they need.
         """
         extents, steps = block.extents, block.extent_strides
-        each = prod(extents)
+        each = each or prod(extents)
         first = [fn.add(w.start + w.lowest, fn.mul(s, w.step))
                  for w, s in zip(block.walks, starts[1:], strict=True)]
 
@@ -247,7 +248,7 @@ class Tiles:
              columns: int) -> None:
         """to[j, i] = source[i, j], in whole squares of vectors: both have room for them."""
         lanes = self.lanes
-        name = f"{fn.name}_turn"
+        name = f"{fn.name}_turn_{source_ld}_{to_ld}"
         if name not in self.module.functions:
             params = (("ptr", "from"), ("ptr", "to"))
             square = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",

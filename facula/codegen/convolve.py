@@ -22,6 +22,7 @@ from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, backward_walks, forward_walk, grow, micro_rect
+from facula.codegen.winograd import Winograd, worthwhile
 from facula.dtype import DTYPES
 
 __all__ = ["Convolution", "Finish", "emit_convolution", "weight_parts"]
@@ -82,6 +83,9 @@ class Finish(Protocol):
 
     def roles(self) -> tuple[Role, ...]: ...
 
+    first: int
+    """How many operands the kernel has before those of its end."""
+
 
 @dataclass
 class Emitted:
@@ -134,7 +138,16 @@ class _Forward:
             nv = -(-self.vectors // -(-self.vectors // most))
         self.nv, self.nr = nv, nv * lanes
         self.panels = -(-self.vectors // nv)
-        self._tile(counts, micro)
+        self.squares: Winograd | None = None
+        if worthwhile(c.dtype, walks, c.x[0], self.red, self.out, lanes):
+            self.squares = squares = Winograd(self)
+            self.nv, self.nr, self.panels = squares.nv, squares.nr, squares.panels
+            self.panels_each, self.width = squares.panels_each, squares.width
+            self.block = squares.block(counts)
+            squares.plan(self.block)
+            self._depth()
+        else:
+            self._tile(counts, micro)
 
     def _tile(self, counts: tuple[int, ...], micro: list[int]) -> None:
         """Sizes: of a block of places, of channels together, of input channels at a time."""
@@ -158,10 +171,15 @@ class _Forward:
             points //= 2
             self.block = block(points)
         if self.taps:
-            each = prod(self.block.extents) * item
-            most = max(-(-128 // self.taps), min(24_576 // each, -(-384 // self.taps)))
-            most = max(min(most, self.red, (1 << 19) // each), 1)
-            self.depth = -(-self.red // -(-self.red // most))
+            self._depth()
+
+    def _depth(self) -> None:
+        """How many input channels at a time."""
+        item = self.c.item
+        each = prod(self.block.extents) * item
+        most = max(-(-128 // self.taps), min(24_576 // each, -(-384 // self.taps)))
+        most = max(min(most, self.red, (1 << 19) // each), 1)
+        self.depth = -(-self.red // -(-self.red // most))
 
     def _packed(self, out: Emitted) -> str:
         """The weight as [group, panel, input channel, tap, nr]; the name of that memory."""
@@ -200,6 +218,14 @@ class _Forward:
         count = smin(fn, fn.val(f"sub i64 {self.out}, {fn.mul(panel, self.nr)}"), self.nr) \
             if self.panels > 1 else self.out
 
+        self._rows(fn, src, dst, first, last, count)
+        fn.finish()
+        return c.groups * self.panels * chunks
+
+    def _rows(self, fn: Fn, src: str, dst: str, first: Any, last: Any, count: Any) -> None:
+        """Rows of the weight, one an input channel and tap, with `count` columns."""
+        scalar = self.tiles.scalar
+
         def taps(d: int, from_: str, to: str) -> None:
             if d == len(self.walks):
                 with fn.loop(0, count, hint="j") as j:
@@ -218,12 +244,11 @@ class _Forward:
         with fn.loop(first, last, hint="r") as r:
             taps(0, fn.gep(scalar, src, fn.mul(r, self.red_stride)),
                  fn.gep(scalar, dst, fn.mul(r, self.taps * self.nr)))
-        fn.finish()
-        return c.groups * self.panels * chunks
 
     def emit(self, out: Emitted) -> None:
         c, block, tiles = self.c, self.block, self.tiles
-        tmp = self._packed(out) if self.taps else "b"
+        tmp = "b" if not self.taps else self._packed(out) if self.squares is None else \
+            self.squares.packed(out)
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         source, packed = operand(fn, 0), operand(fn, 1)
         o_blocks = -(-self.panels // self.panels_each)
@@ -232,9 +257,17 @@ class _Forward:
         counts = block.valid(fn, starts)
         ld = -(-block.points // tiles.lanes) * tiles.lanes
         turned = fn.alloca(tiles.scalar, self.width * ld + tiles.lanes)
+        if self.squares is not None:
+            self.finish.first = 3
         if self.taps:
             sums = fn.alloca(tiles.scalar, ld * self.width)
-            self._sum(fn, source, packed, g, ob, starts, counts, sums)
+            if self.squares is None:
+                self._sum(fn, source, packed, g, ob, starts, counts, sums)
+            else:
+                weight = operand(fn, 2)
+                wrong = self.squares.sum(fn, source, packed, g, ob, starts, counts, sums)
+                with fn.when(wrong):
+                    self._sum(fn, source, weight, g, ob, starts, counts, sums, True)
             tiles.turn(fn, sums, self.width, turned, ld, ld, self.width)
         else:
             with fn.loop(0, self.width * ld, tiles.lanes, "i") as i:
@@ -248,11 +281,13 @@ class _Forward:
         fn.finish()
         ntiles = c.groups * prod(block.blocks) * o_blocks
         share = prod(block.counts) * self.taps / max(prod(c.y[2:]) * prod(c.w[2:]) * c.y[0], 1)
-        out.last.append((Kernel("KERNEL", ("a", tmp, *self.finish.roles()), ntiles, self.module,
+        own = ("a", tmp) if self.squares is None else ("a", tmp, "b")
+        out.last.append((Kernel("KERNEL", (*own, *self.finish.roles()), ntiles, self.module,
                                 share), self.finish))
 
     def _sum(self, fn: Fn, source: str, packed: str, g: Any, ob: Any, starts: list[Any],
-             counts: list[Any], sums: str) -> None:
+             counts: list[Any], sums: str, local: bool = False) -> None:
+        """Fill sums[place, channel]; with `local`, `packed` is the weight as it lies in memory."""
         c, block, tiles = self.c, self.block, self.tiles
         scalar, each = tiles.scalar, prod(self.block.extents)
         cache = fn.alloca(scalar, tiles.room(block, self.depth))
@@ -261,7 +296,15 @@ class _Forward:
         image, channel, *places = c.a.strides
         source = fn.gep(scalar, source, fn.add(fn.mul(g, self.red * channel), c.a.offset))
         panel0 = fn.add(fn.mul(g, self.panels), fn.mul(ob, self.panels_each))
-        packed = fn.gep(scalar, packed, fn.mul(panel0, self.red * self.taps * self.nr))
+        deep = self.depth if local else self.red
+        if local:
+            tap0 = sum(w.tap0 * s for w, s in zip(self.walks, self.tap_strides))
+            packed = fn.gep(scalar, packed, fn.add(fn.add(
+                fn.mul(g, self.group_stride), c.b.offset + tap0),
+                fn.mul(fn.mul(ob, self.width), self.out_stride)))
+            own = fn.alloca(scalar, self.panels_each * deep * self.taps * self.nr)
+        else:
+            packed = fn.gep(scalar, packed, fn.mul(panel0, deep * self.taps * self.nr))
         whole, rest = divmod(self.vectors, self.nv)
         here = self.panels_each if whole == self.panels and whole % self.panels_each == 0 else \
             smin(fn, fn.val(f"sub i64 {whole}, {fn.mul(ob, self.panels_each)}"),
@@ -278,7 +321,7 @@ class _Forward:
                 for i, across, down in zip(firsts, block.out_steps, row_steps, strict=True):
                     x = fn.add(x, fn.mul(i, across))
                     z = fn.add(z, fn.mul(i, down))
-                at = fn.gep(scalar, weight, fn.mul(p, self.red * self.taps * self.nr))
+                at = fn.gep(scalar, weight, fn.mul(p, deep * self.taps * self.nr))
                 fn.do(f"call void @{name}(ptr {fn.gep(scalar, cache, x)}, ptr {at}, "
                       f"ptr {fn.gep(scalar, sums, z)}, i64 {kc}, i1 {first})")
             tiles.over_block(fn, block, starts, register)
@@ -286,7 +329,17 @@ class _Forward:
         def channels(c0: Any, count: Any, first: str) -> None:
             tiles.copy_source(fn, block, fn.gep(scalar, source, fn.mul(c0, channel)),
                               [image, *places], channel, count, starts, counts[0], cache)
-            weight = fn.gep(scalar, packed, fn.mul(c0, self.taps * self.nr))
+            if local:
+                weight = own
+                with fn.loop(0, self.panels_each, hint="p") as p:
+                    column = fn.mul(p, self.nr)
+                    left = fn.val(f"sub i64 {self.out}, {fn.add(fn.mul(ob, self.width), column)}")
+                    at = fn.add(fn.mul(c0, self.red_stride), fn.mul(column, self.out_stride))
+                    self._rows(fn, fn.gep(scalar, packed, at), fn.gep(
+                        scalar, own, fn.mul(p, deep * self.taps * self.nr)), 0, count,
+                        smin(fn, left, self.nr))
+            else:
+                weight = fn.gep(scalar, packed, fn.mul(c0, self.taps * self.nr))
             kc = fn.mul(count, self.taps)
             if whole:
                 with fn.loop(0, here, hint="p") as p:

@@ -1,0 +1,277 @@
+"""3x3 convolutions with fewer multiplications: minimal filtering, F(2x2, 3x3).
+
+Each 2x2 square of outputs comes of a 4x4 square of the source by 16 multiplications a channel
+instead of 36: both the source and the kernel are transformed by additions, multiplied place by
+place (16 products of matrices, on the micro-kernel of every convolution), and transformed back
+(Winograd, Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for
+Convolutional Neural Networks, CVPR 2016).  In float32 the error is about twice that of the plain
+sum.
+
+An infinity or NaN would spread over its whole square.  So a tile in which one comes out is computed
+again by the plain sum, and what is not finite is exactly where it should be.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from facula.codegen.contract import Kernel
+from facula.codegen.llvm import Fn, Module
+from facula.codegen.tiles import PARAMS, operand, smin, unravel
+from facula.codegen.walks import Block, Walk, grow
+
+__all__ = ["Winograd", "worthwhile"]
+
+_POINTS = 256
+
+
+def worthwhile(dtype: str, walks: tuple[Walk, ...], images: int, red: int, out: int,
+               lanes: int) -> bool:
+    """Whether the transforms cost less than the multiplications that they save."""
+    if dtype != "float32" or len(walks) != 2 or lanes < 8 or red < 16 or out < 2 * lanes:
+        return False
+    if any(w.taps != 3 or w.step != 1 or abs(w.reach) != 1 or w.out_step != 1 or w.tap_step != 1
+           for w in walks):
+        return False
+    squares = images * prod(-(-w.count // 2) for w in walks)
+    points = images * prod(w.count for w in walks)
+    if walks[-1].count > _POINTS:
+        return False
+    return squares >= 96 and 4 * squares <= 1.35 * points
+
+
+class Winograd:
+    """The sums of a `_Forward` kernel (`forward`), by squares of outputs."""
+
+    def __init__(self, forward: Any):
+        self.f = f = forward
+        lanes = f.tiles.lanes
+        self.nv = min(f.vectors, 2)
+        self.nr = self.nv * lanes
+        self.panels = -(-f.vectors // self.nv)
+        per = max(64 // self.nr, 1)
+        self.panels_each = -(-self.panels // -(-self.panels // per))
+        self.width = self.panels_each * self.nr
+
+    def block(self, counts: tuple[int, ...]) -> Block:
+        """Places of a tile: an even number of lines, of which register tiles take two."""
+        f = self.f
+        line = -(-counts[2] // -(-counts[2] // 7))
+        micro = [1, min(2, counts[1]), line]
+        flops = 2.0 * prod(counts) * f.out * f.red * 9 * f.c.groups
+        wanted = max(min(flops // 1_000_000, 32), 1)
+        others = f.c.groups * -(-self.panels // self.panels_each)
+        points = _POINTS
+
+        least = [1, micro[1], counts[2]]    # lines are whole, so that places are neighbours
+
+        def made() -> Block:
+            return Block(f.walks, counts, tuple(grow(counts, least, points)), tuple(micro))
+
+        while points > prod(least) and prod(made().blocks) * others < wanted:
+            points //= 2
+        return made()
+
+    def plan(self, block: Block) -> None:
+        """Sizes that follow from the block of places."""
+        f = self.f
+        self.size = block.size
+        self.squares = (block.size[0], *(-(-n // 2) for n in block.size[1:]))
+        even = (block.size[0], *(2 * n for n in self.squares[1:]))
+        self.even = Block(f.walks, block.counts, even, even)
+        total = prod(self.squares)
+        chunks = -(-total // f.t.tile(self.nv))
+        self.rows = -(-total // chunks)
+        lanes = f.tiles.lanes       # the last line of squares is written in whole vectors
+        line = self.squares[2]
+        end = total - line + -(-line // lanes) * lanes
+        self.pitch = -(-max(end, chunks * self.rows) // lanes) * lanes
+        most = min(f.red, max((1 << 18) // (16 * self.pitch * 4), 16))
+        self.depth = -(-f.red // -(-f.red // most))
+
+    # -- the weight
+    def packed(self, out: Any) -> str:
+        """The transformed weight as [group, panel, 16, input channel, nr]."""
+        f, c = self.f, self.f.c
+        tmp = f"tmp{len(out.temporaries)}"
+        out.temporaries.append((tmp, c.groups * self.panels * 16 * f.red * self.nr * c.item))
+        module = Module()
+        module.light = True
+        tiles = type(f.tiles)(module, c.dtype, f.t)
+        lanes, scalar, vector = tiles.lanes, tiles.scalar, tiles.vector
+        fn = Fn(module, "KERNEL", PARAMS, attrs=f.t.attributes)
+        src, dst = operand(fn, 0), operand(fn, 1)
+        chunk = 32
+        chunks = -(-f.red // chunk)
+        g, panel, part = unravel(fn, "%tile", (c.groups, self.panels, chunks))
+        first = fn.mul(part, chunk)
+        last = smin(fn, fn.add(first, chunk), f.red)
+        column = fn.mul(panel, self.nr)
+        src = fn.gep(scalar, src, fn.add(fn.add(fn.mul(g, f.group_stride), c.b.offset),
+                                         fn.mul(column, f.out_stride)))
+        dst = fn.gep(scalar, dst, fn.mul(fn.add(fn.mul(g, self.panels), panel),
+                                         16 * f.red * self.nr))
+        half = tiles.constant(0.5)
+        with fn.loop(first, last, hint="r") as r, fn.loop(0, self.nr, lanes, "j") as j:
+            at = fn.gep(scalar, src, fn.add(fn.mul(r, f.red_stride), fn.mul(j, f.out_stride)))
+            left = fn.val(f"sub i64 {f.out}, {fn.add(column, j)}")
+            kernel = []
+            for y in range(3):
+                line = []
+                for x in range(3):
+                    taps = [w.tap0 + (p if w.reach > 0 else 2 - p)
+                            for w, p in zip(f.walks, (y, x))]
+                    place = sum(t * s for t, s in zip(taps, f.tap_strides))
+                    line.append(tiles.strided(fn, fn.gep(scalar, at, place), f.out_stride, left))
+                kernel.append(line)
+
+            def across(a: str, b: str, c_: str) -> list[str]:
+                ends = fn.val(f"fadd {vector} {a}, {c_}")
+                ends = fn.val(f"fmul {vector} {ends}, {half}")
+                middle = fn.val(f"fmul {vector} {b}, {half}")
+                return [a, fn.val(f"fadd {vector} {ends}, {middle}"),
+                        fn.val(f"fsub {vector} {ends}, {middle}"), c_]
+
+            columns = [across(kernel[0][x], kernel[1][x], kernel[2][x]) for x in range(3)]
+            for y in range(4):
+                for x, value in enumerate(across(*(columns[k][y] for k in range(3)))):
+                    to = fn.add(fn.mul(fn.add(r, (4 * y + x) * f.red), self.nr), j)
+                    fn.store(vector, value, fn.gep(scalar, dst, to), c.item)
+        fn.finish()
+        out.packing.append(Kernel("KERNEL", ("b", tmp), c.groups * self.panels * chunks, module,
+                                  30.0 * f.red * f.out * c.groups * 9 / max(c.flops, 1.0)))
+        return tmp
+
+    # -- the sums
+    def sum(self, fn: Fn, source: str, packed: str, g: Any, ob: Any, starts: list[Any],
+            counts: list[Any], sums: str) -> str:
+        """Fill sums[place, channel]; returns whether anything in it is not finite (an i1)."""
+        f, c, tiles = self.f, self.f.c, self.f.tiles
+        scalar, pitch, width = tiles.scalar, self.pitch, self.width
+        each = prod(self.even.extents)
+        plane = self.depth * pitch
+        cache = fn.alloca(scalar, tiles.room(self.even, self.depth) + 4 * tiles.lanes)
+        turned = fn.alloca(scalar, 16 * plane + tiles.lanes)
+        made = fn.alloca(scalar, 16 * pitch * width)
+        table = tiles.table("KERNEL_channels", [k * pitch for k in range(self.depth)])
+        image, channel, *places = c.a.strides
+        source = fn.gep(scalar, source, fn.add(fn.mul(g, f.red * channel), c.a.offset))
+        panel0 = fn.add(fn.mul(g, self.panels), fn.mul(ob, self.panels_each))
+        packed = fn.gep(scalar, packed, fn.mul(panel0, 16 * f.red * self.nr))
+        here = smin(fn, fn.val(f"sub i64 {self.panels}, {fn.mul(ob, self.panels_each)}"),
+                    self.panels_each)
+        valid = [counts[0], *(n // 2 + n % 2 if isinstance(n, int) else
+                              fn.val(f"ashr i64 {fn.add(n, 1)}, 1") for n in counts[1:])]
+        total: Any = 1
+        for n in valid:
+            total = fn.mul(total, n)
+
+        def channels(c0: Any, count: Any, first: str) -> None:
+            tiles.copy_source(fn, self.even, fn.gep(scalar, source, fn.mul(c0, channel)),
+                              [image, *places], channel, count, starts, counts[0], cache)
+            with fn.loop(0, count, hint="c") as k:
+                self._forth(fn, fn.gep(scalar, cache, fn.mul(k, each)),
+                            fn.gep(scalar, turned, fn.mul(k, pitch)), valid, plane)
+            name = "KERNEL_micro_squares"
+            tiles.micro(name, range(self.rows), self.nv, [i * width for i in range(self.rows)],
+                        table, self.nr)
+            with fn.loop(0, 16, hint="m") as m, fn.loop(0, here, hint="p") as p, \
+                    fn.loop(0, total, self.rows, "q") as q:
+                x = fn.gep(scalar, turned, fn.add(fn.mul(m, plane), q))
+                v = fn.gep(scalar, packed, fn.mul(fn.add(fn.mul(
+                    fn.add(fn.mul(p, 16), m), f.red), c0), self.nr))
+                z = fn.gep(scalar, made, fn.add(fn.mul(fn.add(fn.mul(m, pitch), q), width),
+                                                fn.mul(p, self.nr)))
+                fn.do(f"call void @{name}(ptr {x}, ptr {v}, ptr {z}, i64 {count}, i1 {first})")
+
+        if self.depth == f.red:
+            channels(0, f.red, "true")
+        else:
+            with fn.loop(0, f.red, self.depth, "c0") as c0:
+                count = smin(fn, fn.val(f"sub i64 {f.red}, {c0}"), self.depth)
+                channels(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
+        columns = fn.val(f"sub i64 {f.out}, {fn.mul(ob, width)}")
+        return self._back(fn, made, sums, valid, smin(fn, columns, width))
+
+    def _forth(self, fn: Fn, lines: str, to: str, valid: list[Any], plane: int) -> None:
+        """The 4x4 squares of one channel, transformed: to[16 planes][square]."""
+        tiles = self.f.tiles
+        scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
+        steps = self.even.extent_strides
+        _, down, along = self.squares
+        even = ", ".join(f"i32 {2 * i}" for i in range(lanes))
+        odd = ", ".join(f"i32 {2 * i + 1}" for i in range(lanes))
+
+        def op(name: str, a: str, b: str) -> str:
+            return fn.val(f"{name} {vector} {a}, {b}")
+
+        with fn.loop(0, valid[0], hint="n") as n, fn.loop(0, valid[1], hint="y") as y, \
+                fn.loop(0, valid[2], lanes, "x") as x:
+            at = fn.gep(scalar, lines, fn.add(fn.add(fn.mul(n, steps[0]),
+                                                     fn.mul(y, 2 * steps[1])), fn.mul(x, 2)))
+            # four vectors of each line: two, and the two that begin a square further
+            d = [[fn.load(vector, fn.gep(scalar, at, r * steps[1] + shift), tiles.item)
+                  for shift in (0, lanes, 2, lanes + 2)] for r in range(4)]
+            sides = [[op("fsub", d[0][k], d[2][k]) for k in range(4)],
+                     [op("fadd", d[1][k], d[2][k]) for k in range(4)],
+                     [op("fsub", d[2][k], d[1][k]) for k in range(4)],
+                     [op("fsub", d[1][k], d[3][k]) for k in range(4)]]
+            square = fn.add(fn.mul(fn.add(fn.mul(n, down), y), along), x)
+            for i, (a, b, a2, b2) in enumerate(sides):
+                e, o, e2, o2 = (fn.val(f"shufflevector {vector} {p}, {vector} {q}, "
+                                       f"<{lanes} x i32> <{order}>")
+                                for p, q, order in ((a, b, even), (a, b, odd), (a2, b2, even),
+                                                    (a2, b2, odd)))
+                for j, value in enumerate((op("fsub", e, e2), op("fadd", o, e2),
+                                           op("fsub", e2, o), op("fsub", o, o2))):
+                    fn.store(vector, value, fn.gep(scalar, to, fn.add(square, (4 * i + j) * plane)),
+                             tiles.item)
+
+    def _back(self, fn: Fn, made: str, sums: str, valid: list[Any], columns: Any) -> str:
+        """Squares of outputs from the 16 products."""
+        f, tiles = self.f, self.f.tiles
+        scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
+        _, down, along = self.squares
+        image, line, _ = f.block.point_strides
+        watch = fn.alloca(vector, 1)
+        sink = fn.alloca(scalar, self.width)
+        fn.store(vector, "zeroinitializer", watch, 64)
+
+        def op(name: str, a: str, b: str) -> str:
+            return fn.val(f"{name} {vector} {a}, {b}")
+
+        def pair(a: str, b: str, c: str, d: str) -> tuple[str, str]:
+            return op("fadd", op("fadd", a, b), c), op("fsub", op("fsub", b, c), d)
+
+        with fn.loop(0, valid[0], hint="n") as n, fn.loop(0, valid[1], hint="y") as y, \
+                fn.loop(0, valid[2], hint="x") as x:
+            square = fn.add(fn.mul(fn.add(fn.mul(n, down), y), along), x)
+            at = fn.gep(scalar, made, fn.mul(square, self.width))
+            place = fn.add(fn.add(fn.mul(n, image), fn.mul(y, 2 * line)), fn.mul(x, 2))
+            corner = fn.gep(scalar, sums, fn.mul(place, self.width))
+            to = [[fn.gep(scalar, corner, (a * line + b) * self.width) for b in (0, 1)]
+                  for a in (0, 1)]
+            for d, i in ((1, y), (2, x)):
+                if self.size[d] % 2:        # the second half of the last squares is nowhere
+                    there = fn.val(f"icmp slt i64 {i}, {self.size[d] // 2}")
+                    for a, b in (((1, 0), (1, 1)) if d == 1 else ((0, 1), (1, 1))):
+                        to[a][b] = fn.val(f"select i1 {there}, ptr {to[a][b]}, ptr {sink}")
+            with fn.loop(0, columns, lanes, "v") as v:
+                m = [[fn.load(vector, fn.gep(scalar, at, fn.add(
+                    v, (4 * a + b) * self.pitch * self.width)), tiles.item) for b in range(4)]
+                    for a in range(4)]
+                halves = [pair(*(m[a][b] for a in range(4))) for b in range(4)]
+                out = [pair(*(halves[b][a] for b in range(4))) for a in (0, 1)]
+                total = op("fadd", op("fadd", *out[0]), op("fadd", *out[1]))
+                # zero times what is not finite is not a number
+                seen = op("fadd", fn.load(vector, watch, 64),
+                          op("fmul", total, tiles.constant(0.0)))
+                fn.store(vector, seen, watch, 64)
+                for a in (0, 1):
+                    for b in (0, 1):
+                        fn.store(vector, out[a][b], fn.gep(scalar, to[a][b], v), tiles.item)
+        seen = fn.load(vector, watch, 64)
+        bad = fn.val(f"fcmp uno {vector} {seen}, {seen}")
+        bits = fn.val(f"bitcast <{lanes} x i1> {bad} to i{lanes}")
+        return fn.val(f"icmp ne i{lanes} {bits}, 0")

@@ -22,7 +22,7 @@ from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, backward_walks, forward_walk, grow, micro_rect
-from facula.codegen.winograd import Winograd, worthwhile
+from facula.codegen.winograd import Winograd, WinogradWeight, worthwhile
 from facula.dtype import DTYPES
 
 __all__ = ["Convolution", "Finish", "emit_convolution", "weight_parts"]
@@ -378,12 +378,14 @@ class _WeightSizes:
             self.tap_rows = self.taps
             self.channel_rows = min(max(most // self.taps, 1), self.red)
         rows = self.tap_rows * self.channel_rows
-        if self.vectors > 2:
+        self.squares = worthwhile({4: "float32"}.get(item, ""), walks, x[0], self.red, self.out,
+                                  lanes)
+        if self.vectors > 2 and not self.squares:
             wide = max(min((t.registers - 2) // (rows + 1), 8, self.vectors), 2)
             nv = -(-self.vectors // -(-self.vectors // wide))
         self.nv, self.nr = nv, nv * lanes
         self.panels = -(-self.vectors // nv)
-        per = max(128 * 4 // item // self.nr, 1)
+        per = max((64 if self.squares else 128 * 4 // item) // self.nr, 1)
         self.panels_each = -(-self.panels // -(-self.panels // per))
         self.width = self.panels_each * self.nr
         counts = (y[0], *y[2:])
@@ -396,6 +398,8 @@ class _WeightSizes:
         self.block = Block(walks, counts, tuple(size), tuple(size))
         each = prod(self.block.extents)
         most = min(131072 // item // (self.width * self.taps), 262144 // item // each)
+        if self.squares:
+            most = min(most, 64)
         step = self.channel_rows
         most = max(most // step * step, step)
         steps = -(-self.red // step)
@@ -448,7 +452,19 @@ class _Weight:
         ld = -(-rows // lanes) * lanes
         sums = fn.alloca(scalar, ld * s.width)
         turned = fn.alloca(scalar, ld * s.width + lanes)
-        self._sum(fn, source, grads, part, g, c0, count, o0, channels, sums)
+        source = fn.gep(scalar, source, fn.add(fn.mul(
+            fn.add(fn.mul(g, s.red), c0), c.a.strides[1]), c.a.offset))
+        grads = fn.gep(scalar, grads, fn.add(fn.mul(
+            fn.add(fn.mul(g, s.out), o0), c.b.strides[1]), c.b.offset))
+        share = -(-c.x[0] // parts)
+        low = fn.mul(part, share)
+        high: Any = smin(fn, fn.add(low, share), c.x[0]) if c.parts else c.x[0]
+        if s.squares:
+            wrong = WinogradWeight(self).sum(fn, source, grads, low, high, count, channels, sums)
+            with fn.when(wrong):
+                self._sum(fn, source, grads, low, high, count, channels, sums)
+        else:
+            self._sum(fn, source, grads, low, high, count, channels, sums)
         tiles.turn(fn, sums, s.width, turned, ld, ld, s.width)
         self.finish.taps(fn, part, fn.add(fn.mul(g, s.out), o0), channels, fn.mul(c0, s.taps),
                          fn.mul(count, s.taps), turned, ld)
@@ -457,8 +473,8 @@ class _Weight:
                                 parts * c.groups * c_blocks * o_blocks, self.module),
                          self.finish))
 
-    def _sum(self, fn: Fn, source: str, grads: str, part: Any, g: Any, c0: Any, count: Any,
-             o0: Any, channels: Any, sums: str) -> None:
+    def _sum(self, fn: Fn, source: str, grads: str, low: Any, high: Any, count: Any,
+             channels: Any, sums: str) -> None:
         c, s, tiles = self.c, self.sizes, self.tiles
         block, scalar, lanes = s.block, tiles.scalar, tiles.lanes
         each = prod(block.extents)
@@ -467,14 +483,6 @@ class _Weight:
         columns = fn.alloca(scalar, s.panels_each * room * s.nr)
         table = tiles.table("KERNEL_places", block.offsets(block.size, block.out_steps))
         image, channel, *places = c.a.strides
-        source = fn.gep(scalar, source,
-                        fn.add(fn.mul(fn.add(fn.mul(g, s.red), c0), channel), c.a.offset))
-        y_image, y_channel, *y_places = c.b.strides
-        grads = fn.gep(scalar, grads,
-                       fn.add(fn.mul(fn.add(fn.mul(g, s.out), o0), y_channel), c.b.offset))
-        share = -(-c.x[0] // max(c.parts, 1))
-        low = fn.mul(part, share)
-        high: Any = smin(fn, fn.add(low, share), c.x[0]) if c.parts else c.x[0]
         panels = fn.val(f"sdiv i64 {fn.add(channels, s.nr - 1)}, {s.nr}") \
             if not isinstance(channels, int) else -(-channels // s.nr)
         with fn.loop(low, high, block.size[0], "n") as n, \
@@ -484,8 +492,7 @@ class _Weight:
             counts = block.valid(fn, starts, high)
             tiles.copy_source(fn, block, source, [image, *places], channel, count, starts,
                               counts[0], cache)
-            self._columns(fn, grads, y_image, y_channel, y_places, starts, counts, channels,
-                          columns, room)
+            self.columns(fn, grads, block, starts, counts, channels, columns, room)
             begun = fn.val(f"icmp eq i64 {n}, {low}")
             begun = fn.val(f"and i1 {begun}, {fn.val(f'icmp eq i64 {b}, 0')}")
             kc: Any = 1
@@ -527,14 +534,14 @@ class _Weight:
             with fn.when(fn.val(f"icmp ne i64 {left}, 0")):
                 register(fn.val(f"sub i64 {count}, {left}"), rest, t0, tap_rows)
 
-    def _columns(self, fn: Fn, grads: str, image: int, channel: int, places: Sequence[int],
-                 starts: list[Any], counts: list[Any], channels: Any, columns: str,
-                 room: int) -> None:
+    def columns(self, fn: Fn, grads: str, block: Block, starts: list[Any], counts: list[Any],
+                channels: Any, columns: str, room: int) -> None:
         """The gradient's places as rows, its channels side by side: [panel, place, nr]."""
         c, s, tiles = self.c, self.sizes, self.tiles
+        image, channel, *places = c.b.strides
         scalar, lanes = tiles.scalar, tiles.lanes
         contiguous = list(places) == [prod(c.y[k + 3:]) for k in range(len(places))]
-        inner = prod(s.block.size[1:])
+        inner = prod(block.size[1:])
         panels = fn.val(f"sdiv i64 {fn.add(channels, lanes - 1)}, {lanes}") \
             if not isinstance(channels, int) else -(-channels // lanes)
         with fn.loop(0, panels, hint="q") as q, fn.loop(0, counts[0], hint="m") as m:
@@ -559,7 +566,7 @@ class _Weight:
                     count = fn.mul(count, size)
                 self._turned(fn, line, channel, some, count, there)
             else:
-                self._gathered(fn, line, channel, places, some, counts[1:], there)
+                self._gathered(fn, line, channel, places, some, counts[1:], block, there)
 
     def _turned(self, fn: Fn, line: str, channel: int, some: Any, count: Any, there: str
                 ) -> None:
@@ -586,11 +593,11 @@ class _Weight:
                   f"ptr {fn.gep(scalar, there, fn.mul(i, nr))}, i64 {left}, i64 {some})")
 
     def _gathered(self, fn: Fn, line: str, channel: int, places: Sequence[int], some: Any,
-                  counts: Sequence[Any], there: str) -> None:
+                  counts: Sequence[Any], block: Block, there: str) -> None:
         """One element after the other, from places that do not lie side by side."""
         tiles, s = self.tiles, self.sizes
         scalar = tiles.scalar
-        steps = [prod(s.block.size[k + 2:]) * s.nr for k in range(len(places))]
+        steps = [prod(block.size[k + 2:]) * s.nr for k in range(len(places))]
 
         def dimension(d: int, from_: str, to: str) -> None:
             if d == len(places):

@@ -56,7 +56,9 @@ class Epilogue:
 
     def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
              scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
-        c, steps = self.c, self.steps
+        steps = self.steps
+        assert self.c is not None
+        c = self.c
         writer = self.begin(fn)
         em = writer.emitter
         shape = steps[self.product].spec.shape

@@ -8,7 +8,8 @@ Convolutional Neural Networks, CVPR 2016).  In float32 the error is about twice 
 sum.
 
 An infinity or NaN would spread over its whole square.  So a tile in which one comes out is computed
-again by the plain sum, and what is not finite is exactly where it should be.
+again by the plain sum, and what is not finite is exactly where it should be.  FACULA_WINOGRAD=0
+computes everything by the plain sum.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from facula import config
 from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
 from facula.codegen.llvm import Fn, Module
@@ -30,7 +32,9 @@ _POINTS = 256       # places of a tile
 def worthwhile(dtype: str, walks: tuple[Walk, ...], images: int, red: int, out: int,
                lanes: int) -> bool:
     """Whether the transforms cost less than the multiplications that they save."""
-    if dtype != "float32" or len(walks) != 2 or lanes < 8 or red < 16 or out < 2 * lanes:
+    if not config.flag.WINOGRAD or dtype != "float32" or len(walks) != 2:
+        return False
+    if lanes < 8 or red < 16 or out < 2 * lanes:
         return False
     if any(w.taps != 3 or w.step != 1 or abs(w.reach) != 1 or w.out_step != 1 or w.tap_step != 1
            for w in walks):
@@ -395,16 +399,17 @@ class WinogradWeight:
                     value = fn.load(vector, at, tiles.item)
                     for on, d, i in ((a, 1, y), (b, 2, x)):
                         if on and self.block.counts[d] % 2:
-                            there = fn.val(f"icmp slt i64 {fn.add(fn.mul(i, 2), 1)}, {counts[d]}")
-                            value = fn.val(f"select i1 {there}, {vector} {value}, {vector} "
+                            inside = fn.val(f"icmp slt i64 {fn.add(fn.mul(i, 2), 1)}, "
+                                            f"{counts[d]}")
+                            value = fn.val(f"select i1 {inside}, {vector} {value}, {vector} "
                                            "zeroinitializer")
                     row.append(value)
                 g.append(row)
-            down_ = [four(g[0][b], g[1][b]) for b in (0, 1)]
-            for i in range(4):
-                for j, value in enumerate(four(down_[0][i], down_[1][i])):
-                    at = fn.add(fn.add(fn.mul(square, s.nr), v), (4 * i + j) * plane)
-                    fn.store(vector, value, fn.gep(scalar, to, at), tiles.item)
+            sides = [four(g[0][b], g[1][b]) for b in (0, 1)]
+            for row_ in range(4):
+                for j, value in enumerate(four(sides[0][row_], sides[1][row_])):
+                    there = fn.add(fn.add(fn.mul(square, s.nr), v), (4 * row_ + j) * plane)
+                    fn.store(vector, value, fn.gep(scalar, to, there), tiles.item)
 
     def _back(self, fn: Fn, made: str, sums: str, count: Any, channels: Any) -> str:
         """3x3 gradients from the 16 products."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from facula.curvature.trace import recorded
 from facula.errors import CurvatureError, NotFiniteError
 from facula.graph import record as _record
-from facula.ops.define import macro
 from facula.tensor import Tensor, scalar
 
 __all__ = ["Solution", "conjugate_gradients"]
@@ -85,7 +85,7 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
                                  "or an infinity")
         x: Any = facula.zeros_like(b) if start is None else start
         ax: Any = times(x) if start is not None else facula.zeros_like(b)
-        r, p, rho, phi, rr = macro("cg.start", [b, x, ax, inverse], _start)
+        r, p, rho, phi, rr = recorded("cg.start", [b, x, ax, inverse], _start)
         kept: list[tuple[int, Tensor]] = []
         history: list[Any] = []
         values = [float(phi)]                               # type: ignore[arg-type]
@@ -119,11 +119,11 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
         least = 2.0 * float(facula.finfo(dtype).eps)        # what rounding leaves
         while k < max_iter:
             if plan is not None:
-                x, r, p, rho, seen = macro(key, [*given, *numbers, *extra, b, x, r, p, rho,
-                                                 inverse, shift], whole)
+                x, r, p, rho, seen = recorded(
+                    key, [*given, *numbers, *extra, b, x, r, p, rho, inverse, shift], whole)
             else:
                 ap = times(p)
-                x, r, p, rho, seen = macro("cg.turn", [b, x, r, p, rho, inverse, ap], turn)
+                x, r, p, rho, seen = recorded("cg.turn", [b, x, r, p, rho, inverse, ap], turn)
             k += 1
             history.append(seen)
             if keep is not None and keep(k):

@@ -19,13 +19,13 @@ from facula.curvature.trace import (
     place_of,
     pull,
     push,
+    recorded,
     unbounded,
 )
 from facula.errors import GradientError
 from facula.graph import record as _record
 from facula.graph.record import Edge, Node
 from facula.graph.spec import Step, spec
-from facula.ops.define import macro
 from facula.tensor import Tensor, make, prim
 
 __all__ = ["Layout", "Linear", "linearise", "Rule"]
@@ -213,8 +213,8 @@ class Linear:
         rec = _record._local.rec
         grad, rec.grad = rec.grad, False
         try:
-            return macro(("curvature", self.plan), [*self.kept, flat, *numbers],
-                         self.plan.product)[0]
+            return recorded(("curvature", self.plan), [*self.kept, flat, *numbers],
+                            self.plan.product)[0]
         finally:
             rec.grad = grad
 
@@ -248,7 +248,7 @@ def linearise(trace: Traced, params: Sequence[Tensor], key: Any, rule: Rule,
             made: Sequence[Tensor] = ()
             results = plan.results()
             if results:
-                made = macro(("linearise", plan), [value(i) for i in plan.reads], plan.before)
+                made = recorded(("linearise", plan), [value(i) for i in plan.reads], plan.before)
             known = dict(zip(results, made))
             kept = [known[i] if i in known else value(i) for i in plan.kept]
     finally:

@@ -17,14 +17,21 @@ from facula.errors import GradientError
 from facula.graph import record as _record
 from facula.graph.record import Graph, Node, Recorder, _local
 from facula.graph.spec import Step
+from facula.ops.define import macro
 from facula.ops.table import PRIMS
 from facula.tensor import Tensor, make, prim
 
 __all__ = ["Traced", "NotTraceable", "traced", "push", "pull", "ancestors",
-           "place_of", "unbounded"]
+           "place_of", "unbounded", "recorded"]
 
 _MOST = 1 << 18
 """Steps that a traced call may have before its graph is run in pieces."""
+
+
+def recorded(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor]]
+             ) -> list[Tensor]:
+    """The results of `fn(*tensors)`, recorded as one memoised step named by `key`."""
+    return [make(node) for node in macro(key, tensors, fn)]
 
 
 class NotTraceable(Exception):

@@ -16,10 +16,10 @@ from facula.curvature import (
 from facula.curvature.cg import Solution, conjugate_gradients
 from facula.curvature.linear import Layout
 from facula.curvature.operators import CurvatureOperator, a_loss, parameters_of
+from facula.curvature.trace import recorded
 from facula.errors import ClosureError, NotFiniteError
 from facula.graph import record as _record
 from facula.graph.record import recorder
-from facula.ops.define import macro
 from facula.optim.optimizer import Optimizer, check
 from facula.tensor import Tensor, scalar
 
@@ -149,8 +149,8 @@ class HessianFree(Optimizer):
         def place(start: Any, step: Any, direction: Any) -> list[Tensor]:
             return self._layout.split(start + direction * step)
 
-        new = macro(("hessian-free", tuple(self._layout.shapes)),
-                    [start, scalar(by, start.dtype), direction], place)
+        new = recorded(("hessian-free", tuple(self._layout.shapes)),
+                       [start, scalar(by, start.dtype), direction], place)
         for p, value in zip(self._params, new):
             p.copy_(value)                                  # type: ignore[attr-defined]
         _record.flush(recorder())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -221,7 +222,7 @@ class SOAP(_Sided):
         if first or state["step"] % group["every"] == 0:
             self._follow(state, sides, shape, first)
 
-    def _follow(self, state: dict[str, Any], sides: list[str], shape: tuple[int, int],
+    def _follow(self, state: dict[str, Any], sides: Sequence[str], shape: tuple[int, int],
                 first: bool) -> None:
         """The eigenvectors anew, those of the largest eigenvalues first."""
         for axis, name in ((0, "left"), (1, "right")):

@@ -124,7 +124,7 @@ def test_state_dict_carries_on(make):
 
 def test_they_beat_plain_descent_where_sides_are_badly_scaled():
     a, b = np.diag(10.0 ** np.linspace(0, -2, 6)), np.diag(10.0 ** np.linspace(0, -2, 5))
-    target = facula.tensor(a @ RNG.normal(size=(6, 5)) @ b)
+    target = facula.tensor(a @ np.random.default_rng(1).normal(size=(6, 5)) @ b)
     left, right = facula.tensor(a), facula.tensor(b)
 
     def train(make):
@@ -139,7 +139,7 @@ def test_they_beat_plain_descent_where_sides_are_badly_scaled():
 
     plain = min(train(lambda p, r=r: facula.optim.SGD(p, lr=r, momentum=0.9))
                 for r in (0.05, 0.2))
-    assert train(lambda p: Shampoo(p, lr=0.3, graft=False, momentum=0.5, every=1)) < plain
+    assert train(lambda p: Shampoo(p, lr=0.6, graft=False, momentum=0.5, every=1)) < plain
     assert train(lambda p: SOAP(p, lr=0.1, weight_decay=0.0)) < plain
 
 

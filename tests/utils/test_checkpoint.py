@@ -196,6 +196,34 @@ def test_errors():
         out.sum().backward()
 
 
+@pytest.mark.parametrize("way", ["reentrant", "not-reentrant", "sequential"])
+def test_compiled_steps_are_replayed(way):
+    """Values that the backward pass reads come from an earlier program of the same call."""
+    sides = []
+    for compiled in (False, True):
+        model = blocks()
+        o = facula.optim.SGD(model.parameters(), lr=0.1)
+        x = facula.randn(8, 16, requires_grad=True)
+        flush.flush(recorder())
+
+        def step(x, model=model, o=o):
+            o.zero_grad()
+            loss = (WAYS[way](model, x) ** 2).mean()
+            loss.backward()
+            o.step()
+            return loss
+
+        fn = facula.compile(step) if compiled else step
+        facula.manual_seed(5)
+        losses = [fn(x) for _ in range(8)]
+        assert all(t.requires_grad for t in losses)
+        with pytest.raises(RuntimeError, match="second time"):
+            losses[-1].backward()
+        sides.append([t.item() for t in losses] + facula.rand(2).tolist())
+    np.testing.assert_allclose(sides[1], sides[0], rtol=1e-5)
+    assert fn.replays >= 5, fn.explain()
+
+
 def test_the_largest_program_needs_less_memory(monkeypatch):
     """Four equal blocks: what one of them keeps for its gradient, not what all do."""
     from facula.schedule.compile import build

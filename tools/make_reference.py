@@ -25,7 +25,9 @@ sys.path.insert(0, str(ROOT))
 MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("tensor", "Tensor and creation", ("facula.tensor", "facula.random", "facula.printing",
                                        "facula.serialization", "facula.info")),
-    ("autograd", "Autograd", ("facula.autograd",)),
+    ("autograd", "Autograd", ("facula.autograd", "facula.autograd.functional",
+                              "facula.autograd.forward_ad")),
+    ("func", "Function transforms", ("facula.func",)),
     ("nn", "Modules", ("facula.nn", "facula.nn.init", "facula.nn.utils",
                        "facula.nn.utils.rnn", "facula.nn.utils.parametrize",
                        "facula.nn.utils.parametrizations", "facula.nn.utils.prune",

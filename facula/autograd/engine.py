@@ -114,16 +114,19 @@ class Pass:
             while self.arrived:
                 graph = max(self.arrived, key=_sequence)
                 pending = graph is rec.graph
+                inside = pending
                 if pending and (graph.functions or graph.hooks):
                     # User code may ask for values in the middle: begin from computed ones.
-                    self._settle(graph)
-                    pending = False
-                if pending:
+                    inside = False
+                    if rec.outer is None:
+                        self._settle(graph)
+                        pending = False
+                if inside:
                     rec.depth += 1
                 try:
                     self._through(graph, graph.path(), pending)
                 finally:
-                    if pending:
+                    if inside:
                         rec.depth -= 1
                 if not self.arrived.get(graph):     # else a call has sent more to this graph
                     self.arrived.pop(graph, None)

@@ -39,6 +39,8 @@ def recomputed(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     has results of other shapes or dtypes.
     """
     rec = _local.rec
+    if rec.outer is not None:           # what a transform keeps is decided where it ends
+        return fn(*args, **kwargs)
     first, second = contexts()
     before = _stream()
     effects = 0 if rec.tape is None else len(rec.tape.drawn)

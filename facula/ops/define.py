@@ -255,7 +255,19 @@ def _run(rec: Any, body: Callable[..., Any], args: Sequence[Any], kwargs: dict[s
 
 
 def _unpack(graph: Any, edge: Edge, tensors: Sequence[Tensor]) -> Any:
-    outs = []
+    outs: list[Any] = []
+    pack = edge.pack
+    if pack is _Nodes:
+        for item in edge.outs or ():
+            if type(item) is int:
+                outs.append(tensors[item]._node)
+                continue
+            node = _new(Node)
+            node.at = (graph, item[0])
+            node.spec = item[1]
+            graph.handles.append(node)
+            outs.append(node)
+        return outs
     for item in edge.outs or ():
         if type(item) is int:
             outs.append(tensors[item])
@@ -269,7 +281,6 @@ def _unpack(graph: Any, edge: Edge, tensors: Sequence[Tensor]) -> Any:
         if rg:
             out._rg = True
         outs.append(out)
-    pack = edge.pack
     if pack is None:
         return outs[0]
     return pack(outs) if pack is tuple or pack is list else pack(*outs)
@@ -324,20 +335,23 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
     return result
 
 
-def macro(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor]]
-          ) -> tuple[Tensor, ...]:
-    """Record `fn(*tensors)`, a sequence of new tensors, as one memoised step named by `key`.
+class _Nodes(tuple[Any, ...]):
+    """Results of which only the nodes are wanted."""
 
-    `key` is hashable and must tell apart whatever else `fn` depends on.  Raises what `fn` raises.
+
+def macro(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor]]
+          ) -> Sequence[Node]:
+    """Record `fn(*tensors)`, a sequence of tensors, as one memoised step named by `key`.
+
+    Returns the nodes of its results.  `key` is hashable and must tell apart whatever else `fn`
+    depends on.  Raises what `fn` raises.
     """
-    def body(*args: Tensor) -> tuple[Tensor, ...]:
-        return tuple(fn(*args))
+    def body(*args: Tensor) -> _Nodes:
+        return _Nodes(fn(*args))
 
     rec = _local.rec
-    if rec.depth:
-        return body(*tensors)
-    out: tuple[Tensor, ...] = _memo(rec, ("macro", key), tensors, body, tensors, {})
-    return out
+    found = body(*tensors) if rec.depth else _memo(rec, ("macro", key), tensors, body, tensors, {})
+    return [t._node for t in found] if type(found) is _Nodes else found
 
 
 def attach(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,7 +24,7 @@ from facula.runtime import cache
 
 __all__ = ["Kernel", "Host", "host", "compile_kernels", "compile_text", "assembly", "statistics"]
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raised when the way from text to machine code changes (pipeline, code model, flags)."""
 
 
@@ -170,10 +170,13 @@ def _optimised(text: str, machine: Any, target: Host) -> Any:
         passes.add_loop_rotate_pass()
         passes.add_simplify_cfg_pass()
     else:
+        # Not unrolled: what has to be is written out, and a loop that has been unrolled before the
+        # vectoriser comes to it is lost to it (a norm takes six times as long).  Not vectorised
+        # across statements either: that finds nothing and takes a fifth of the time.
         options.loop_vectorization = True
-        options.slp_vectorization = True
         options.loop_interleaving = True
-        options.loop_unrolling = True
+        options.slp_vectorization = False
+        options.loop_unrolling = False
         builder = llvm.create_pass_builder(machine, options)
         passes = builder.getModulePassManager()
     _unlocked(ffi.lib.LLVMPY_RunNewModulePassManager)(passes, module, builder)

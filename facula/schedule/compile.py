@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from facula.codegen.convolution import emit_convolution_group
 from facula.codegen.epilogue import emit_product
 from facula.codegen.loops import Kernel, Storage, emit_group
-from facula.codegen.lower import accesses
+from facula.codegen.lower import Place, accesses
 from facula.codegen.updates import emit_copy, emit_update
 from facula.graph.spec import Step
 from facula.runtime.plan import STATUS_SLOT, KernelPlan, PhasePlan, ProgramPlan
@@ -53,6 +53,7 @@ class Report:
     kernels: list[str]
     cost: float
     phase: int = 0
+    group: int = -1
 
 
 @dataclass
@@ -62,12 +63,15 @@ class Native:
     inputs   for each argument before the outputs: (step, part); part is 0, or 0 and 1 for the
              real and imaginary part of a complex number
     outputs  for each output: (bytes, None), or (bytes, step) where it takes over a leaf's memory
+    sizes    slot -> bytes of the value there; `stored` are the steps whose values are in memory
     """
 
     plan: ProgramPlan
     inputs: list[tuple[int, int]]
     outputs: list[tuple[int, int | None]]
     reports: list[Report] = field(default_factory=list)
+    sizes: dict[int, int] = field(default_factory=dict)
+    stored: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -100,6 +104,8 @@ class _Build:
         roots = choose_roots(steps, outputs)
         self.groups = group_items(steps, roots)
         self.home = {item.step: g for g in self.groups for item in g.items}
+        self.readers: dict[int, list[Group]] = {}
+        self.accessed: dict[int, list[tuple[Item, list[Place], set[int]]]] = {}
         self.donated = self._donate(donations)
         self._outputs()
         self.temporaries: dict[int, int] = {}        # slot -> bytes
@@ -223,12 +229,41 @@ class _Build:
         group = self.home[o]
         if not self._reads_in_place(group, o, leaf):
             return False
-        others = [g for g in self.groups
-                  if g is not group and any(s == leaf for s, _ in g.reads)]
+        others = [g for g in self._readers(leaf) if g is not group]
         if any(self._depends(g, group) for g in others):
             return False
         group.deps.update(g.number for g in others)
         return True
+
+    def _readers(self, leaf: int) -> list[Group]:
+        """The groups that read a leaf."""
+        if not self.readers:
+            for g in self.groups:
+                for source in {s for s, _ in g.reads}:
+                    self.readers.setdefault(source, []).append(g)
+        return self.readers.get(leaf, [])
+
+    def _accesses(self, group: Group) -> list[tuple[Item, list[Place], set[int]]]:
+        """For each item of a group what it reads of memory, and the steps that is of."""
+        found = self.accessed.get(group.number)
+        if found is None:
+            found = self.accessed[group.number] = []
+            rows, columns = group.row_vars(), group.column_vars()
+            for item in group.items:
+                start = item_start(self.steps, group, item, rows, columns)
+                read = accesses(self.steps, start, lambda n: self._in_memory(group, n))
+                found.append((item, read, {source for source, _ in read}))
+        return found
+
+    def _in_memory(self, group: Group, n: int) -> bool:
+        """In memory, or kept for the row: the rest is computed again where it is read."""
+        if self.steps[n].op == "leaf":
+            return True
+        item = group.find(n)
+        if item is None:
+            return n in self.home
+        op = self.steps[n].op
+        return item.role == "rows" or op in REDUCE | SCAN or op in PRODUCTS
 
     def _depends(self, group: Group, on: Group) -> bool:
         stack, seen = [group.number], set()
@@ -252,19 +287,13 @@ class _Build:
         target = next(i for i in group.items if i.step == o)
         own = item_index(steps, group, target, rows, columns)
 
-        def in_memory(n: int) -> bool:
-            """In memory, or kept for the row: the rest is computed again where it is read."""
-            if steps[n].op == "leaf":
-                return True
-            item = group.find(n)
-            if item is None:
-                return n in self.home
-            return n != o and (item.role == "rows" or steps[n].op in REDUCE | SCAN
-                               or steps[n].op in PRODUCTS)
-
-        for item in group.items:
-            start = item_start(steps, group, item, rows, columns)
-            for source, index in accesses(steps, start, in_memory):
+        for item, read, sources in self._accesses(group):
+            if o in sources:                # what is about to be written is not read of memory
+                start = item_start(steps, group, item, rows, columns)
+                read = accesses(steps, start, lambda n: n != o and self._in_memory(group, n))
+            elif leaf not in sources:
+                continue
+            for source, index in read:
                 if source != leaf:
                     continue
                 if steps[item.step].op in PRODUCTS or item.role != target.role \
@@ -296,7 +325,7 @@ class _Build:
             units += mine
             reports.append(Report(group.kind, [i.step for i in group.items],
                                   [u.kernel.name for u in mine],
-                                  sum(u.kernel.cost for u in mine), last))
+                                  sum(u.kernel.cost for u in mine), last, group.number))
         return self._plan(units, reports)
 
     def _ordered(self) -> Iterable[Group]:
@@ -435,7 +464,7 @@ class _Build:
         for u in sorted(units, key=lambda u: (u.level, -u.kernel.cost / max(u.kernel.ntiles, 1))):
             phases[u.level].append(KernelPlan(u.kernel.name, u.kernel.text,
                                               tuple([int(s) for s in u.operands]),
-                                              u.kernel.ntiles))
+                                              u.kernel.ntiles, u.group))
         intervals = [Interval(slot, size, *self.spans[slot])
                      for slot, size in self.temporaries.items() if slot in self.spans]
         offsets, arena = place(intervals)
@@ -446,5 +475,8 @@ class _Build:
                            sum(u.kernel.cost for u in units), self.name)
         outputs = [(self.steps[o].spec.numel * self.steps[o].spec.dtype.itemsize,
                     self.donated.get(o)) for o in self.outputs]
-        return Native(plan, self.inputs, outputs, reports)
+        sizes = {place.slot: self.steps[n].spec.numel * self.steps[n].spec.dtype.itemsize
+                 for n, place in self.places.items()}
+        return Native(plan, self.inputs, outputs, reports, {**self.temporaries, **sizes},
+                      frozenset(self.places))
 

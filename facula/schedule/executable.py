@@ -111,6 +111,8 @@ class _Part:
         if self.native.plan.phases:
             self.program = Program(self.native.plan)
         self.native = replace(self.native, plan=self.native.plan.without_text())
+        if self.program is not None:
+            self.program.origin = (self.steps, self.native)
 
     def compute(self, known: dict[int, Any]) -> None:
         """Run with the values in `known`, and add the results to it."""

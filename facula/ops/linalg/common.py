@@ -112,9 +112,10 @@ def checked(name: str, value: Tensor, codes: Tensor, message: str) -> Tensor:
     """`value`, after raising a LinAlgError if any of the codes is not 0.
 
     PyTorch raises where the function is called, so the codes are asked for at once; within an
-    operation that is being recorded the check becomes a step of the program.
+    operation or a transformed function that is being recorded the check becomes a step of the
+    program.
     """
-    if _local.rec.depth:
+    if _local.rec.depth or _local.rec.outer is not None:
         return prim("checked", value, codes, attrs=(name, message))
     found = codes._peek().reshape(-1)
     bad = found.nonzero()[0]

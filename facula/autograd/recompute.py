@@ -71,6 +71,8 @@ def _stream() -> tuple[int, int]:
 class Again(Call):
     """One checkpointed call, waiting for the gradients of its results."""
 
+    linked = True           # what the function can see of outside gets its gradient as well
+
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
                  context: AbstractContextManager[Any], stream: tuple[int, int] | None,
                  check: bool, count: int):
@@ -105,7 +107,8 @@ class Again(Call):
         inner.run()
         inner.free()
         if not run.retain_graph:
-            self.args, self.kwargs, self.versions, self.nodes = (), {}, [], []
+            self.args, self.kwargs, self.versions = (), {}, []
+            self.nodes = self.inputs = []
         if not rec.depth:
             _record.flush(rec, True)
 

@@ -136,6 +136,22 @@ def test_grad_inputs_and_second_derivatives():
     np.testing.assert_allclose(x.grad.tolist(), 2 * 24 * v ** 2, rtol=1e-5)
 
 
+def test_under_function_transforms():
+    x = facula.tensor([0.3, 0.7])
+
+    def plain(t):
+        return (t.sin() * t).sum()
+
+    def again(t):
+        return checkpoint(plain, t, use_reentrant=False)
+
+    for transform in (facula.func.grad, facula.func.hessian, facula.func.jacfwd):
+        np.testing.assert_allclose(transform(again)(x).tolist(), transform(plain)(x).tolist(),
+                                   rtol=1e-6)
+    two = facula.stack([x, x + 1])
+    assert facula.func.vmap(again)(two).tolist() == facula.func.vmap(plain)(two).tolist()
+
+
 def test_a_value_asked_for_inside():
     x = facula.tensor([1.0, -2.0], requires_grad=True)
 

@@ -9,6 +9,7 @@ or fetches twice, shows up as a lower rate.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 from facula.graph.history import CHEAP
@@ -39,9 +40,20 @@ def _flops(steps: Sequence[Step], number: int) -> float:
     scale = 4 if step.spec.dtype.kind == "c" else 1
     if step.op == "matmul":
         return 2.0 * scale * step.spec.numel * steps[step.inputs[0]].spec.shape[-1]
+    if step.op in ("conv", "conv_input", "conv_weight"):
+        return 2.0 * _taps(steps, step)
     if step.op in _READS_ALL:
         return float(scale * steps[step.inputs[0]].spec.numel)
     return float(scale * step.spec.numel)
+
+
+def _taps(steps: Sequence[Step], step: Step) -> int:
+    """How many products of an element of the result and one of the weight a convolution has."""
+    first, second = [steps[i].spec.shape for i in step.inputs]
+    mine = step.spec.shape
+    y, w = {"conv": (mine, second), "conv_input": (first, second),
+            "conv_weight": (second, mine[-len(first):])}[step.op]
+    return prod(y) * prod(w[1:])
 
 
 def _inside(steps: Sequence[Step], items: Sequence[int], stored: frozenset[int]) -> list[int]:

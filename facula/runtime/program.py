@@ -20,7 +20,7 @@ from typing import Any
 from facula import config
 from facula.runtime import arena, flight, threads, watch
 from facula.runtime.allocator import Buffer, empty
-from facula.runtime.jit import compile_kernels, statistics
+from facula.runtime.jit import Kernel, compile_kernels, statistics
 from facula.runtime.plan import STATUS_SLOT, ProgramPlan
 
 __all__ = ["Program"]
@@ -36,17 +36,21 @@ _programs: weakref.WeakSet[Program] = weakref.WeakSet()
 
 
 class Program:
-    """A plan made executable; `run` may be called from any thread (calls take turns)."""
+    """A plan made executable; `run` may be called from any thread (calls take turns).
 
-    def __init__(self, plan: ProgramPlan):
+    `kernels` are those of the plan, in order, where they are there already.
+    """
+
+    def __init__(self, plan: ProgramPlan, kernels: list[Kernel] | None = None):
         started = time.perf_counter()
         before = dict(statistics)
         self.name = plan.name
         self.cost = plan.cost
         self.n_arguments = len(plan.arguments)
-        kernels = compile_kernels(
-            [(k.name, k.llvm_text) for phase in plan.phases for k in phase.kernels])
-        self._kernels = kernels
+        if kernels is None:
+            kernels = compile_kernels(
+                [(k.name, k.llvm_text) for phase in plan.phases for k in phase.kernels])
+        self.kernels = kernels
         self._native = native = threads.driver()
         self._solo = plan.cost < threads.SOLO_COST or not any(
             sum(k.ntiles for k in phase.kernels) > 1 for phase in plan.phases)
@@ -87,13 +91,13 @@ class Program:
     @property
     def n_kernels(self) -> int:
         """How many kernels a launch runs."""
-        return len(self._kernels)
+        return len(self.kernels)
 
     @property
     def nbytes(self) -> int:
         """Memory that goes with this program and with no other."""
         own = self._arena.nbytes if self._arena is not None else 0
-        return own + 32768 + sum([k.nbytes + 4096 for k in self._kernels])
+        return own + 32768 + sum([k.nbytes + 4096 for k in self.kernels])
 
     def __del__(self, _leave: Callable[[Any], None] = arena.SHARED.leave) -> None:
         if getattr(self, "_arena", self) is None:
@@ -170,7 +174,7 @@ class Program:
                           f"slots {list(kernel.slots)}", file=sys.stderr)
 
     def __repr__(self) -> str:
-        return f"Program({self.name}, {len(self._kernels)} kernels)"
+        return f"Program({self.name}, {len(self.kernels)} kernels)"
 
 
 def _placing(pack: Callable[[Sequence[Any]], None], table: Any, slots: dict[int, int]

@@ -145,3 +145,17 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     (tmp_path / "empty.py").write_text("")
     assert main(["profile", "empty.py"]) == 0
     assert "ran nothing" in capsys.readouterr().out
+
+
+def test_work_of_convolutions(compiled):
+    x = facula.rand(2, 3, 9, 9, requires_grad=True)
+    w = facula.rand(4, 3, 3, 3, requires_grad=True)
+    x._peek(), w._peek()
+    with profile() as p:
+        nn.functional.conv2d(x, w).sum().backward()
+        x.grad._peek(), w.grad._peek()
+    taps = 2 * (2 * 4 * 7 * 7) * (3 * 3 * 3)
+    found = {op: sum(r.work.flops for r in p.rows() if op in r.work.operations.split(", "))
+             for op in ("conv_input", "conv_weight")}
+    assert taps <= found["conv_input"] < 1.1 * taps
+    assert taps <= found["conv_weight"] < 1.1 * taps

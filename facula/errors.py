@@ -11,7 +11,8 @@ import sys
 from types import FrameType
 
 __all__ = ["FaculaError", "ShapeError", "DTypeError", "BroadcastError", "StaleTensorError",
-           "GradientError", "LinAlgError", "CacheError", "DataError", "AnomalyError", "user_line"]
+           "GradientError", "LinAlgError", "CacheError", "DataError", "AnomalyError",
+           "TransformError", "VmapError", "user_line"]
 
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -42,6 +43,14 @@ class GradientError(FaculaError):
 
 class AnomalyError(FaculaError):
     """A NaN or an infinity that anomaly mode has found where it came about."""
+
+
+class TransformError(FaculaError):
+    """A function that cannot be transformed, or a value used outside of its transform."""
+
+
+class VmapError(TransformError):
+    """A function that cannot be mapped over a batch."""
 
 
 class LinAlgError(FaculaError):

@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("reference", ("reference",)),
     ("loops", ("schedule", "codegen")),
     ("runtime", ("runtime",)),
-    ("programs", ("schedule.executable",)),          # a plan with its machine code
+    ("programs", ("schedule.executable", "schedule.stored")),    # a plan with its machine code
     ("flush", ("graph.flush",)),
     ("tensor", ("tensor",)),
     ("ops", ("ops", "info", "modes", "generator", "random", "printing", "linalg", "fft",
@@ -74,6 +74,7 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
     ("ops.unary", "nn.functional.activation", "methods of tensors that layers are made of"),
     ("ops.dlpack", "array_api", "a tensor names the namespace of the array standard"),
     ("autograd.methods", "nn", "a parameter is a tensor that its module registers"),
+    ("func", "nn", "a module is called with other parameters than its own"),
     ("compiler", "nn", "a compiled module is a module"),
     ("nn", "", "public functions under the names users know them by"),
     ("optim", "", "the same"),

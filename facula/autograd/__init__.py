@@ -1,5 +1,8 @@
 """Automatic differentiation: `backward`, `grad`, `Function` and the gradient modes."""
 
+import importlib as _importlib
+from typing import Any
+
 from facula.autograd import methods as _methods
 from facula.autograd.anomaly import (
     AnomalyError,
@@ -19,6 +22,8 @@ from facula.autograd.mode import (
     set_grad_enabled,
 )
 
+_LAZY = ("forward_ad", "functional")
+
 __all__ = ["backward", "grad", "Function", "FunctionCtx", "once_differentiable", "enable_grad",
            "gradcheck", "gradgradcheck", "GradcheckError",
            "AnomalyError", "detect_anomaly", "set_detect_anomaly", "is_anomaly_enabled",
@@ -26,3 +31,11 @@ __all__ = ["backward", "grad", "Function", "FunctionCtx", "once_differentiable",
            "set_grad_enabled"]
 
 del _methods
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'facula.autograd' has no attribute {name!r}")
+    found = _importlib.import_module(f"facula.autograd.{name}")
+    globals()[name] = found
+    return found

@@ -105,23 +105,28 @@ class Pass:
         """Carry every gradient to where it ends."""
         rec = self.rec
         grad_mode, rec.grad = rec.grad, self.create_graph
-        watch = rec.watch
+        watch, amp = rec.watch, rec.amp
         if watch is not None:
             watch.pause(1)
+        if amp is not None:
+            rec.set_amp(None)           # gradients have the dtypes that the forward pass chose
         try:
             while self.arrived:
                 graph = max(self.arrived, key=_sequence)
                 pending = graph is rec.graph
+                inside = pending
                 if pending and (graph.functions or graph.hooks):
                     # User code may ask for values in the middle: begin from computed ones.
-                    self._settle(graph)
-                    pending = False
-                if pending:
+                    inside = False
+                    if rec.outer is None:
+                        self._settle(graph)
+                        pending = False
+                if inside:
                     rec.depth += 1
                 try:
                     self._through(graph, graph.path(), pending)
                 finally:
-                    if pending:
+                    if inside:
                         rec.depth -= 1
                 if not self.arrived.get(graph):     # else a call has sent more to this graph
                     self.arrived.pop(graph, None)
@@ -131,6 +136,8 @@ class Pass:
             rec.grad = grad_mode
             if watch is not None:
                 watch.pause(-1)
+            if amp is not None:
+                rec.set_amp(amp)
 
     def _settle(self, graph: Graph) -> None:
         """Run the pending graph, keeping the history of every step a gradient has reached."""

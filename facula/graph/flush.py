@@ -19,7 +19,7 @@ from facula.graph.history import reachable, saved
 from facula.graph.record import FREED, LOCK, Graph, Node, Recorder
 from facula.graph.recover import Late, recover
 from facula.graph.spec import Spec, Step
-from facula.runtime import flight
+from facula.runtime import flight, watch
 from facula.runtime.allocator import Buffer, from_numpy_private
 
 __all__ = ["flush", "value_of", "Program", "make_executable"]
@@ -145,11 +145,15 @@ class Program:
         from facula.reference.interpreter import interpret
         steps = self.steps
         assert steps is not None
+        started = watch.now() if watch.watcher is not None else 0
         leaves: dict[int, Any] = {}
         for i, value in zip(self.leaves, values):
             leaves[i] = (value.array(steps[i].spec, steps[i].attrs[0])
                          if isinstance(value, Buffer) else value)
-        return [from_numpy_private(a) for a in interpret(steps, leaves, self.outputs)]
+        out = [from_numpy_private(a) for a in interpret(steps, leaves, self.outputs)]
+        if watch.watcher is not None:
+            watch.watcher.interpreted(len(steps), started, watch.now())
+        return out
 
 
 def compile_after(steps: list[Step]) -> int:
@@ -188,7 +192,7 @@ def flush(rec: Recorder, background: bool = False) -> None:
     with LOCK:
         graph = rec.graph
         handles = graph.handles
-        if not handles:
+        if not handles or rec.outer is not None:
             return
         if flight.current is not None:
             _land(graph)
@@ -355,6 +359,8 @@ def value_of(node: Node) -> tuple[Any, tuple[int, ...] | None]:
             raise RuntimeError("internal: a tensor without a value")
         if graph.failure is not None:
             raise graph.failure
+        if graph.owner.outer is not None:
+            return graph.owner.look(node)       # type: ignore[attr-defined, no-any-return]
         flush(graph.owner)
     if node.value is None:                      # it was lost with a program that failed late
         assert node.at[0] is not None and node.at[0].failure is not None

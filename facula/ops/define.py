@@ -23,7 +23,8 @@ from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.tensor import Tensor, freeze_number
 
-__all__ = ["OPS", "OpRecord", "op", "composite", "macro", "sample", "attach", "freeze"]
+__all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "macro", "sample", "attach",
+           "freeze"]
 
 
 class OpRecord:
@@ -122,7 +123,7 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
         if rec.depth:
             if "out" in kwargs:
                 return _into(call, args, kwargs)
-            return body(*args, **kwargs)
+            return _run(rec, body, args, kwargs)
         if not kwargs and args:
             # Most calls are of tensors alone, and need no pattern of their arguments.
             for a in args:
@@ -154,6 +155,7 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
             _need_tensors(public, body, args, kwargs)
             raise
 
+    call.body = body                                         # type: ignore[attr-defined]
     if exact_out:
         call.exact_out = True                                # type: ignore[attr-defined]
     if register:
@@ -191,6 +193,20 @@ def composite(fn: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def cast_first(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """For a plain function that autocast lists: its tensors are cast before it looks at them.
+
+    An operation needs no such thing; a function that picks between operations, and checks dtypes
+    itself, does.
+    """
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return _run(_local.rec, fn, args, kwargs)
+
+    call.body = fn                                           # type: ignore[attr-defined]
+    return call
+
+
 def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., Any],
           args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Follow the edge of this call, or run its body and leave one."""
@@ -212,7 +228,7 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
         try:
             edge = graph.state.edges.get(key)
         except TypeError:                                # an argument that cannot be hashed
-            return body(*args, **kwargs)
+            return _run(rec, body, args, kwargs)
         if edge is None:
             return _first(rec, key, tensors, body, args, kwargs)
         graph.state = edge.state
@@ -231,6 +247,11 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
         return result
     finally:
         _release()
+
+
+def _run(rec: Any, body: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """What a call does when it is not followed; under autocast its operands may be cast first."""
+    return body(*args, **kwargs) if rec.amp is None else rec.amp.run(rec, body, args, kwargs)
 
 
 def _unpack(graph: Any, edge: Edge, tensors: Sequence[Tensor]) -> Any:
@@ -273,7 +294,7 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
     before = (len(graph.leaves), len(graph.functions), len(graph.hooks))
     rec.depth += 1
     try:
-        result = body(*args, **kwargs)
+        result = _run(rec, body, args, kwargs)
     finally:
         rec.depth -= 1
     if rec.watch is not None:

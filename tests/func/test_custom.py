@@ -145,3 +145,45 @@ def test_forward():
     close(grad(lambda x: jvp(lambda z: Scaled.apply(z, y), (x,), (x,))[1].sum())(x), 3 * y)
     with pytest.raises(NotImplementedError, match="jvp"):
         jvp(Host.apply, (x,), (x,))
+
+
+def test_gradcheck_of_forward_derivatives():
+    from facula.autograd import GradcheckError, gradcheck
+
+    class Right(Scaled):
+        @staticmethod
+        def backward(ctx, g):
+            x, y = ctx.saved_tensors
+            return g * y, g * x
+
+        @staticmethod
+        def jvp(ctx, dx, dy):
+            x, y = ctx.saved_tensors
+            return dx * y + x * dy
+
+    class Wrong(Right):
+        @staticmethod
+        def jvp(ctx, dx, dy):
+            x, y = ctx.saved_tensors
+            return dx * y - x * dy
+
+    pair = numbers(3).requires_grad_(), numbers(3, seed=1).requires_grad_()
+    options = {"check_forward_ad": True, "check_batched_forward_grad": True}
+    assert gradcheck(Right.apply, pair, **options)
+    assert gradcheck(Right.apply, pair, fast_mode=True, **options)
+    assert gradcheck(lambda x: x.exp().cumsum(0), pair[0], check_backward_ad=False, **options)
+    for fast in (False, True):
+        with pytest.raises(GradcheckError, match="forward mode"):
+            gradcheck(Wrong.apply, pair, fast_mode=fast, **options)
+    assert gradcheck(Wrong.apply, pair)
+    with pytest.raises(ValueError, match="needs check_forward_ad"):
+        gradcheck(Right.apply, pair, check_batched_forward_grad=True)
+    with pytest.raises(ValueError, match="nothing"):
+        gradcheck(Right.apply, pair, check_backward_ad=False)
+
+
+def test_constants_inside_operations_have_no_tangent():
+    x, y = numbers(3), numbers(3, seed=1)
+    close(jvp(facula.nextafter, (x, y), (x, y))[1], x)
+    mantissa = lambda x: facula.frexp(x)[0]
+    close(jvp(mantissa, (x,), (x,))[1], vjp(mantissa, x)[1](x))

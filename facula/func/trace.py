@@ -157,6 +157,10 @@ class Trace(Recorder):
         if self.outside(before):
             self.changed[value] = self.changed.pop(before, before)
 
+    def custom(self, cls: Any, args: tuple[Any, ...]) -> Any:
+        """A call of a custom function that says itself how it is mapped."""
+        return NotImplemented
+
     # -- begin and end
     def __enter__(self) -> Trace:
         _local.rec = self

@@ -14,11 +14,10 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from harness import Benchmark, Contender
 from networks import Step
 from sequences import Checked, assigned, compared, run_compiled
-
-import numpy as np
 
 __all__ = ["facula_step", "jax_step", "torch_step"]
 

@@ -368,8 +368,8 @@ class Tensor:
             _record.flush(rec)
         return self
 
-    def _replace(self, value: Tensor, stale: tuple[str, int, int]) -> None:
-        """`_write` for an optimiser: gradients are off, and `value` was recorded just now.
+    def _replace(self, new: Node, stale: tuple[str, int, int]) -> None:
+        """`_write` for an optimiser: gradients are off, and `new` was recorded just now.
 
         `stale` is what its node remembers of being overwritten.
         """
@@ -377,10 +377,9 @@ class Tensor:
         if storage is not None and storage.version != self._version:
             self._sync()
         old = self._node
-        new = value._node
         if self._path or old.value is None or old.value.shared or old.spec is not new.spec \
                 or new.value is not None or _local.rec.outer is not None:
-            self._write(value, stale[0])
+            self._write(make(new), stale[0])
             return
         old.stale = stale
         origin = old.origin

@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("reference", ("reference",)),
     ("loops", ("schedule", "codegen")),
     ("runtime", ("runtime",)),
-    ("programs", ("schedule.executable",)),          # a plan with its machine code
+    ("programs", ("schedule.executable", "schedule.stored")),    # a plan with its machine code
     ("flush", ("graph.flush",)),
     ("tensor", ("tensor",)),
     ("ops", ("ops", "info", "modes", "generator", "random", "printing", "linalg", "fft",

@@ -42,7 +42,7 @@ class Part(NamedTuple):
     """One result of a gradient function, and the forward operation it belongs to."""
 
     graph: Graph
-    index: int
+    step: int
     number: int
 
 
@@ -159,10 +159,10 @@ class Watch:
 
     def _backward(self, part: Part) -> AnomalyError:
         steps = part.graph.path()
-        step = steps[part.index]
+        step = steps[part.step]
         notes = self.notes.get(part.graph, {})
         # A primitive inside of a composite belongs to the next result that was handed out.
-        after = [k for k in notes if k >= part.index]
+        after = [k for k in notes if k >= part.step]
         note = notes[min(after)] if after else Note(None, step.where, ())
         function = "".join(p.capitalize() for p in step.op.split("_")) + "Backward0"
         read = ", ".join(str(steps[j].spec) for j in step.inputs)
@@ -220,7 +220,10 @@ def _operation(frame: Any) -> str | None:
     local = frame.f_locals
     head = local.get("head") or local.get("number_head")
     if isinstance(head, tuple) and head:
-        return getattr(head[0], "__name__", None)
+        head = head[0]
+    if head is not None:
+        found = getattr(head, "__name__", None) or getattr(head, "name", None)
+        return found if isinstance(found, str) else None
     name = local.get("name")
     return name if frame.f_code.co_name == "prim" and isinstance(name, str) else None
 

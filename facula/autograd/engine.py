@@ -105,9 +105,11 @@ class Pass:
         """Carry every gradient to where it ends."""
         rec = self.rec
         grad_mode, rec.grad = rec.grad, self.create_graph
-        watch = rec.watch
+        watch, amp = rec.watch, rec.amp
         if watch is not None:
             watch.pause(1)
+        if amp is not None:
+            rec.set_amp(None)           # gradients have the dtypes that the forward pass chose
         try:
             while self.arrived:
                 graph = max(self.arrived, key=_sequence)
@@ -134,6 +136,8 @@ class Pass:
             rec.grad = grad_mode
             if watch is not None:
                 watch.pause(-1)
+            if amp is not None:
+                rec.set_amp(amp)
 
     def _settle(self, graph: Graph) -> None:
         """Run the pending graph, keeping the history of every step a gradient has reached."""

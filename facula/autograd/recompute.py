@@ -79,6 +79,7 @@ class Again(Call):
         super().__init__(type(self), ctx, [t._node for t in given if t.requires_grad], count)
         self.fn, self.args, self.kwargs = fn, args, kwargs
         self.context, self.stream, self.check = context, stream, check
+        self.amp = _local.rec.amp
         self.versions = [(t, version(t)) for t in given]
 
     def differentiate(self, run: Any, gradients: list[Tensor | None]) -> None:
@@ -108,6 +109,9 @@ class Again(Call):
     def _again(self, rec: Any) -> list[Tensor]:
         grad, rec.grad = rec.grad, True
         now = _stream()
+        amp = rec.amp
+        if amp is not self.amp:
+            rec.set_amp(self.amp)
         if self.stream is not None:
             default_generator._seed, default_generator._position = self.stream
         try:
@@ -115,6 +119,8 @@ class Again(Call):
                 return list(tensors(self.fn(*self.args, **self.kwargs)))
         finally:
             rec.grad = grad
+            if amp is not self.amp:
+                rec.set_amp(amp)
             if self.stream is not None:
                 default_generator._seed, default_generator._position = now
 

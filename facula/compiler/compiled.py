@@ -59,6 +59,8 @@ class Compiled:
         if rec.tape is None and not rec.depth and rec.watch is None:
             with LOCK:
                 for entry in self.entries:
+                    if entry.amp is not rec.amp:
+                        continue
                     out = entry.replay(args, kwargs, rec) if not flag.CHECK_COMPILE \
                         else self._checked(entry, args, kwargs, rec)
                     if out is not MISS:

@@ -25,6 +25,7 @@ class Entry:
         self.world = capture.world
         self.exempt = capture.exempt
         self.epoch = capture.epoch
+        self.amp = capture.rec.amp
         self.flushes = capture.tape.flushes
         self.others = capture.others
         self.effects = capture.tape.effects

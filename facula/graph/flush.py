@@ -19,7 +19,7 @@ from facula.graph.history import reachable, saved
 from facula.graph.record import FREED, LOCK, Graph, Node, Recorder
 from facula.graph.recover import Late, recover
 from facula.graph.spec import Spec, Step
-from facula.runtime import flight
+from facula.runtime import flight, watch
 from facula.runtime.allocator import Buffer, from_numpy_private
 
 __all__ = ["flush", "value_of", "Program", "make_executable"]
@@ -145,11 +145,15 @@ class Program:
         from facula.reference.interpreter import interpret
         steps = self.steps
         assert steps is not None
+        started = watch.now() if watch.watcher is not None else 0
         leaves: dict[int, Any] = {}
         for i, value in zip(self.leaves, values):
             leaves[i] = (value.array(steps[i].spec, steps[i].attrs[0])
                          if isinstance(value, Buffer) else value)
-        return [from_numpy_private(a) for a in interpret(steps, leaves, self.outputs)]
+        out = [from_numpy_private(a) for a in interpret(steps, leaves, self.outputs)]
+        if watch.watcher is not None:
+            watch.watcher.interpreted(len(steps), started, watch.now())
+        return out
 
 
 def compile_after(steps: list[Step]) -> int:

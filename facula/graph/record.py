@@ -181,6 +181,7 @@ class Recorder:
         self.depth = 0                 # > 0 while the body of a composite is being recorded
         self.tape: Any = None          # what `facula.compile` watches a call with
         self.watch: Any = None         # what anomaly mode notes operations with
+        self.amp: Any = None           # the mode of `facula.amp.autocast`, None outside of one
         self.graph = Graph(self.root, self)
 
     def new_state(self, steps: tuple[Step, ...]) -> State:
@@ -196,7 +197,24 @@ class Recorder:
         self.graph = Graph(self.root, self)
         if self.watch is not None:
             self.watch.begin(self.graph)
+        if self.amp is not None:
+            self.set_amp(self.amp)
         return old
+
+    def set_amp(self, mode: Any) -> None:
+        """Record under another autocast mode from here on.
+
+        The mode is an edge of the trie: what follows it was first recorded under it too, so the
+        operations need not ask.
+        """
+        self.amp = mode
+        with LOCK:
+            graph = self.graph
+            key = ("amp", mode)
+            edge = graph.state.edges.get(key)
+            if edge is None:
+                edge = graph.state.edges[key] = Edge(self.new_state(()))
+            graph.state = edge.state
 
     def adopt(self, node: Node) -> int:
         """The index of `node` in the pending graph, entering it as a leaf if it is new here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from facula.graph.record import recorder
 from facula.optim.optimizer import Optimizer, positive_lr, zeros_of
 from facula.tensor import Tensor
 
@@ -56,6 +57,7 @@ class Adafactor(Optimizer):
 
     def _step_group(self, group: dict[str, Any]) -> None:
         """Matrices and vectors keep different things, so they are updated apart."""
+        tape = recorder().tape
         for p in group["params"]:
             if p._grad is None:
                 continue
@@ -64,9 +66,14 @@ class Adafactor(Optimizer):
             st = self.state[p]
             if not st:
                 self.begin(group, p, st)
-            st["step"] += 1
+            count = self.bucket(group, st) if tape is None else tape.freely(self.bucket, group, st)
             names = ("row_var", "col_var") if p.ndim > 1 else ("variance",)
-            self._update(group, names, p.dtype, st["step"], [(p, p._grad, st)])
+            self._update(group, names, p.dtype, count, [(p, p._grad, st)])
+
+    def bucket(self, group: dict[str, Any], state: dict[str, Any]) -> Any:
+        """Counts the step."""
+        state["step"] += 1
+        return state["step"]
 
     def statics(self, group: dict[str, Any]) -> tuple[Any, ...]:
         return (group["maximize"], group["weight_decay"] != 0, *group["eps"], group["d"])

@@ -12,7 +12,7 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,9 +22,10 @@ from facula import config
 from facula.codegen.llvm import LIGHT
 from facula.runtime import cache
 
-__all__ = ["Kernel", "Host", "host", "compile_kernels", "compile_text", "assembly", "statistics"]
+__all__ = ["Kernel", "Host", "host", "compile_kernels", "load_kernels", "compile_text",
+           "assembly", "statistics"]
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raised when the way from text to machine code changes (pipeline, code model, flags)."""
 
 
@@ -170,10 +171,13 @@ def _optimised(text: str, machine: Any, target: Host) -> Any:
         passes.add_loop_rotate_pass()
         passes.add_simplify_cfg_pass()
     else:
+        # Not unrolled: what has to be is written out, and a loop that has been unrolled before the
+        # vectoriser comes to it is lost to it (a norm takes six times as long).  Not vectorised
+        # across statements either: that finds nothing and takes a fifth of the time.
         options.loop_vectorization = True
-        options.slp_vectorization = True
         options.loop_interleaving = True
-        options.loop_unrolling = True
+        options.slp_vectorization = False
+        options.loop_unrolling = False
         builder = llvm.create_pass_builder(machine, options)
         passes = builder.getModulePassManager()
     _unlocked(ffi.lib.LLVMPY_RunNewModulePassManager)(passes, module, builder)
@@ -272,11 +276,8 @@ def compile_kernels(items: Iterable[tuple[str, str]], threads: int | None = None
             statistics["reused"] += 1
         else:
             missing.setdefault(key, (name, text, key))
-    loaded = [(name, key, data) for name, _, key in missing.values()
-              if (data := cache.load(key)) is not None]
-    for kernel in _register(loaded, from_disk=True):
+    for kernel in _from_disk([(name, key) for name, _, key in missing.values()]):
         found[kernel.key] = kernel
-        statistics["loaded"] += 1
         del missing[kernel.key]
     if missing:
         if threads is None:
@@ -291,6 +292,31 @@ def compile_kernels(items: Iterable[tuple[str, str]], threads: int | None = None
         made = [(name, key, data) for (name, _, key), data in zip(todo, objects, strict=True)]
         found.update({kernel.key: kernel for kernel in _register(made)})
     return [found[key] for key in wanted]
+
+
+def load_kernels(items: Sequence[tuple[str, str]]) -> list[Kernel] | None:
+    """The kernels of (function name, key) pairs that are there already; None if one is not."""
+    found: dict[str, Kernel] = {}
+    missing: dict[str, str] = {}
+    for name, key in items:
+        kernel = _kernels.get(key)
+        if kernel is not None:
+            found[key] = kernel
+        else:
+            missing[key] = name
+    found.update({k.key: k for k in _from_disk([(name, key) for key, name in missing.items()])})
+    if any(key not in found for _, key in items):
+        return None
+    statistics["reused"] += len(items) - len(missing)
+    return [found[key] for _, key in items]
+
+
+def _from_disk(items: Sequence[tuple[str, str]]) -> list[Kernel]:
+    """Those of the (function name, key) pairs whose code is on disk."""
+    parts = [(name, key, data) for name, key in items if (data := cache.load(key)) is not None]
+    kernels = _register(parts, from_disk=True)
+    statistics["loaded"] += len(kernels)
+    return kernels
 
 
 def _register(parts: list[tuple[str, str, bytes]], from_disk: bool = False) -> list[Kernel]:

@@ -28,12 +28,14 @@ class KernelPlan:
     `llvm_text` is the whole module that defines `@name`; kernels with equal text are compiled
     once, so the text must not mention slots or addresses: `slots[j]` is the slot of operand j.
     Tiles of one kernel, and all kernels of one phase, may run at the same time and in any order.
+    `group` is for people: which of the schedule's groups it belongs to.
     """
 
     name: str
     llvm_text: str
     slots: tuple[int, ...]
     ntiles: int = 1
+    group: int = -1
 
 
 @dataclass(frozen=True)

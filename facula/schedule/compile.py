@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from facula.codegen.convolution import emit_convolution_group
 from facula.codegen.epilogue import emit_product
 from facula.codegen.loops import Kernel, Storage, emit_group
-from facula.codegen.lower import accesses
+from facula.codegen.lower import Place, accesses
 from facula.codegen.updates import emit_copy, emit_update
 from facula.graph.spec import Step
 from facula.runtime.plan import STATUS_SLOT, KernelPlan, PhasePlan, ProgramPlan
@@ -39,6 +39,7 @@ from facula.schedule.products import (
     has_strides,
     leaf_strides,
     matrix_behind,
+    source_behind,
 )
 
 __all__ = ["Native", "Report", "build"]
@@ -53,6 +54,7 @@ class Report:
     kernels: list[str]
     cost: float
     phase: int = 0
+    group: int = -1
 
 
 @dataclass
@@ -62,12 +64,15 @@ class Native:
     inputs   for each argument before the outputs: (step, part); part is 0, or 0 and 1 for the
              real and imaginary part of a complex number
     outputs  for each output: (bytes, None), or (bytes, step) where it takes over a leaf's memory
+    sizes    slot -> bytes of the value there; `stored` are the steps whose values are in memory
     """
 
     plan: ProgramPlan
     inputs: list[tuple[int, int]]
     outputs: list[tuple[int, int | None]]
     reports: list[Report] = field(default_factory=list)
+    sizes: dict[int, int] = field(default_factory=dict)
+    stored: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -100,6 +105,8 @@ class _Build:
         roots = choose_roots(steps, outputs)
         self.groups = group_items(steps, roots)
         self.home = {item.step: g for g in self.groups for item in g.items}
+        self.readers: dict[int, list[Group]] = {}
+        self.accessed: dict[int, list[tuple[Item, list[Place], set[int]]]] = {}
         self.donated = self._donate(donations)
         self._outputs()
         self.temporaries: dict[int, int] = {}        # slot -> bytes
@@ -158,9 +165,10 @@ class _Build:
         """Values that are put one after another in a temporary are computed right there."""
         products: dict[int, list[tuple[int, int]]] = {}
         for number in self.home:
-            if self.steps[number].op == "matmul":
+            if self.steps[number].op in PRODUCTS:
+                find = matrix_behind if self.steps[number].op == "matmul" else source_behind
                 for which in (0, 1):
-                    behind = matrix_behind(self.steps, number, which, self.home.__contains__)
+                    behind = find(self.steps, number, which, self.home.__contains__)
                     products.setdefault(behind, []).append((number, which))
         for number in sorted(self.home, reverse=True):
             step = self.steps[number]
@@ -194,12 +202,13 @@ class _Build:
                  ) -> bool:
         """Whether the value may be computed into memory of these strides."""
         step = self.steps[source]
-        if source not in self.home or source in self.places or step.op in UPDATE or step.op in SCAN:
+        if source not in self.home or source in self.places or step.op in UPDATE | SCAN:
             return False
         if strides == row_major(step.spec.shape):
             return True
-        return all(has_strides(self.steps, number, which, self.home.__contains__, strides)
-                   for number, which in products)
+        return step.op not in CONVOLUTIONS and all(
+            has_strides(self.steps, number, which, self.home.__contains__, strides)
+            for number, which in products)
 
     def _temporary(self, number: int) -> None:
         step = self.steps[number]
@@ -223,12 +232,41 @@ class _Build:
         group = self.home[o]
         if not self._reads_in_place(group, o, leaf):
             return False
-        others = [g for g in self.groups
-                  if g is not group and any(s == leaf for s, _ in g.reads)]
+        others = [g for g in self._readers(leaf) if g is not group]
         if any(self._depends(g, group) for g in others):
             return False
         group.deps.update(g.number for g in others)
         return True
+
+    def _readers(self, leaf: int) -> list[Group]:
+        """The groups that read a leaf."""
+        if not self.readers:
+            for g in self.groups:
+                for source in {s for s, _ in g.reads}:
+                    self.readers.setdefault(source, []).append(g)
+        return self.readers.get(leaf, [])
+
+    def _accesses(self, group: Group) -> list[tuple[Item, list[Place], set[int]]]:
+        """For each item of a group what it reads of memory, and the steps that is of."""
+        found = self.accessed.get(group.number)
+        if found is None:
+            found = self.accessed[group.number] = []
+            rows, columns = group.row_vars(), group.column_vars()
+            for item in group.items:
+                start = item_start(self.steps, group, item, rows, columns)
+                read = accesses(self.steps, start, lambda n: self._in_memory(group, n))
+                found.append((item, read, {source for source, _ in read}))
+        return found
+
+    def _in_memory(self, group: Group, n: int) -> bool:
+        """In memory, or kept for the row: the rest is computed again where it is read."""
+        if self.steps[n].op == "leaf":
+            return True
+        item = group.find(n)
+        if item is None:
+            return n in self.home
+        op = self.steps[n].op
+        return item.role == "rows" or op in REDUCE | SCAN or op in PRODUCTS
 
     def _depends(self, group: Group, on: Group) -> bool:
         stack, seen = [group.number], set()
@@ -252,19 +290,13 @@ class _Build:
         target = next(i for i in group.items if i.step == o)
         own = item_index(steps, group, target, rows, columns)
 
-        def in_memory(n: int) -> bool:
-            """In memory, or kept for the row: the rest is computed again where it is read."""
-            if steps[n].op == "leaf":
-                return True
-            item = group.find(n)
-            if item is None:
-                return n in self.home
-            return n != o and (item.role == "rows" or steps[n].op in REDUCE | SCAN
-                               or steps[n].op in PRODUCTS)
-
-        for item in group.items:
-            start = item_start(steps, group, item, rows, columns)
-            for source, index in accesses(steps, start, in_memory):
+        for item, read, sources in self._accesses(group):
+            if o in sources:                # what is about to be written is not read of memory
+                start = item_start(steps, group, item, rows, columns)
+                read = accesses(steps, start, lambda n: n != o and self._in_memory(group, n))
+            elif leaf not in sources:
+                continue
+            for source, index in read:
                 if source != leaf:
                     continue
                 if steps[item.step].op in PRODUCTS or item.role != target.role \
@@ -275,6 +307,9 @@ class _Build:
     # -- emission
     def _storage(self, number: int) -> Storage | None:
         return self.places.get(number)
+
+    def _lies(self, number: int) -> tuple[int, ...]:
+        return self.places[number].strides
 
     def _scalars(self, number: int) -> Storage | None:
         return self.numbers.get(number)
@@ -296,7 +331,7 @@ class _Build:
             units += mine
             reports.append(Report(group.kind, [i.step for i in group.items],
                                   [u.kernel.name for u in mine],
-                                  sum(u.kernel.cost for u in mine), last))
+                                  sum(u.kernel.cost for u in mine), last, group.number))
         return self._plan(units, reports)
 
     def _ordered(self) -> Iterable[Group]:
@@ -370,7 +405,8 @@ class _Build:
         steps = self.steps
         product = next(i.step for i in group.items if i.role == "all")
         if steps[product].op in CONVOLUTIONS:
-            convolution, a, b = convolution_of(steps, product, lambda n: n in self.places)
+            convolution, a, b = convolution_of(steps, product, lambda n: n in self.places,
+                                               self._lies)
             made = emit_convolution_group(steps, group, convolution, self.places[a].slot,
                                           self.places[b].slot, self._storage, self._scalars)
         else:
@@ -378,7 +414,7 @@ class _Build:
             strides = place.strides if place is not None \
                 else row_major(steps[product].spec.shape)
             c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides,
-                                     lambda n: self.places[n].strides)
+                                     self._lies)
             made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
                                 self._storage, self._scalars)
         tmp = []
@@ -388,28 +424,34 @@ class _Build:
             tmp.append(slot)
         # packing waits for its own operand only, and happens once for all who read it
         behind = {self.places[s].slot: s for s in (a, b)}
-        units, packed = [], dict(enumerate(tmp))
-        main = start
+        ready = {slot: ends[self.home[s].number] + 1 for slot, s in behind.items()
+                 if s in self.home}
+        units: list[_Unit] = []
+        mine = list(tmp)            # the slot of each temporary: its own, or that of an equal one
+        first: dict[int, int] = {}  # slot -> the phase after which it is there
         for phase in made.phases[:-1]:
+            written: dict[int, int] = {}
             for kernel, operands in phase:
-                source, copy = (next(r for r in operands if isinstance(r, kind))
-                                for kind in (int, str))
-                key = (kernel.name, behind[source])     # type: ignore[index]
-                if key not in self.packed:
-                    writer = self.home.get(key[1])
-                    level = ends[writer.number] + 1 if writer is not None else 0
-                    self.packed[key] = packed[int(copy[3:])], level     # type: ignore[index]
-                    units.append(_Unit(kernel, level, self._resolved(operands, tmp),
+                names = [int(r[3:]) for r in operands if isinstance(r, str)]
+                slots = [r for r in operands if isinstance(r, int)]
+                level = max([ready.get(r, 0) for r in slots]
+                            + [first[mine[k]] + 1 for k in names if mine[k] in first])
+                shared = len(names) == len(slots) == 1 and mine[names[0]] not in first
+                if shared:
+                    key = (kernel.name, behind[slots[0]])
+                    known = self.packed.setdefault(key, (mine[names[0]], level))
+                    mine[names[0]], level = known
+                if not shared or known[0] == tmp[names[0]]:
+                    units.append(_Unit(kernel, level, self._resolved(operands, mine),
                                        group.number))
-                slot, level = self.packed[key]
-                packed[int(copy[3:])] = slot        # type: ignore[index]
-                main = max(main, level + 1)
-                self.spans.setdefault(slot, [level, level])
-        slots = [packed[k] for k in range(len(tmp))]
-        for slot in slots:
-            span = self.spans.setdefault(slot, [main, main])
-            span[1] = max(span[1], main)
-        return units + [_Unit(kernel, main, self._resolved(operands, slots), group.number)
+                for k in names:
+                    written[mine[k]] = max(level, written.get(mine[k], 0))
+            first.update(written)
+        main = max([start, *(level + 1 for level in first.values())])
+        for slot, level in first.items():
+            span = self.spans.setdefault(slot, [level, main])
+            span[0], span[1] = min(span[0], level), max(span[1], main)
+        return units + [_Unit(kernel, main, self._resolved(operands, mine), group.number)
                         for kernel, operands in made.phases[-1]]
 
     @staticmethod
@@ -435,7 +477,7 @@ class _Build:
         for u in sorted(units, key=lambda u: (u.level, -u.kernel.cost / max(u.kernel.ntiles, 1))):
             phases[u.level].append(KernelPlan(u.kernel.name, u.kernel.text,
                                               tuple([int(s) for s in u.operands]),
-                                              u.kernel.ntiles))
+                                              u.kernel.ntiles, u.group))
         intervals = [Interval(slot, size, *self.spans[slot])
                      for slot, size in self.temporaries.items() if slot in self.spans]
         offsets, arena = place(intervals)
@@ -446,5 +488,8 @@ class _Build:
                            sum(u.kernel.cost for u in units), self.name)
         outputs = [(self.steps[o].spec.numel * self.steps[o].spec.dtype.itemsize,
                     self.donated.get(o)) for o in self.outputs]
-        return Native(plan, self.inputs, outputs, reports)
+        sizes = {place.slot: self.steps[n].spec.numel * self.steps[n].spec.dtype.itemsize
+                 for n, place in self.places.items()}
+        return Native(plan, self.inputs, outputs, reports, {**self.temporaries, **sizes},
+                      frozenset(self.places))
 

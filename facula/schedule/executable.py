@@ -13,6 +13,7 @@ from facula import config
 from facula.graph.spec import Step
 from facula.runtime.allocator import Buffer, empty, from_numpy_private
 from facula.runtime.program import Program
+from facula.schedule import stored
 from facula.schedule.compile import Native, Report, build
 from facula.schedule.segments import Segment, segments
 from facula.schedule.simplify import simplify
@@ -102,15 +103,21 @@ class _Part:
         self.program: Program | None = None
         if not segment.outputs:
             return
-        self.native = build(segment.steps, segment.outputs, given)
+        key = stored.key_of(segment.steps, segment.outputs, given)
+        known = stored.load(key) if key is not None else None
+        self.native, kernels = known or (build(segment.steps, segment.outputs, given), None)
         # arguments by the numbers of the whole program
         self.own = {segment.inputs[n]: segment.steps[n] for n, _ in self.native.inputs}
         self.inputs = [(segment.inputs[n], part) for n, part in self.native.inputs]
         self.results = [(size, None if leaf is None else segment.inputs[leaf])
                         for size, leaf in self.native.outputs]
         if self.native.plan.phases:
-            self.program = Program(self.native.plan)
+            self.program = Program(self.native.plan, kernels)
+            if key is not None and known is None:
+                stored.store(key, self.native, self.program.kernels)
         self.native = replace(self.native, plan=self.native.plan.without_text())
+        if self.program is not None:
+            self.program.origin = (self.steps, self.native)
 
     def compute(self, known: dict[int, Any]) -> None:
         """Run with the values in `known`, and add the results to it."""

@@ -272,7 +272,8 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         raise
     specs = [t._node.spec for t in outs]
     with trace:
-        seeds = [trace.variable(t._node.spec) for t in outs]
+        # Gradients flow through whatever vectors there will be, if they have any.
+        seeds = [trace.variable(t._node.spec, t.dtype.kind in "fc") for t in outs]
         places = [s._node.at[1] for s in seeds]
         found = _gradients(trace, outs, seeds, body)
         trace.lasting = True
@@ -379,7 +380,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
     trace = body.trace
     outs, tree = _tensors(body.result, what)
     with trace:
-        moving = [trace.variable(t._node.spec) for t in body.inputs]
+        moving = [trace.variable(t._node.spec, True) for t in body.inputs]
         places = [t._node.at[1] for t in moving]
         found = push(trace, [trace.index(t) for t in outs], body.places, moving)
         slopes = [_zeros(o) if t is None else t for o, t in zip(outs, found)]

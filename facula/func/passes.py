@@ -167,7 +167,7 @@ def _tangent(trace: Trace, steps: list[Step], i: int, known: dict[int, Tensor | 
         rule = record.jvp
 
     # Under no_grad() a tangent flows on, but is a constant for gradients.
-    trace.grad = any(t is None or step.mask >> k & 1 or not (steps[j].mask or j in trace.linked)
+    trace.grad = all(t is None or step.mask >> k & 1 or not (steps[j].mask or j in trace.linked)
                      for k, (j, t) in enumerate(zip(step.inputs, tangents)))
 
     def value(j: int, linked: bool) -> Tensor:

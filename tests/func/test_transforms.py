@@ -86,6 +86,8 @@ COMPOSED = {
     "grad of jvp": lambda f: f.grad(lambda x: f.jvp(scalar, (x,), (x.sin(),))[1]),
     "linearize": lambda f: lambda x: f.linearize(vector, x)[1](x.sin()),
     "linearize of grad": lambda f: lambda x: f.linearize(f.grad(scalar), x)[1](x),
+    "grad of linearize": lambda f: f.grad(lambda x: f.linearize(vector, x)[1](x * x).sum()),
+    "grad of vjp": lambda f: f.grad(lambda x: f.vjp(vector, x)[1](x * x).sum()),
     "jvp with itself": lambda f: lambda x: f.jvp(
         lambda y: f.jvp(vector, (y,), (y * y,))[1], (x,), (x,)),
     "perturbation": lambda f: f.grad(lambda x: (x * f.grad(

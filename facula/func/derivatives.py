@@ -258,9 +258,9 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """`func(*primals)` and a function that multiplies vectors by its Jacobian from the left.
 
     Returns `(output, vjp_fn)`, or `(output, vjp_fn, aux)` with `has_aux`.  `vjp_fn` takes
-    tensors nested as the output and returns a gradient for each of `primals` (no tuple for a
-    single one), as often as it is called; what it needs was computed once.  RuntimeError where
-    `func` returns anything but tensors.
+    tensors nested as the output and returns a tuple of gradients, one for each of `primals`, as
+    often as it is called; what it needs was computed once.  RuntimeError where `func` returns
+    anything but tensors.
     """
     what = "vjp(f, *primals)"
     body = _Body(func, primals, {}, range(len(primals)), what, has_aux)
@@ -281,8 +281,9 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         reads = [_value(trace, i, linear.steps) for i in linear.reads]
     values, linear.kept = body.finish(outs, reads)
 
-    def vjp_fn(*cotangents: Any) -> Any:
-        leaves, given = flatten(cotangents[0] if len(cotangents) == 1 else cotangents)
+    def vjp_fn(cotangents: Any, retain_graph: bool = True,
+               create_graph: bool | None = None) -> tuple[Any, ...]:
+        leaves, given = flatten(cotangents)
         if given != tree:
             raise RuntimeError("vjp_fn: Expected pytree structure of cotangents to be the same as "
                                "pytree structure of outputs to the function")
@@ -290,8 +291,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
             if tuple(t.shape) != s.shape:
                 raise RuntimeError(f"vjp_fn: Expected a cotangent of shape {list(s.shape)}, the "
                                    f"output's, and got one of {list(t.shape)}")
-        each = body.nested(linear([_cast(t, s) for t, s in zip(leaves, specs)]))
-        return each[0] if len(each) == 1 else tuple(each)
+        return tuple(body.nested(linear([_cast(t, s) for t, s in zip(leaves, specs)])))
 
     output = unflatten(values, tree)
     return (output, vjp_fn, body.more) if has_aux else (output, vjp_fn)

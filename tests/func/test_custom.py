@@ -186,7 +186,7 @@ def test_constants_inside_operations_have_no_tangent():
     x, y = numbers(3), numbers(3, seed=1)
     close(jvp(facula.nextafter, (x, y), (x, y))[1], x)
     mantissa = lambda x: facula.frexp(x)[0]
-    close(jvp(mantissa, (x,), (x,))[1], vjp(mantissa, x)[1](x))
+    close(jvp(mantissa, (x,), (x,))[1], vjp(mantissa, x)[1](x)[0])
 
 
 class Sorted(Function):

@@ -10,7 +10,7 @@ import pytest
 import facula
 
 torch = pytest.importorskip("torch")
-import torch.func  # noqa: E402
+pytest.importorskip("torch.func")
 
 
 def times_constant(lib, x, y, w):
@@ -57,7 +57,7 @@ TRANSFORMS = [
     lambda f, fn: lambda x: f.jacfwd(fn)(x).sum(-1),
     lambda f, fn: lambda x: f.vmap(lambda s: fn(x * s))(x).sum(0),
     lambda f, fn: lambda x: f.jvp(fn, (x,), (x.cos(),))[1],
-    lambda f, fn: lambda x: f.vjp(fn, x)[1](x.cos()),
+    lambda f, fn: lambda x: f.vjp(fn, x)[1](x.cos())[0],
     lambda f, fn: lambda x: f.vmap(fn, in_dims=1, out_dims=1)(x.unsqueeze(-1) * x).mean(-1),
     lambda f, fn: lambda x: f.linearize(fn, x)[1](x.cos()) if f is facula.func
     else f.jvp(fn, (x,), (x.cos(),))[1]]

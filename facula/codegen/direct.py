@@ -274,8 +274,8 @@ class Tiles:
                         linkage="internal")
             values = [square.load(self.vector, square.gep(self.scalar, "%from", i * source_ld),
                                   self.item) for i in range(lanes)]
-            for j, value in enumerate(transpose_square(square, values, self.scalar)):
-                square.store(self.vector, value, square.gep(self.scalar, "%to", j * to_ld),
+            for row, value in enumerate(transpose_square(square, values, self.scalar)):
+                square.store(self.vector, value, square.gep(self.scalar, "%to", row * to_ld),
                              self.item)
             square.finish()
         with fn.loop(0, rows, lanes, "i") as i, fn.loop(0, columns, lanes, "j") as j:

@@ -23,13 +23,8 @@ from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.tensor import Tensor, freeze_number
 
-<<<<<<< HEAD
-__all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "macro", "remembered",
-           "sample", "attach", "freeze"]
-=======
 __all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "macro", "remembered", "sample",
            "attach", "freeze"]
->>>>>>> main
 
 
 class OpRecord:
@@ -342,22 +337,6 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
 
 class _Nodes(tuple[Any, ...]):
     """Results of which only the nodes are wanted."""
-
-
-def remembered(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor]]
-               ) -> tuple[Tensor, ...]:
-    """`fn(*tensors)`, recorded as one memoised step named by `key`, as `macro` does.
-
-    Returns the tensors, which know of their gradients.
-    """
-    def body(*args: Tensor) -> tuple[Tensor, ...]:
-        return tuple(fn(*args))
-
-    rec = _local.rec
-    if rec.depth:
-        return body(*tensors)
-    out: tuple[Tensor, ...] = _memo(rec, ("remembered", key), tensors, body, tensors, {})
-    return out
 
 
 def macro(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor]]

@@ -171,6 +171,8 @@ class _Walk:
 
     def visit(self, path: str, value: Any) -> None:
         if isinstance(value, Tensor):
+            if "_node" not in value.__dict__:       # a lazy module's
+                raise Unguardable(f"{path} has no shape yet")
             self.world.tensors.append(value)
             self.world.names.append(path)
         elif isinstance(value, types.FunctionType):

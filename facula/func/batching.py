@@ -85,8 +85,8 @@ class Mapped(Trace):
         n = len(outs)
         if kept:
             self.hand_over(kept, values[n + len(written):])
-        self.close()
         given = {id(t._node) for t in self.args.values()}
+        self.close()
         with outside(self.outer):
             for (target, i), value in zip(written, values[n:]):
                 if i not in batched:

@@ -275,6 +275,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         seeds = [trace.variable(t._node.spec) for t in outs]
         places = [s._node.at[1] for s in seeds]
         found = _gradients(trace, outs, seeds, body)
+        trace.lasting = True
         linear = _Linear(trace, [trace.index(g) for g in found], places)
         reads = [_value(trace, i, linear.steps) for i in linear.reads]
     values, linear.kept = body.finish(outs, reads)
@@ -382,6 +383,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
         places = [t._node.at[1] for t in moving]
         found = push(trace, [trace.index(t) for t in outs], body.places, moving)
         slopes = [_zeros(o) if t is None else t for o, t in zip(outs, found)]
+        trace.lasting = True
         linear = _Linear(trace, [trace.index(t) for t in slopes], places)
         reads = [_value(trace, i, linear.steps) for i in linear.reads]
     values, linear.kept = body.finish(outs, reads)

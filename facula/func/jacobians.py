@@ -10,8 +10,7 @@ from typing import Any
 from facula.func.batching import vmap
 from facula.func.derivatives import _floating, _numbers, _tensors, jvp, vjp
 from facula.func.tree import flatten, unflatten
-from facula.ops.patterns import eye
-from facula.ops.primitive.rules import along, permute, reshape
+from facula.ops.primitive.rules import along, expand, iota, permute, plus, reshape
 from facula.tensor import Tensor, prim
 
 __all__ = ["jacrev", "jacfwd", "hessian"]
@@ -23,10 +22,10 @@ def _basis(tensors: Sequence[Tensor]) -> list[Tensor]:
     total, start = sum(sizes), 0
     found = []
     for t, n in zip(tensors, sizes):
-        rows: Any = eye(n, dtype=t.dtype)
-        if n < total:
-            rows = prim("pad", rows, attrs=((start, 0), (total - start - n, 0), 0))
-        found.append(reshape(rows, (total, *t.shape)))
+        row = expand(reshape(iota(total), (total, 1)), (total, n))
+        column = expand(reshape(plus(iota(n), start), (1, n)), (total, n))
+        unit = prim("cast", prim("eq", row, column), dtype=t.dtype)
+        found.append(reshape(unit, (total, *t.shape)))
         start += n
     return found
 

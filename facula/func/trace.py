@@ -76,6 +76,7 @@ class Trace(Recorder):
 
     outer: Recorder
     whole = True
+    lasting = False                     # are its steps, custom functions too, used afterwards?
 
     def __init__(self, outer: Recorder, forward: bool = False):
         self.outer = outer
@@ -166,11 +167,22 @@ class Trace(Recorder):
         self.outer.states += self.states
 
     def close(self) -> None:
-        """Nothing more comes of this trace; what still refers to it says so."""
-        if self.graph.failure is None:
-            self.graph.failure = TransformError(
+        """Nothing more comes of this trace; what still refers to it says so.
+
+        It lets go of all it held, at once and not with the collector of cycles: a value that
+        somebody holds is one that has to be computed.
+        """
+        graph = self.graph
+        if graph.failure is None:
+            graph.failure = TransformError(
                 "a tensor from inside a transformed function (grad, vjp, jvp, vmap) was used "
                 "after the function had returned: return it from the function instead")
+        graph.owner = None                                   # type: ignore[assignment]
+        graph.handles, graph.leaves, graph.leaf_nodes, graph.leaf_map = [], [], {}, {}
+        graph.hooks, graph.stale = {}, {}
+        if not self.lasting:
+            graph.functions = {}
+        self.args, self.known, self.inputs, self.kept, self.changed = {}, {}, [], [], {}
 
     def abandon(self) -> None:
         """The function has raised: what it overwrote outside keeps what was written."""
@@ -259,11 +271,11 @@ class Trace(Recorder):
         n = len(outs)
         if kept:
             self.hand_over(kept, values[n + len(written):])
+        given = {id(t._node) for t in self.args.values()}
         self.close()
         with outside(self.outer):
             for (target, _), value in zip(written, values[n:]):
                 target._write(value)
-            given = {id(t._node) for t in self.args.values()}
             return [prim("alias", v) if v._node.value is not None or id(v._node) in given else v
                     for v in values[:n]]
 

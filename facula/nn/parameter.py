@@ -8,7 +8,8 @@ from facula.dtype import DType
 from facula.graph.tape import changes
 from facula.tensor import Tensor
 
-__all__ = ["Parameter", "Buffer", "UninitializedParameter", "UninitializedBuffer", "is_lazy"]
+__all__ = ["Parameter", "Buffer", "UninitializedParameter", "UninitializedBuffer",
+           "UninitializedTensorMixin", "is_lazy"]
 
 
 def _adopt(out: Any, data: Tensor | None) -> None:
@@ -44,6 +45,8 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + Tensor.__repr__(self)
+
+    __str__ = __repr__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         found: Parameter | None = memo.get(id(self))
@@ -143,8 +146,12 @@ class UninitializedTensorMixin:
         """The tensor itself: there is nothing that could be shared."""
         return self
 
+    data: Any = property(detach)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
+
+    __str__ = __repr__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         found = memo.get(id(self))

@@ -7,7 +7,7 @@ from typing import Any
 from facula.dtype import int64
 from facula.graph.record import _local
 from facula.ops.define import op
-from facula.ops.padding import pad
+from facula.ops.padding import padded
 from facula.ops.promote import cast, expand_to, full_like
 from facula.ops.surface import public
 from facula.tensor import Tensor, prim
@@ -77,7 +77,7 @@ def stft(input: Tensor, n_fft: int, hop_length: int | None = None,
     x = input if input.ndim == 2 else prim("reshape", input, shape=(1, input.shape[0]))
     if center:
         half = n_fft // 2
-        x = pad(prim("reshape", x, shape=(1, *x.shape)), (half, half), pad_mode)
+        x = padded(prim("reshape", x, shape=(1, *x.shape)), (half, half), pad_mode)
         x = prim("reshape", x, shape=tuple(x.shape[1:]))
     batch, size = x.shape
     if not 0 < n_fft <= size:

@@ -39,6 +39,7 @@ from facula.schedule.products import (
     has_strides,
     leaf_strides,
     matrix_behind,
+    source_behind,
 )
 
 __all__ = ["Native", "Report", "build"]
@@ -164,9 +165,10 @@ class _Build:
         """Values that are put one after another in a temporary are computed right there."""
         products: dict[int, list[tuple[int, int]]] = {}
         for number in self.home:
-            if self.steps[number].op == "matmul":
+            if self.steps[number].op in PRODUCTS:
+                find = matrix_behind if self.steps[number].op == "matmul" else source_behind
                 for which in (0, 1):
-                    behind = matrix_behind(self.steps, number, which, self.home.__contains__)
+                    behind = find(self.steps, number, which, self.home.__contains__)
                     products.setdefault(behind, []).append((number, which))
         for number in sorted(self.home, reverse=True):
             step = self.steps[number]
@@ -200,12 +202,13 @@ class _Build:
                  ) -> bool:
         """Whether the value may be computed into memory of these strides."""
         step = self.steps[source]
-        if source not in self.home or source in self.places or step.op in UPDATE or step.op in SCAN:
+        if source not in self.home or source in self.places or step.op in UPDATE | SCAN:
             return False
         if strides == row_major(step.spec.shape):
             return True
-        return all(has_strides(self.steps, number, which, self.home.__contains__, strides)
-                   for number, which in products)
+        return step.op not in CONVOLUTIONS and all(
+            has_strides(self.steps, number, which, self.home.__contains__, strides)
+            for number, which in products)
 
     def _temporary(self, number: int) -> None:
         step = self.steps[number]
@@ -305,6 +308,9 @@ class _Build:
     def _storage(self, number: int) -> Storage | None:
         return self.places.get(number)
 
+    def _lies(self, number: int) -> tuple[int, ...]:
+        return self.places[number].strides
+
     def _scalars(self, number: int) -> Storage | None:
         return self.numbers.get(number)
 
@@ -399,7 +405,8 @@ class _Build:
         steps = self.steps
         product = next(i.step for i in group.items if i.role == "all")
         if steps[product].op in CONVOLUTIONS:
-            convolution, a, b = convolution_of(steps, product, lambda n: n in self.places)
+            convolution, a, b = convolution_of(steps, product, lambda n: n in self.places,
+                                               self._lies)
             made = emit_convolution_group(steps, group, convolution, self.places[a].slot,
                                           self.places[b].slot, self._storage, self._scalars)
         else:
@@ -407,7 +414,7 @@ class _Build:
             strides = place.strides if place is not None \
                 else row_major(steps[product].spec.shape)
             c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides,
-                                     lambda n: self.places[n].strides)
+                                     self._lies)
             made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
                                 self._storage, self._scalars)
         tmp = []
@@ -417,28 +424,34 @@ class _Build:
             tmp.append(slot)
         # packing waits for its own operand only, and happens once for all who read it
         behind = {self.places[s].slot: s for s in (a, b)}
-        units, packed = [], dict(enumerate(tmp))
-        main = start
+        ready = {slot: ends[self.home[s].number] + 1 for slot, s in behind.items()
+                 if s in self.home}
+        units: list[_Unit] = []
+        mine = list(tmp)            # the slot of each temporary: its own, or that of an equal one
+        first: dict[int, int] = {}  # slot -> the phase after which it is there
         for phase in made.phases[:-1]:
+            written: dict[int, int] = {}
             for kernel, operands in phase:
-                source, copy = (next(r for r in operands if isinstance(r, kind))
-                                for kind in (int, str))
-                key = (kernel.name, behind[source])     # type: ignore[index]
-                if key not in self.packed:
-                    writer = self.home.get(key[1])
-                    level = ends[writer.number] + 1 if writer is not None else 0
-                    self.packed[key] = packed[int(copy[3:])], level     # type: ignore[index]
-                    units.append(_Unit(kernel, level, self._resolved(operands, tmp),
+                names = [int(r[3:]) for r in operands if isinstance(r, str)]
+                slots = [r for r in operands if isinstance(r, int)]
+                level = max([ready.get(r, 0) for r in slots]
+                            + [first[mine[k]] + 1 for k in names if mine[k] in first])
+                shared = len(names) == len(slots) == 1 and mine[names[0]] not in first
+                if shared:
+                    key = (kernel.name, behind[slots[0]])
+                    known = self.packed.setdefault(key, (mine[names[0]], level))
+                    mine[names[0]], level = known
+                if not shared or known[0] == tmp[names[0]]:
+                    units.append(_Unit(kernel, level, self._resolved(operands, mine),
                                        group.number))
-                slot, level = self.packed[key]
-                packed[int(copy[3:])] = slot        # type: ignore[index]
-                main = max(main, level + 1)
-                self.spans.setdefault(slot, [level, level])
-        slots = [packed[k] for k in range(len(tmp))]
-        for slot in slots:
-            span = self.spans.setdefault(slot, [main, main])
-            span[1] = max(span[1], main)
-        return units + [_Unit(kernel, main, self._resolved(operands, slots), group.number)
+                for k in names:
+                    written[mine[k]] = max(level, written.get(mine[k], 0))
+            first.update(written)
+        main = max([start, *(level + 1 for level in first.values())])
+        for slot, level in first.items():
+            span = self.spans.setdefault(slot, [level, main])
+            span[0], span[1] = min(span[0], level), max(span[1], main)
+        return units + [_Unit(kernel, main, self._resolved(operands, mine), group.number)
                         for kernel, operands in made.phases[-1]]
 
     @staticmethod

@@ -36,6 +36,11 @@ LARGEST_EXPRESSION = 60
 """Operations that one expression may be made of; beyond, an inner value goes to memory."""
 
 
+PUT_TOGETHER = 2048
+"""Elements from which on a concatenation is put together in memory: asking of each element which
+part it is from takes longer than to write and read it."""
+
+
 def op_cost(step: Step) -> int:
     """Rough cost of one element, in simple vector operations."""
     if step.op in MOVEMENT or step.op in ("full", "scalar", "leaf", "iota"):
@@ -82,6 +87,8 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
     roots = {o for o in outputs if steps[o].op != "leaf"}
     for number, step in enumerate(steps):
         if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op in PRODUCTS:
+            roots.add(number)
+        elif step.op == "cat" and step.spec.numel >= PUT_TOGETHER:
             roots.add(number)
     _add_operands(steps, roots)
     below = [0] * count            # cost of recomputing one element

@@ -86,7 +86,8 @@ def matrix_behind(steps: Sequence[Step], number: int, which: int,
 def has_strides(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool],
                 strides: Strides) -> bool:
     """Whether a product finds operand `which` in memory of these strides without a copy."""
-    return _operand(steps, number, which, stop, lambda n: strides)[1] is not None
+    find = _operand if steps[number].op == "matmul" else _whole
+    return find(steps, number, which, stop, lambda n: strides)[1] is not None
 
 
 def contraction_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool],
@@ -103,13 +104,15 @@ def contraction_of(steps: Sequence[Step], number: int, in_memory: Callable[[int]
                         a_offset=left[1], b_offset=right[1]), a, b)
 
 
-def _whole(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool]
+def _whole(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool],
+           lies: Callable[[int], Strides] | None = None
            ) -> tuple[int, tuple[tuple[int, ...], int] | None]:
     """(the step behind operand `which` of a convolution, its strides and offset)."""
     variables = [loop_var(f"d{d}", n, d)
                  for d, n in enumerate(steps[steps[number].inputs[which]].spec.shape)]
     source, index = _follow(steps, (steps[number].inputs[which], tuple(variables)), stop)
-    return source, _affine(flatten(index, leaf_strides(steps[source])), variables)
+    at = flatten(index, lies(source) if lies is not None else leaf_strides(steps[source]))
+    return source, _affine(at, variables)
 
 
 def terms(steps: Sequence[Step], number: int) -> int:
@@ -130,12 +133,12 @@ def source_behind(steps: Sequence[Step], number: int, which: int,
     return source
 
 
-def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool]
-                   ) -> tuple[Convolution, int, int]:
+def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool],
+                   lies: Callable[[int], Strides]) -> tuple[Convolution, int, int]:
     """The convolution of step `number`, and the steps in memory that it reads."""
     step = steps[number]
-    a, left = _whole(steps, number, 0, in_memory)
-    b, right = _whole(steps, number, 1, in_memory)
+    a, left = _whole(steps, number, 0, in_memory, lies)
+    b, right = _whole(steps, number, 1, in_memory, lies)
     assert left is not None and right is not None
     shapes = [steps[i].spec.shape for i in step.inputs]
     parts = step.attrs[4] if step.op == "conv_weight" else 0

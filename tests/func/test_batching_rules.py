@@ -27,7 +27,7 @@ def maker(seed):
         if dtype.kind == "b":
             return np.asarray(rng.integers(0, 2, shape)).astype(bool)
         if dtype.kind in "ui":
-            return np.asarray(rng.integers(int(low), int(high) + 1, shape)).astype(dtype.np)
+            return np.asarray(rng.integers(int(low), int(high), shape)).astype(dtype.np)
         values = rng.uniform(low, high, shape)
         if dtype.kind == "c":
             values = values + 1j * rng.uniform(low, high, shape)

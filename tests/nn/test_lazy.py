@@ -96,7 +96,8 @@ def test_what_has_no_shape_cannot_be_used():
             use()
     with pytest.raises(RuntimeError, match="Can't access the shape"):
         p.shape
-    assert repr(p) == "<UninitializedParameter>" and p.requires_grad and p.is_leaf
+    assert repr(p) == str(p) == "<UninitializedParameter>" and p.data is p
+    assert p.requires_grad and p.is_leaf
     assert isinstance(p, nn.Parameter) and p.dtype is facula.float32
     p.requires_grad_(False).materialize((2, 3), dtype=facula.float64)
     assert type(p) is nn.Parameter and p.shape == (2, 3) and not p.requires_grad
@@ -179,3 +180,14 @@ def test_a_lazy_module_of_ones_own():
     assert scale.seen == 1 and type(scale) is Scale
     with pytest.raises(RuntimeError, match="has not been fully initialized"):
         Forgetful()(facula.ones(2, 3))
+
+
+def test_compiled_before_and_after():
+    net = nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.LazyLinear(1))
+    call = facula.compile(net)
+    x = facula.rand(3, 2)
+    with facula.no_grad():
+        first = call(x).numpy()
+        for _ in range(4):
+            np.testing.assert_allclose(call(x).numpy(), first, rtol=1e-6)
+    assert "replayed" in call.explain() and type(net[0]) is nn.Linear

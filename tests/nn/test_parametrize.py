@@ -365,3 +365,25 @@ def test_norms_by_their_meaning():
     for kind, call in refused:
         with pytest.raises(kind):
             call()
+
+
+def test_compiled_steps():
+    results = []
+    for compiled in (False, True):
+        facula.manual_seed(2)
+        net = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 6)), nn.Tanh(),
+                            parametrizations.spectral_norm(nn.Linear(6, 3)))
+        optimizer = facula.optim.SGD(net.parameters(), lr=0.1)
+
+        def step(x, net=net, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (net(x) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        call = facula.compile(step) if compiled else step
+        losses = [call(facula.full((5, 4), 0.1 * k)) for k in range(8)]
+        results.append([loss.item() for loss in losses])
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-5)
+    assert call.replays > 3

@@ -12,7 +12,7 @@ from facula.dtype import int64
 from facula.errors import DTypeError
 from facula.nn.functional.common import mul_number, number, shape_of
 from facula.nn.functional.dropout import uniform
-from facula.nn.functional.windows import picked, position
+from facula.nn.functional.windows import picked, position, with_indices
 from facula.ops.define import op
 from facula.ops.promote import cast, expand_to, type_name
 from facula.ops.reductions import constant, reduce_to
@@ -170,22 +170,6 @@ def _checked(d: int, input: Tensor, kernel_size: Any, output_size: Any, output_r
     return values, index
 
 
-def fractional_max_pool2d_with_indices(
-        input: Tensor, kernel_size: Any, output_size: Any = None, output_ratio: Any = None,
-        return_indices: bool = False, _random_samples: Tensor | None = None
-        ) -> tuple[Tensor, Tensor]:
-    """`fractional_max_pool2d` with the place of each element, whatever `return_indices` says."""
-    return _checked(2, input, kernel_size, output_size, output_ratio, _random_samples)
-
-
-def fractional_max_pool3d_with_indices(
-        input: Tensor, kernel_size: Any, output_size: Any = None, output_ratio: Any = None,
-        return_indices: bool = False, _random_samples: Tensor | None = None
-        ) -> tuple[Tensor, Tensor]:
-    """`fractional_max_pool3d` with the place of each element, whatever `return_indices` says."""
-    return _checked(3, input, kernel_size, output_size, output_ratio, _random_samples)
-
-
 def fractional_max_pool2d(input: Tensor, kernel_size: Any, output_size: Any = None,
                           output_ratio: Any = None, return_indices: bool = False,
                           _random_samples: Tensor | None = None) -> Any:
@@ -208,3 +192,7 @@ def fractional_max_pool3d(input: Tensor, kernel_size: Any, output_size: Any = No
     """`fractional_max_pool2d` of volumes `[N, C, D, H, W]`; `_random_samples` `[N, C, 3]`."""
     both = _checked(3, input, kernel_size, output_size, output_ratio, _random_samples)
     return both if return_indices else both[0]
+
+
+fractional_max_pool2d_with_indices = with_indices(fractional_max_pool2d)
+fractional_max_pool3d_with_indices = with_indices(fractional_max_pool3d)

@@ -1,6 +1,7 @@
 """The layers, a family a file."""
 
 from facula.nn.modules.activation import *
+from facula.nn.modules.adaptive import *
 from facula.nn.modules.attention import *
 from facula.nn.modules.batchnorm import *
 from facula.nn.modules.container import *

@@ -129,7 +129,7 @@ def wrap(call: Call, outs: list[Any]) -> list[Any]:
     """The outputs of a call as tensors whose gradient goes to it."""
     rec = _local.rec
     ctx = call.ctx
-    linked = any(n is not None for n in call.nodes)
+    linked = call.linked or any(n is not None for n in call.nodes)
     wrapped: list[Any] = []
     grad, rec.grad = rec.grad, True
     rec.depth += 1                                           # all in one graph: no flush between
@@ -163,8 +163,11 @@ class Call:
     """One application: waits for the gradients of its outputs, then runs `backward`.
 
     `nodes` are the values of the arguments that gradients go to, `inputs` those of all that are
-    tensors, `places` where its outputs stand in their graph.
+    tensors, `places` where its outputs stand in their graph.  `linked` says that gradients go to
+    other values too, which are not arguments.
     """
+
+    linked = False
 
     def __init__(self, cls: Any, ctx: FunctionCtx, nodes: list[Node | None], count: int):
         self.cls = cls

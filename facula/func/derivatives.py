@@ -13,7 +13,7 @@ from facula.func.trace import Trace, dependents, replay
 from facula.func.tree import flatten, unflatten
 from facula.graph.history import CHEAP
 from facula.graph.record import _local
-from facula.ops.define import macro
+from facula.ops.define import remembered
 from facula.tensor import Tensor, make, prim
 
 __all__ = ["grad", "grad_and_value", "vjp", "jvp", "linearize"]
@@ -244,7 +244,7 @@ class _Linear:
         if self.trace.graph.functions:
             return self._body(*given)
         key = ("linear", self.state, self.outs, self.variables, rec.forward)
-        return list(macro(key, given, self._body))
+        return list(remembered(key, given, self._body))
 
     def _body(self, *tensors: Tensor) -> list[Tensor]:
         return replay(self.trace, self, tensors)             # type: ignore[arg-type]

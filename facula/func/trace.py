@@ -28,7 +28,7 @@ from facula.errors import TransformError, VmapError
 from facula.graph.flush import _UNHELD
 from facula.graph.record import Edge, Graph, Node, Recorder, State, _local
 from facula.graph.spec import Spec, Step
-from facula.ops.define import macro
+from facula.ops.define import remembered
 from facula.tensor import DETACHED, Tensor, make, prim
 
 __all__ = ["Trace", "Plan", "plan_of", "detached", "dependents", "replay", "outside"]
@@ -87,7 +87,10 @@ class Trace(Recorder):
         self.depth = 0
         self.tape = outer.tape
         self.watch = None
+        self.amp = None
         self.graph = Graph(self.root, self)
+        if outer.amp is not None:
+            self.set_amp(outer.amp)
         self.args: dict[Node, Tensor] = {}
         self.known: dict[int, Tensor] = {}
         self.inputs: list[tuple[Tensor, Node, Tensor]] = []
@@ -237,7 +240,7 @@ class Trace(Recorder):
         with outside(self.outer):
             if graph.functions:                 # a state says nothing of custom functions
                 return body(self, plan, given)
-            return list(macro(key, given, lambda *tensors: body(self, plan, tensors)))
+            return list(remembered(key, given, lambda *tensors: body(self, plan, tensors)))
 
     def hand_over(self, nodes: Sequence[Node], values: Sequence[Tensor]) -> None:
         """Make nodes of this trace stand for values outside."""

@@ -201,8 +201,9 @@ class Tape:
             elif source[0] == "constant":
                 self.numbers.append(node)
         place = {index: k for k, (index, _) in enumerate(graph.leaves)}
-        made = [(weakref.ref(node), slot, twice) for node, slot, twice in
-                zip(alive, program.slots, program.twice, strict=True)]
+        made: list[tuple[Any, int, bool]] = [
+            (weakref.ref(node), slot, twice) for node, slot, twice in
+            zip(alive, program.slots, program.twice, strict=True)]
         number = len(self.flushes)
         for k, (ref, _, _) in enumerate(made):
             self.made[id(alive[k])] = (ref, ("made", number, k))

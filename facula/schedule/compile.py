@@ -27,6 +27,7 @@ from facula.schedule.fuse import (
     item_index,
     item_start,
     memory_behind,
+    rearranged,
     squeeze,
 )
 from facula.schedule.index import row_major
@@ -39,6 +40,7 @@ from facula.schedule.products import (
     has_strides,
     leaf_strides,
     matrix_behind,
+    order_in,
     source_behind,
 )
 
@@ -113,6 +115,7 @@ class _Build:
         self.spans: dict[int, list[int]] = {}        # slot -> [first phase, last phase]
         self.views: dict[int, tuple[int, int]] = {}  # slot -> (temporary that it is in, byte)
         self.packed: dict[tuple[str, int], tuple[int, int]] = {}
+        self.moved: set[int] = set()                 # in memory as soon as what they are made of
         self._concatenations()
         self._intermediates()
 
@@ -162,7 +165,8 @@ class _Build:
                     self._temporary(item.step)
 
     def _concatenations(self) -> None:
-        """Values that are put one after another in a temporary are computed right there."""
+        """Values that are put one after another in a temporary are computed right there, and so
+        are those that are only rearranged."""
         products: dict[int, list[tuple[int, int]]] = {}
         for number in self.home:
             if self.steps[number].op in PRODUCTS:
@@ -172,6 +176,8 @@ class _Build:
                     products.setdefault(behind, []).append((number, which))
         for number in sorted(self.home, reverse=True):
             step = self.steps[number]
+            if step.op in ("reshape", "permute"):
+                self._rearrange(number, products)
             if step.op != "cat" or number in self.outputs:
                 continue
             if number not in self.places:
@@ -180,6 +186,21 @@ class _Build:
             for source, view in zip(step.inputs, self._windows(number), strict=True):
                 if self._may_lie(source, place.strides, products.get(source, ())):
                     self.places[source] = Storage(self._view(place.slot, view), place.strides)
+
+    def _rearrange(self, number: int, products: dict[int, list[tuple[int, int]]]) -> None:
+        """Have the value that step `number` rearranges computed into that step's memory."""
+        source = rearranged(self.steps, number, self.home.__contains__)
+        if source is None or source not in self.home or number in self.donated:
+            return
+        wanted = number in self.places
+        strides = order_in(self.steps, source, number, self.places[number].strides if wanted
+                           else row_major(self.steps[number].spec.shape))
+        if strides is None or not self._may_lie(source, strides, products.get(source, ())):
+            return
+        if not wanted:
+            self._temporary(number)
+        self.places[source] = Storage(self.places[number].slot, strides)
+        self.moved.add(number)
 
     def _windows(self, number: int) -> list[int]:
         """The byte at which each input of a concatenation begins."""
@@ -365,6 +386,8 @@ class _Build:
             return self._emit_contract(group, start, ends)
         if len(group.items) == 1 and self.steps[group.items[0].step].op == "cat":
             return self._emit_parts(group, start)
+        if group.items[0].step in self.moved:
+            return []
         kernel = emit_group(self.steps, group, self._storage, self._scalars)
         return [_Unit(kernel, start, list(kernel.slots), number)]
 

@@ -17,7 +17,8 @@ from facula.schedule.index import Index, const, loop_var
 from facula.schedule.products import CONVOLUTIONS, PRODUCTS, matrix_behind, source_behind, terms
 
 __all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "item_index",
-           "lowered", "memory_behind", "rearranged", "squeeze", "REDUCE", "SCAN", "UPDATE"]
+           "lowered", "in_parts", "memory_behind", "rearranged",
+           "squeeze", "REDUCE", "SCAN", "UPDATE"]
 
 REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all", "argmax", "argmin"])
 SCAN = frozenset(["cumsum", "cumprod", "cummax", "cummin"])
@@ -129,7 +130,7 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
                 readers[i] |= readers[number]
                 repeated[i] = repeated[i] or repeated[number] or grows
     _drop_cheap(steps, roots, costly)
-    for number in [r for r in roots if steps[r].op == "cat" and r not in outputs]:
+    for number in [r for r in roots if in_parts(steps, r)]:
         # each part is computed where it will lie
         roots.update(i for i in steps[number].inputs if steps[i].op not in _FREE)
     _add_operands(steps, roots)
@@ -140,6 +141,13 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
             roots.add(source)
     _add_operands(steps, roots)
     return {r for r in roots if steps[r].op != "leaf"}
+
+
+def in_parts(steps: Sequence[Step], number: int) -> bool:
+    """Whether step `number` is a concatenation that is worth a kernel for each of its parts."""
+    step = steps[number]
+    count = len(step.inputs)
+    return step.op == "cat" and (count <= 8 or step.spec.numel >= 64 * count)
 
 
 def rearranged(steps: Sequence[Step], number: int, stop: Callable[[int], bool]) -> int | None:

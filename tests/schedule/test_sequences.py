@@ -223,3 +223,29 @@ def test_an_order_that_strides_cannot_express_is_copied() -> None:
     turned = b.op("permute", b.op("reshape", x, shape=(32, 132)), attrs=((1, 0),))
     odd = b.op("reshape", turned, shape=(96, 44))
     b.check(b.op("matmul", odd, b.leaf(array(44, 3))), b.op("sum", x, attrs=((1,),)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 40])
+@pytest.mark.parametrize("size", [1, 3, 200])
+def test_concatenations_of_many_parts(count: int, size: int) -> None:
+    """As outputs and as temporaries, of values that are computed and of leaves, some twice."""
+    b = Build()
+    parts = [b.op("exp", b.leaf(array(size, 2))) if k % 3 else b.leaf(array(size, 2))
+             for k in range(count)]
+    parts.append(parts[-1])
+    parts.append(b.op("full", attrs=(2.5,), shape=(size, 2)))
+    whole = b.op("cat", *parts, attrs=(0,))
+    doubled = b.op("add", whole, whole)
+    turned = b.op("sum", doubled, attrs=((1,),))
+    b.check(whole)
+    b.check(turned)
+    b.check(whole, doubled, turned, *(p for p in parts[1:2] if count > 1))
+
+
+def test_a_concatenation_of_itself_in_another() -> None:
+    b = Build()
+    x = b.op("tanh", b.leaf(array(40, 30)))
+    one = b.op("cat", x, b.leaf(array(40, 30)), attrs=(0,))
+    two = b.op("cat", one, one, attrs=(1,))
+    b.check(two, b.op("sum", one, attrs=((0,),)))
+    b.check(b.op("sum", two, attrs=((0,),)), one)

@@ -418,13 +418,15 @@ class _Build:
             units.append(self._copy(group, source, to, start))
         if number in self.staged:
             end = start + bool(units)
-            units.append(self._copy(group, number, self.places[number], end))
+            units.append(self._copy(group, number, self.places[number], end, place))
             span = self.spans.setdefault(place.slot, [start, end])
             span[0], span[1] = min(span[0], start), max(span[1], end)
         return units
 
-    def _copy(self, group: Group, source: int, to: Storage, level: int) -> _Unit:
-        """A kernel that computes a value (again) at a place."""
+    def _copy(self, group: Group, source: int, to: Storage, level: int,
+              made: Storage | None = None) -> _Unit:
+        """A kernel that computes a value (again) at a place, or copies it from where it is `made`.
+        """
         steps = [*self.steps, Step("alias", (), (source,), self.steps[source].spec, 0,
                                    self.steps[source].where)]
         copy = len(self.steps)
@@ -432,7 +434,9 @@ class _Build:
                       [Item(copy, "rows")])
 
         def storage(n: int) -> Storage | None:
-            return to if n == copy else self.staged.get(n) or self._storage(n)
+            if n == source and made is not None:
+                return made
+            return to if n == copy else self._storage(n)
 
         kernel = emit_group(steps, alone, storage, self._scalars)
         return _Unit(kernel, level, list(kernel.slots), group.number)

@@ -182,11 +182,12 @@ class _Build:
                 self._rearrange(number, products)
             if not in_parts(self.steps, number):
                 continue
-            if number in self.outputs:      # made in a temporary and copied
-                slot = self._take(number)
-                self.staged[number] = Storage(slot, row_major(step.spec.shape))
-            elif number not in self.places:
+            if number not in self.places:
                 self._temporary(number)
+            slot = self.places[number].slot
+            if self.views.get(slot, (slot, 0))[0] not in self.temporaries:
+                # in an output, of which there are no views: made in a temporary and copied
+                self.staged[number] = Storage(self._take(number), row_major(step.spec.shape))
             place = self._put_together(number)
             for source, view in zip(step.inputs, self._windows(number), strict=True):
                 if self._may_lie(source, place.strides, products.get(source, ())):

@@ -39,6 +39,9 @@ FLAGS: tuple[Flag, ...] = (
     Flag("ISA", "", str,
          "use a lower instruction set than this machine has: avx512, avx2, sse2, neon; empty "
          "means all that the processor offers"),
+    Flag("WINOGRAD", True, bool,
+         "0 computes 3x3 convolutions in float32 by plain sums, which is slower and about half as "
+         "inexact"),
     Flag("NUM_THREADS", 0, int,
          "threads that share a program's work; 0 means as many as CPU affinity and the cgroup's "
          "quota allow"),
@@ -74,6 +77,7 @@ class _Flags:
     CHECK_COMPILE: int
     INTERPRET: bool
     ISA: str
+    WINOGRAD: bool
     NUM_THREADS: int
     SPIN_US: int
     CACHE: bool

@@ -61,7 +61,7 @@ class _Finish(Epilogue):
         em.close()
 
     def places(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
-               channel: Any, channels: Any, sums: str, ld: int) -> None:
+               channel: Any, channels: Any, sums: str, ld: int, step: int = 1) -> None:
         """sums[o * ld + i] of channels o and the block's outputs i."""
         writer = self.begin(fn)
         metadata = writer.loop_metadata()
@@ -75,7 +75,7 @@ class _Finish(Epilogue):
         alone = self._alone(fn) if plain else None
         with fn.loop(0, channels, hint="o") as o:
             row = fn.gep(kind, sums, fn.mul(o, ld))
-            named_ = [(own, fn.add(channel, o))]
+            named_ = [(own, fn.add(channel, fn.mul(o, step)))]
             with fn.loop(0, counts[0], hint="n") as n:
                 line = fn.gep(kind, row, fn.mul(n, strides[0]))
                 named_ += [(image, fn.add(starts[0], n))]
@@ -116,7 +116,7 @@ class _Finish(Epilogue):
                          fn.add(at, fn.mul(i, block.point_strides[d + 1])))
 
     def taps(self, fn: Fn, part: Any, channel: Any, channels: Any, first: Any, count: Any,
-             sums: str, ld: int) -> None:
+             sums: str, ld: int, step: int = 1) -> None:
         """sums[o * ld + i] of output channels o, and of input channels and taps i."""
         writer = self.begin(fn)
         kind = LLVM_TYPES[self.convolution.dtype]
@@ -129,12 +129,12 @@ class _Finish(Epilogue):
         with fn.loop(0, channels, hint="o") as o:
             row = fn.gep(kind, sums, fn.mul(o, ld))
             if alone is not None:
-                line = fn.add(fn.mul(part, c_all), fn.add(channel, o))
+                line = fn.add(fn.mul(part, c_all), fn.add(channel, fn.mul(o, step)))
                 alone[0].copy(fn, row, fn.gep(kind, alone[1], fn.add(
                     fn.mul(line, prod(rest)), first)), count)
             else:
                 with fn.loop(0, count, hint="t", metadata=writer.loop_metadata()) as t:
-                    names = [(own, fn.add(channel, o)), (flat, fn.add(first, t))]
+                    names = [(own, fn.add(channel, fn.mul(o, step))), (flat, fn.add(first, t))]
                     if split:
                         names.append((lead[0], part))
                     self._point(fn, (*lead, own, *unflatten(flat, rest)), names, row, t)

@@ -1,9 +1,8 @@
 """The kernels of a convolution and of its two derivatives.
 
 `conv` and `conv_input` are one kernel: places are the rows of register tiles, output channels their
-vectors, and the sum runs over input channels and taps.  In `conv_weight` rows are input channels
-and taps, vectors are output channels, and the sum runs over places.  The order in which an element
-is summed depends on the shapes alone.
+vectors, and the sum runs over input channels and taps; `conv_weight` is in convolve_weight.py.  The
+order in which an element is summed depends on the shapes alone.
 """
 
 from __future__ import annotations
@@ -15,15 +14,18 @@ from math import prod
 from typing import Any, Protocol
 
 from facula.codegen.contract import Kernel, Role
+from facula.codegen.convolve_weight import Weight
 from facula.codegen.direct import Tiles, View
+from facula.codegen.lanewise import Lanes, suits
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, backward_walks, forward_walk, grow, micro_rect
+from facula.codegen.winograd import Winograd, worthwhile
 from facula.dtype import DTYPES
 
-__all__ = ["Convolution", "Finish", "emit_convolution", "weight_parts"]
+__all__ = ["Convolution", "Finish", "emit_convolution"]
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,19 @@ class Finish(Protocol):
 
     `start` loads pointers, before the first loop.  `places` writes sums[o * ld + i] of channels o
     and neighbouring outputs i; `taps` those of the weight: output channels o, and input channels
-    and taps i.
+    and taps i.  Channel o is channel + o * step of the result.
     """
 
     def places(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
-               channel: Any, channels: Any, sums: str, ld: int) -> None: ...
+               channel: Any, channels: Any, sums: str, ld: int, step: int = 1) -> None: ...
 
     def taps(self, fn: Fn, part: Any, channel: Any, channels: Any, first: Any, count: Any,
-             sums: str, ld: int) -> None: ...
+             sums: str, ld: int, step: int = 1) -> None: ...
 
     def roles(self) -> tuple[Role, ...]: ...
+
+    first: int
+    """How many operands the kernel has before those of its end."""
 
 
 @dataclass
@@ -96,19 +101,22 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
     out = Emitted([], [], [])
     t = target()
     if c.kind == "conv_weight":
-        _Weight(c, t, finish()).emit(out)
+        Weight(c, t, finish()).emit(out)
         return out
-    for number, walks in enumerate(c.walks()):
-        _Forward(c, walks, t, finish(), number).emit(out)
+    for walks in c.walks():
+        forward = _Forward(c, walks, t, finish())
+        if forward.taps and suits(c.groups, forward.out, forward.red, forward.tiles.lanes):
+            Lanes(forward).emit(out)
+        else:
+            forward.emit(out)
     return out
 
 
 class _Forward:
     """conv, or conv_input for the outputs of one remainder in every dimension."""
 
-    def __init__(self, c: Convolution, walks: tuple[Walk, ...], t: Target, finish: Any,
-                 number: int):
-        self.c, self.walks, self.t, self.finish, self.number = c, walks, t, finish, number
+    def __init__(self, c: Convolution, walks: tuple[Walk, ...], t: Target, finish: Any):
+        self.c, self.walks, self.t, self.finish = c, walks, t, finish
         self.module = Module()
         self.tiles = tiles = Tiles(self.module, c.dtype, t)
         per_group = c.w[0] // c.groups
@@ -130,7 +138,16 @@ class _Forward:
             nv = -(-self.vectors // -(-self.vectors // most))
         self.nv, self.nr = nv, nv * lanes
         self.panels = -(-self.vectors // nv)
-        self._tile(counts, micro)
+        self.squares: Winograd | None = None
+        if worthwhile(c.dtype, walks, c.x[0], self.red, self.out, lanes):
+            self.squares = squares = Winograd(self)
+            self.nv, self.nr, self.panels = squares.nv, squares.nr, squares.panels
+            self.panels_each, self.width = squares.panels_each, squares.width
+            self.block = squares.block(counts)
+            squares.plan(self.block)
+            self._depth()
+        else:
+            self._tile(counts, micro)
 
     def _tile(self, counts: tuple[int, ...], micro: list[int]) -> None:
         """Sizes: of a block of places, of channels together, of input channels at a time."""
@@ -154,10 +171,15 @@ class _Forward:
             points //= 2
             self.block = block(points)
         if self.taps:
-            each = prod(self.block.extents) * item
-            most = max(-(-128 // self.taps), min(24_576 // each, -(-384 // self.taps)))
-            most = max(min(most, self.red, (1 << 19) // each), 1)
-            self.depth = -(-self.red // -(-self.red // most))
+            self._depth()
+
+    def _depth(self) -> None:
+        """How many input channels at a time."""
+        item = self.c.item
+        each = prod(self.block.extents) * item
+        most = max(-(-128 // self.taps), min(24_576 // each, -(-384 // self.taps)))
+        most = max(min(most, self.red, (1 << 19) // each), 1)
+        self.depth = -(-self.red // -(-self.red // most))
 
     def _packed(self, out: Emitted) -> str:
         """The weight as [group, panel, input channel, tap, nr]; the name of that memory."""
@@ -196,6 +218,14 @@ class _Forward:
         count = smin(fn, fn.val(f"sub i64 {self.out}, {fn.mul(panel, self.nr)}"), self.nr) \
             if self.panels > 1 else self.out
 
+        self._rows(fn, src, dst, first, last, count)
+        fn.finish()
+        return c.groups * self.panels * chunks
+
+    def _rows(self, fn: Fn, src: str, dst: str, first: Any, last: Any, count: Any) -> None:
+        """Rows of the weight, one an input channel and tap, with `count` columns."""
+        scalar = self.tiles.scalar
+
         def taps(d: int, from_: str, to: str) -> None:
             if d == len(self.walks):
                 with fn.loop(0, count, hint="j") as j:
@@ -214,26 +244,30 @@ class _Forward:
         with fn.loop(first, last, hint="r") as r:
             taps(0, fn.gep(scalar, src, fn.mul(r, self.red_stride)),
                  fn.gep(scalar, dst, fn.mul(r, self.taps * self.nr)))
-        fn.finish()
-        return c.groups * self.panels * chunks
 
     def emit(self, out: Emitted) -> None:
         c, block, tiles = self.c, self.block, self.tiles
-        tmp = self._packed(out) if self.taps else "b"
+        tmp = "b" if not self.taps else self._packed(out) if self.squares is None else \
+            self.squares.packed(out)
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         source, packed = operand(fn, 0), operand(fn, 1)
         o_blocks = -(-self.panels // self.panels_each)
         g, *at, ob = unravel(fn, "%tile", (c.groups, *block.blocks, o_blocks))
         starts = [fn.mul(i, n) for i, n in zip(at, block.size, strict=True)]
-        counts: list[Any] = list(block.size)
-        s = block.split
-        if s >= 0 and block.counts[s] % block.size[s]:
-            counts[s] = smin(fn, fn.val(f"sub i64 {block.counts[s]}, {starts[s]}"), block.size[s])
+        counts = block.valid(fn, starts)
         ld = -(-block.points // tiles.lanes) * tiles.lanes
         turned = fn.alloca(tiles.scalar, self.width * ld + tiles.lanes)
+        if self.squares is not None:
+            self.finish.first = 3
         if self.taps:
             sums = fn.alloca(tiles.scalar, ld * self.width)
-            self._sum(fn, source, packed, g, ob, starts, counts, sums)
+            if self.squares is None:
+                self._sum(fn, source, packed, g, ob, starts, counts, sums)
+            else:
+                weight = operand(fn, 2)
+                wrong = self.squares.sum(fn, source, packed, g, ob, starts, counts, sums)
+                with fn.when(wrong):
+                    self._sum(fn, source, weight, g, ob, starts, counts, sums, True)
             tiles.turn(fn, sums, self.width, turned, ld, ld, self.width)
         else:
             with fn.loop(0, self.width * ld, tiles.lanes, "i") as i:
@@ -247,11 +281,13 @@ class _Forward:
         fn.finish()
         ntiles = c.groups * prod(block.blocks) * o_blocks
         share = prod(block.counts) * self.taps / max(prod(c.y[2:]) * prod(c.w[2:]) * c.y[0], 1)
-        out.last.append((Kernel("KERNEL", ("a", tmp, *self.finish.roles()), ntiles, self.module,
+        own = ("a", tmp) if self.squares is None else ("a", tmp, "b")
+        out.last.append((Kernel("KERNEL", (*own, *self.finish.roles()), ntiles, self.module,
                                 share), self.finish))
 
     def _sum(self, fn: Fn, source: str, packed: str, g: Any, ob: Any, starts: list[Any],
-             counts: list[Any], sums: str) -> None:
+             counts: list[Any], sums: str, local: bool = False) -> None:
+        """Fill sums[place, channel]; with `local`, `packed` is the weight as it lies in memory."""
         c, block, tiles = self.c, self.block, self.tiles
         scalar, each = tiles.scalar, prod(self.block.extents)
         cache = fn.alloca(scalar, tiles.room(block, self.depth))
@@ -260,7 +296,15 @@ class _Forward:
         image, channel, *places = c.a.strides
         source = fn.gep(scalar, source, fn.add(fn.mul(g, self.red * channel), c.a.offset))
         panel0 = fn.add(fn.mul(g, self.panels), fn.mul(ob, self.panels_each))
-        packed = fn.gep(scalar, packed, fn.mul(panel0, self.red * self.taps * self.nr))
+        deep = self.depth if local else self.red
+        if local:
+            tap0 = sum(w.tap0 * s for w, s in zip(self.walks, self.tap_strides))
+            packed = fn.gep(scalar, packed, fn.add(fn.add(
+                fn.mul(g, self.group_stride), c.b.offset + tap0),
+                fn.mul(fn.mul(ob, self.width), self.out_stride)))
+            own = fn.alloca(scalar, self.panels_each * deep * self.taps * self.nr)
+        else:
+            packed = fn.gep(scalar, packed, fn.mul(panel0, deep * self.taps * self.nr))
         whole, rest = divmod(self.vectors, self.nv)
         here = self.panels_each if whole == self.panels and whole % self.panels_each == 0 else \
             smin(fn, fn.val(f"sub i64 {whole}, {fn.mul(ob, self.panels_each)}"),
@@ -277,7 +321,7 @@ class _Forward:
                 for i, across, down in zip(firsts, block.out_steps, row_steps, strict=True):
                     x = fn.add(x, fn.mul(i, across))
                     z = fn.add(z, fn.mul(i, down))
-                at = fn.gep(scalar, weight, fn.mul(p, self.red * self.taps * self.nr))
+                at = fn.gep(scalar, weight, fn.mul(p, deep * self.taps * self.nr))
                 fn.do(f"call void @{name}(ptr {fn.gep(scalar, cache, x)}, ptr {at}, "
                       f"ptr {fn.gep(scalar, sums, z)}, i64 {kc}, i1 {first})")
             tiles.over_block(fn, block, starts, register)
@@ -285,7 +329,17 @@ class _Forward:
         def channels(c0: Any, count: Any, first: str) -> None:
             tiles.copy_source(fn, block, fn.gep(scalar, source, fn.mul(c0, channel)),
                               [image, *places], channel, count, starts, counts[0], cache)
-            weight = fn.gep(scalar, packed, fn.mul(c0, self.taps * self.nr))
+            if local:
+                weight = own
+                with fn.loop(0, self.panels_each, hint="p") as p:
+                    column = fn.mul(p, self.nr)
+                    left = fn.val(f"sub i64 {self.out}, {fn.add(fn.mul(ob, self.width), column)}")
+                    at = fn.add(fn.mul(c0, self.red_stride), fn.mul(column, self.out_stride))
+                    self._rows(fn, fn.gep(scalar, packed, at), fn.gep(
+                        scalar, own, fn.mul(p, deep * self.taps * self.nr)), 0, count,
+                        smin(fn, left, self.nr))
+            else:
+                weight = fn.gep(scalar, packed, fn.mul(c0, self.taps * self.nr))
             kc = fn.mul(count, self.taps)
             if whole:
                 with fn.loop(0, here, hint="p") as p:
@@ -301,251 +355,3 @@ class _Forward:
             with fn.loop(0, self.red, self.depth, "c0") as c0:
                 count = smin(fn, fn.val(f"sub i64 {self.red}, {c0}"), self.depth)
                 channels(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
-
-
-class _WeightSizes:
-    """How the gradient of a weight is cut into tiles."""
-
-    def __init__(self, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...],
-                 stride: Sequence[int], low: Sequence[int], dilation: Sequence[int],
-                 groups: int, item: int, t: Target):
-        walks = tuple(Walk(out, k, -p, s, e, n) for n, out, k, s, p, e in
-                      zip(x[2:], y[2:], w[2:], stride, low, dilation))
-        self.out, self.red = w[0] // groups, w[1]
-        self.taps = prod(w[2:])
-        lanes = t.lanes(item)
-        self.vectors = -(-self.out // lanes)
-        nv = min(self.vectors, 2)
-        most = t.tile(nv)
-        if self.taps >= most:
-            self.tap_rows = -(-self.taps // -(-self.taps // most))
-            self.channel_rows = 1
-        else:
-            self.tap_rows = self.taps
-            self.channel_rows = min(max(most // self.taps, 1), self.red)
-        rows = self.tap_rows * self.channel_rows
-        if self.vectors > 2:
-            wide = max(min((t.registers - 2) // (rows + 1), 8, self.vectors), 2)
-            nv = -(-self.vectors // -(-self.vectors // wide))
-        self.nv, self.nr = nv, nv * lanes
-        self.panels = -(-self.vectors // nv)
-        per = max(128 * 4 // item // self.nr, 1)
-        self.panels_each = -(-self.panels // -(-self.panels // per))
-        self.width = self.panels_each * self.nr
-        counts = (y[0], *y[2:])
-        ones = [1] * len(counts)
-        points = 256 * 4 // item
-        size = grow(counts, ones, points)
-        while points > 8 and prod(Block(walks, counts, tuple(size), tuple(size)).extents) > 1 << 15:
-            points //= 2
-            size = grow(counts, ones, points)
-        self.block = Block(walks, counts, tuple(size), tuple(size))
-        each = prod(self.block.extents)
-        most = min(131072 // item // (self.width * self.taps), 262144 // item // each)
-        step = self.channel_rows
-        most = max(most // step * step, step)
-        steps = -(-self.red // step)
-        times = max(most // step, 1)
-        self.depth = min(-(-steps // -(-steps // times)) * step, -(-self.red // step) * step)
-        self.tiles = groups * -(-self.red // self.depth) * -(-self.panels // self.panels_each)
-
-
-def weight_parts(x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...],
-                 stride: Sequence[int], low: Sequence[int], dilation: Sequence[int],
-                 groups: int, item: int) -> int:
-    """Into how many parts the images are to be split so that there are tiles to share; 0: none."""
-    flops = 2.0 * prod(y) * prod(w[1:])
-    sizes = _WeightSizes(x, w, y, stride, low, dilation, groups, item, target())
-    wanted = min(16, int(flops // 1_000_000)) // sizes.tiles
-    if wanted < 2 or x[0] < 2:
-        return 0
-    each = -(-x[0] // wanted)
-    parts = -(-x[0] // each)
-    return parts if parts > 1 else 0
-
-
-class _Weight:
-    """conv_weight."""
-
-    def __init__(self, c: Convolution, t: Target, finish: Any):
-        self.c, self.t, self.finish = c, t, finish
-        self.module = Module()
-        self.tiles = Tiles(self.module, c.dtype, t)
-        self.sizes = _WeightSizes(c.x, c.w, c.y, c.stride, c.low, c.dilation, c.groups, c.item, t)
-
-    def emit(self, out: Emitted) -> None:
-        c, s, tiles = self.c, self.sizes, self.tiles
-        scalar, lanes = tiles.scalar, tiles.lanes
-        fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
-        source, grads = operand(fn, 0), operand(fn, 1)
-        parts = max(c.parts, 1)
-        c_blocks, o_blocks = -(-s.red // s.depth), -(-s.panels // s.panels_each)
-        part, g, cb, ob = unravel(fn, "%tile", (parts, c.groups, c_blocks, o_blocks))
-        c0, o0 = fn.mul(cb, s.depth), fn.mul(ob, s.width)
-        count = smin(fn, fn.val(f"sub i64 {s.red}, {c0}"), s.depth) if c_blocks > 1 else s.red
-        channels = smin(fn, fn.val(f"sub i64 {s.out}, {o0}"), s.width) if o_blocks > 1 else s.out
-        rows = s.depth * s.taps
-        ld = -(-rows // lanes) * lanes
-        sums = fn.alloca(scalar, ld * s.width)
-        turned = fn.alloca(scalar, ld * s.width + lanes)
-        self._sum(fn, source, grads, part, g, c0, count, o0, channels, sums)
-        tiles.turn(fn, sums, s.width, turned, ld, ld, s.width)
-        self.finish.taps(fn, part, fn.add(fn.mul(g, s.out), o0), channels, fn.mul(c0, s.taps),
-                         fn.mul(count, s.taps), turned, ld)
-        fn.finish()
-        out.last.append((Kernel("KERNEL", ("a", "b", *self.finish.roles()),
-                                parts * c.groups * c_blocks * o_blocks, self.module),
-                         self.finish))
-
-    def _sum(self, fn: Fn, source: str, grads: str, part: Any, g: Any, c0: Any, count: Any,
-             o0: Any, channels: Any, sums: str) -> None:
-        c, s, tiles = self.c, self.sizes, self.tiles
-        block, scalar, lanes = s.block, tiles.scalar, tiles.lanes
-        each = prod(block.extents)
-        cache = fn.alloca(scalar, tiles.room(block, s.depth))
-        room = block.points + lanes
-        columns = fn.alloca(scalar, s.panels_each * room * s.nr)
-        table = tiles.table("KERNEL_places", block.offsets(block.size, block.out_steps))
-        image, channel, *places = c.a.strides
-        source = fn.gep(scalar, source,
-                        fn.add(fn.mul(fn.add(fn.mul(g, s.red), c0), channel), c.a.offset))
-        y_image, y_channel, *y_places = c.b.strides
-        grads = fn.gep(scalar, grads,
-                       fn.add(fn.mul(fn.add(fn.mul(g, s.out), o0), y_channel), c.b.offset))
-        share = -(-c.x[0] // max(c.parts, 1))
-        low = fn.mul(part, share)
-        high: Any = smin(fn, fn.add(low, share), c.x[0]) if c.parts else c.x[0]
-        panels = fn.val(f"sdiv i64 {fn.add(channels, s.nr - 1)}, {s.nr}") \
-            if not isinstance(channels, int) else -(-channels // s.nr)
-        with fn.loop(low, high, block.size[0], "n") as n, \
-                fn.loop(0, prod(block.blocks[1:]), hint="b") as b:
-            starts = [n, *(fn.mul(i, size) for i, size in
-                           zip(unravel(fn, b, block.blocks[1:]), block.size[1:], strict=True))]
-            counts: list[Any] = list(block.size)
-            if block.size[0] > 1:
-                counts[0] = smin(fn, fn.val(f"sub i64 {high}, {n}"), block.size[0])
-            d = block.split
-            if d > 0 and block.counts[d] % block.size[d]:
-                counts[d] = smin(fn, fn.val(f"sub i64 {block.counts[d]}, {starts[d]}"),
-                                 block.size[d])
-            tiles.copy_source(fn, block, source, [image, *places], channel, count, starts,
-                              counts[0], cache)
-            self._columns(fn, grads, y_image, y_channel, y_places, starts, counts, channels,
-                          columns, room)
-            begun = fn.val(f"icmp eq i64 {n}, {low}")
-            begun = fn.val(f"and i1 {begun}, {fn.val(f'icmp eq i64 {b}, 0')}")
-            kc: Any = 1
-            for size in counts:
-                kc = fn.mul(kc, size)
-            with fn.loop(0, panels, hint="p") as p:
-                v = fn.gep(scalar, columns, fn.mul(p, room * s.nr))
-                self._rows(fn, p, v, kc, begun, count, each, cache, sums, table)
-
-    def _rows(self, fn: Fn, p: Any, v: str, kc: Any, begun: str, count: Any, each: int,
-              cache: str, sums: str, table: str) -> None:
-        """Every register tile over one panel of columns."""
-        s, tiles = self.sizes, self.tiles
-        scalar = tiles.scalar
-        taps = s.block.taps()
-
-        def register(i: Any, channels: int, t0: int, tap_rows: int) -> None:
-            name = f"KERNEL_micro_{channels}x{t0}x{tap_rows}"
-            rows = [k * each + taps[t0 + t] for k in range(channels) for t in range(tap_rows)]
-            places = [(k * s.taps + t0 + t) * s.width for k in range(channels)
-                      for t in range(tap_rows)]
-            tiles.micro(name, rows, s.nv, places, table, s.nr)
-            x = fn.gep(scalar, cache, fn.mul(i, each))
-            z = fn.gep(scalar, sums, fn.add(fn.mul(i, s.taps * s.width), fn.mul(p, s.nr)))
-            fn.do(f"call void @{name}(ptr {x}, ptr {v}, ptr {z}, i64 {kc}, i1 {begun})")
-
-        for t0 in range(0, s.taps, s.tap_rows):
-            tap_rows = min(s.tap_rows, s.taps - t0)
-            rest = s.red % s.channel_rows
-            if not rest:
-                with fn.loop(0, count, s.channel_rows, "c") as i:
-                    register(i, s.channel_rows, t0, tap_rows)
-                continue
-            if s.red >= s.channel_rows:
-                end = fn.val(f"sub i64 {count}, {fn.val(f'srem i64 {count}, {s.channel_rows}')}")
-                with fn.loop(0, end, s.channel_rows, "c") as i:
-                    register(i, s.channel_rows, t0, tap_rows)
-            left = fn.val(f"srem i64 {count}, {s.channel_rows}")
-            with fn.when(fn.val(f"icmp ne i64 {left}, 0")):
-                register(fn.val(f"sub i64 {count}, {left}"), rest, t0, tap_rows)
-
-    def _columns(self, fn: Fn, grads: str, image: int, channel: int, places: Sequence[int],
-                 starts: list[Any], counts: list[Any], channels: Any, columns: str,
-                 room: int) -> None:
-        """The gradient's places as rows, its channels side by side: [panel, place, nr]."""
-        c, s, tiles = self.c, self.sizes, self.tiles
-        scalar, lanes = tiles.scalar, tiles.lanes
-        contiguous = list(places) == [prod(c.y[k + 3:]) for k in range(len(places))]
-        inner = prod(s.block.size[1:])
-        panels = fn.val(f"sdiv i64 {fn.add(channels, lanes - 1)}, {lanes}") \
-            if not isinstance(channels, int) else -(-channels // lanes)
-        with fn.loop(0, panels, hint="q") as q, fn.loop(0, counts[0], hint="m") as m:
-            if isinstance(panels, int) and panels <= s.nv:
-                panel: Any = 0
-                vector: Any = q
-            else:
-                panel = fn.val(f"udiv i64 {q}, {s.nv}")
-                vector = fn.val(f"urem i64 {q}, {s.nv}")
-            first = fn.mul(q, lanes)
-            there = fn.gep(scalar, columns,
-                           fn.add(fn.mul(fn.add(fn.mul(panel, room), fn.mul(m, inner)), s.nr),
-                                  fn.mul(vector, lanes)))
-            line = fn.gep(scalar, grads, fn.add(fn.mul(fn.add(starts[0], m), image),
-                                                fn.mul(first, channel)))
-            some = smin(fn, fn.val(f"sub i64 {channels}, {first}"), lanes)
-            for i, step in zip(starts[1:], places, strict=True):
-                line = fn.gep(scalar, line, fn.mul(i, step))
-            if contiguous:
-                count: Any = 1
-                for size in counts[1:]:
-                    count = fn.mul(count, size)
-                self._turned(fn, line, channel, some, count, there)
-            else:
-                self._gathered(fn, line, channel, places, some, counts[1:], there)
-
-    def _turned(self, fn: Fn, line: str, channel: int, some: Any, count: Any, there: str
-                ) -> None:
-        """Squares of places and channels, turned in registers."""
-        tiles, nr = self.tiles, self.sizes.nr
-        scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
-        name = "KERNEL_columns"
-        if name not in self.module.functions:
-            params = (("ptr", "from"), ("ptr", "to"), ("i64", "places"), ("i64", "rows"))
-            one = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
-                     linkage="internal")
-            values = []
-            for i in range(lanes):
-                inside = one.val(f"icmp slt i64 {i}, %rows")
-                limit = one.val(f"select i1 {inside}, i64 %places, i64 0")
-                at = one.val(f"getelementptr {scalar}, ptr %from, i64 {i * channel}")
-                values.append(tiles.some(one, at, limit))
-            for j, value in enumerate(tiles.transposed(one, values)):
-                one.store(vector, value, one.gep(scalar, "%to", j * nr), tiles.item)
-            one.finish()
-        with fn.loop(0, count, lanes, "i") as i:
-            left = fn.val(f"sub i64 {count}, {i}")
-            fn.do(f"call void @{name}(ptr {fn.gep(scalar, line, i)}, "
-                  f"ptr {fn.gep(scalar, there, fn.mul(i, nr))}, i64 {left}, i64 {some})")
-
-    def _gathered(self, fn: Fn, line: str, channel: int, places: Sequence[int], some: Any,
-                  counts: Sequence[Any], there: str) -> None:
-        """One element after the other, from places that do not lie side by side."""
-        tiles, s = self.tiles, self.sizes
-        scalar = tiles.scalar
-        steps = [prod(s.block.size[k + 2:]) * s.nr for k in range(len(places))]
-
-        def dimension(d: int, from_: str, to: str) -> None:
-            if d == len(places):
-                with fn.loop(0, some, hint="o") as o:
-                    fn.store(scalar, fn.load(scalar, fn.gep(scalar, from_, fn.mul(o, channel))),
-                             fn.gep(scalar, to, o))
-                return
-            with fn.loop(0, counts[d], hint="y") as y:
-                dimension(d + 1, fn.gep(scalar, from_, fn.mul(y, places[d])),
-                          fn.gep(scalar, to, fn.mul(y, steps[d])))
-
-        dimension(0, line, there)

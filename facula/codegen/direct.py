@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from facula.codegen.llvm import LLVM_TYPES, Fn, Module
+from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.pack import _transpose as transpose_square
 from facula.codegen.target import Target
 from facula.codegen.tiles import smin
@@ -91,6 +91,29 @@ class Tiles:
         return fn.val(f"call {self.vector} {f}(ptr {at}, i32 {self.item}, <{self.lanes} x i1> "
                       f"{mask}, {self.vector} zeroinitializer)")
 
+    def constant(self, value: float) -> str:
+        """A vector of one number."""
+        one = float_literal(value, self.scalar)
+        return "<" + ", ".join([f"{self.scalar} {one}"] * self.lanes) + ">"
+
+    def strided(self, fn: Fn, at: str, step: int, limit: str) -> str:
+        """The first `limit` of a vector of elements that are `step` apart, zeros after them."""
+        if step == 1:
+            return self.some(fn, at, limit)
+        lanes, short = self.lanes, self._splat(fn, "i64", limit)
+        each = "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
+        far = "<" + ", ".join(f"i64 {i * step}" for i in range(lanes)) + ">"
+        mask = fn.val(f"icmp slt <{lanes} x i64> {each}, {short}")
+        places = fn.val(f"getelementptr {self.scalar}, ptr {at}, <{lanes} x i64> {far}")
+        return self._gather(fn, places, mask)
+
+    def _gather(self, fn: Fn, places: str, mask: str) -> str:
+        kinds = f"<{self.lanes} x ptr>", f"<{self.lanes} x i1>"
+        f = fn.module.declare(f"{self.vector} @llvm.masked.gather.{self.suffix}.v{self.lanes}p0("
+                              f"{kinds[0]}, i32, {kinds[1]}, {self.vector})")
+        return fn.val(f"call {self.vector} {f}({kinds[0]} {places}, i32 {self.item}, {kinds[1]} "
+                      f"{mask}, {self.vector} zeroinitializer)")
+
     def transposed(self, fn: Fn, rows: list[str]) -> list[str]:
         """A square block of vectors, turned."""
         return transpose_square(fn, rows, self.scalar)
@@ -119,14 +142,10 @@ class Tiles:
                 value = fn.val(f"call {self.vector} {f}(ptr {base}, i32 {self.item}, {mask_type} "
                                f"{mask}, {self.vector} zeroinitializer)")
             else:
-                f = fn.module.declare(f"{self.vector} @llvm.masked.gather.{self.suffix}."
-                                      f"v{self.lanes}p0(<{self.lanes} x ptr>, i32, {mask_type}, "
-                                      f"{self.vector})")
                 far = "<" + ", ".join(f"i64 {i * apart * step}" for i in range(self.lanes)) + ">"
                 places = fn.val(f"getelementptr {self.scalar}, ptr {base}, "
                                 f"<{self.lanes} x i64> {far}")
-                value = fn.val(f"call {self.vector} {f}(<{self.lanes} x ptr> {places}, i32 "
-                               f"{self.item}, {mask_type} {mask}, {self.vector} zeroinitializer)")
+                value = self._gather(fn, places, mask)
             fn.store(self.vector, value, fn.gep(self.scalar, to, at), self.item)
 
         if count <= self.lanes:
@@ -137,13 +156,14 @@ class Tiles:
 
     def copy_source(self, fn: Fn, block: Block, source: str, strides: Sequence[int],
                     channel_stride: int, channels: str | int, starts: Sequence[str | int],
-                    images: str | int, to: str) -> None:
+                    images: str | int, to: str, each: int = 0) -> None:
         """What a block reads of its source: `[channels, images, *extents]`, zeros around it.
 
-        `strides` are those of images and places, `starts` the block's first outputs.
+        `strides` are those of images and places, `starts` the block's first outputs; `each` is
+        how far channels are to be apart, where that is more than they need.
         """
         extents, steps = block.extents, block.extent_strides
-        each = prod(extents)
+        each = each or prod(extents)
         first = [fn.add(w.start + w.lowest, fn.mul(s, w.step))
                  for w, s in zip(block.walks, starts[1:], strict=True)]
 
@@ -247,15 +267,15 @@ class Tiles:
              columns: int) -> None:
         """to[j, i] = source[i, j], in whole squares of vectors: both have room for them."""
         lanes = self.lanes
-        name = f"{fn.name}_turn"
+        name = f"{fn.name}_turn_{source_ld}_{to_ld}"
         if name not in self.module.functions:
             params = (("ptr", "from"), ("ptr", "to"))
             square = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
                         linkage="internal")
             values = [square.load(self.vector, square.gep(self.scalar, "%from", i * source_ld),
                                   self.item) for i in range(lanes)]
-            for j, value in enumerate(transpose_square(square, values, self.scalar)):
-                square.store(self.vector, value, square.gep(self.scalar, "%to", j * to_ld),
+            for row, value in enumerate(transpose_square(square, values, self.scalar)):
+                square.store(self.vector, value, square.gep(self.scalar, "%to", row * to_ld),
                              self.item)
             square.finish()
         with fn.loop(0, rows, lanes, "i") as i, fn.loop(0, columns, lanes, "j") as j:

@@ -39,6 +39,9 @@ class Product:
 class Epilogue:
     """The items of a group on one tile of the product; see `facula.codegen.contract.Epilogue`."""
 
+    first = 2
+    """How many operands of the product's own the kernel has."""
+
     def __init__(self, steps: Sequence[Step], group: Group, product: int, c: Contraction | None,
                  storage: Callable[[int], Storage | None],
                  scalars: Callable[[int], Storage | None]):
@@ -53,7 +56,9 @@ class Epilogue:
 
     def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
              scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
-        c, steps = self.c, self.steps
+        steps = self.steps
+        assert self.c is not None
+        c = self.c
         writer = self.begin(fn)
         em = writer.emitter
         shape = steps[self.product].spec.shape
@@ -76,9 +81,9 @@ class Epilogue:
                 em.close()
 
     def begin(self, fn: Fn) -> KernelWriter:
-        """The writer of the kernel's end, whose operands come after the product's two."""
+        """The writer of the kernel's end, whose operands come after the product's own."""
         self.writer = writer = KernelWriter(
-            self.steps, lambda n: self.storage(n) or self.scalars(n), fn, 2)
+            self.steps, lambda n: self.storage(n) or self.scalars(n), fn, self.first)
 
         def position(number: int) -> tuple[str, tuple[int, ...], str] | None:
             place = self.storage(number)

@@ -156,10 +156,12 @@ class KernelWriter:
             body = body.replace(f"!OTHERS{j}!", others)
         group = module.metadata("!{}", distinct=True)
         parallel = module.metadata(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
-        parts = body.split("!LOOP")
-        body = parts[0]
-        for part in parts[1:]:
-            body += module.metadata(f"!{{!SELF, {parallel}}}", distinct=True) + part
+        whole = module.metadata('!{!"llvm.loop.unroll.disable"}')
+        for name, more in (("!SHORT", f", {whole}"), ("!LOOP", "")):
+            parts = body.split(name)
+            body = parts[0]
+            for part in parts[1:]:
+                body += module.metadata(f"!{{!SELF, {parallel}{more}}}", distinct=True) + part
         module.functions["KERNEL"] = body.replace("!EMPTY", empty).replace("!ACCESS", group)
 
 
@@ -344,6 +346,14 @@ class _Nest:
                 if self.steps[i.step].op in REDUCE | SCAN | {"matmul"}]
 
 
+WRITTEN_OUT = 32
+"""So many columns, or fewer, are unrolled."""
+
+
+FEW_LANES = 8
+"""The same of lanes: they would not fill a vector."""
+
+
 def _local_array(writer: KernelWriter, dtype: DType, count: int) -> str:
     return writer.fn.alloca(expr.memory_type(dtype), count * (2 if dtype.kind == "c" else 1))
 
@@ -360,8 +370,9 @@ def _emit_rows(writer: KernelWriter, steps: Sequence[Step], group: Group,
     chunk = _rows_per_tile(count, cost)
     ntiles = -(-count // chunk)
     row = loop_var("p", count, 0)
-    columns = group.column_vars()
-    nest = _Nest(writer, steps, group, storage, list(unflatten(row, group.rows)), columns)
+    rows = list(unflatten(row, group.rows))
+    sizes, lines, columns = _joined_columns(steps, group, storage, rows)
+    nest = _Nest(writer, steps, group, storage, rows, columns)
     for item in group.items:
         step = steps[item.step]
         if item.role == "rows" or step.op in REDUCE or step.op == "matmul":
@@ -385,7 +396,9 @@ def _emit_rows(writer: KernelWriter, steps: Sequence[Step], group: Group,
             for item in nest.accumulating(stage):
                 nest.accumulators[item.step].start(0)
             with ExitStack() as loops:
-                _column_loops(loops, writer, group, columns, len(columns), "!LOOP")
+                # a short loop would be unrolled before it could be turned into vectors
+                _column_loops(loops, writer, sizes, lines, len(lines),
+                              "!SHORT" if sizes and 8 <= sizes[-1] <= 64 else "!LOOP")
                 em.open()
                 nest.body(stage, role, 0)
                 em.close()
@@ -428,17 +441,46 @@ def _across(steps: Sequence[Step], group: Group, item: Item) -> tuple[int, ...]:
     return tuple([0 if n == 1 else next(left) for n in steps[item.step].spec.shape])
 
 
-def _column_loops(stack: ExitStack, writer: KernelWriter, group: Group, columns: list[Index],
-                  depth: int, metadata: str) -> None:
-    """Open the loops over the columns; the innermost may carry metadata."""
-    for k, (n, column) in enumerate(zip(group.columns, columns, strict=True)):
+def _joined_columns(steps: Sequence[Step], group: Group,
+                    storage: Callable[[int], Storage | None], rows: list[Index]
+                    ) -> tuple[tuple[int, ...], list[Index], list[Index]]:
+    """As many trailing columns as memory allows made one long loop.
+
+    Returns the sizes and variables of the loops, and the indices of the columns in them.
+    """
+    columns = group.column_vars()
+    for keep in range(len(columns) - 1):
+        rest = group.columns[keep:]
+        line = loop_var("c", prod(rest), 20 + keep)
+        index = [*columns[:keep], *unflatten(line, rest)]
+        if line.terms and all(_is_affine(at, line.terms[0][0]) for at in
+                              _offsets(steps, group, storage, rows, index)):
+            return (*group.columns[:keep], prod(rest)), [*columns[:keep], line], index
+    return group.columns, columns, columns
+
+
+def _column_loops(stack: ExitStack, writer: KernelWriter, sizes: Sequence[int],
+                  columns: list[Index], depth: int, metadata: str) -> None:
+    """Open the loops over the columns; the innermost may carry metadata.
+
+    Few columns are written out, so that the loop around them is the one that becomes vectors.
+    """
+    few = prod(sizes) <= WRITTEN_OUT
+    for k, (n, column) in enumerate(zip(sizes, columns, strict=True)):
         if not column.terms:
             if n == 0:
                 raise ValueError("a column of no elements has no loop")
             continue
         name = stack.enter_context(writer.fn.loop(
-            0, n, hint="c", metadata=metadata if k == depth - 1 else ""))
+            0, n, hint="c", metadata=_written_out(writer.fn) if few
+            else metadata if k == depth - 1 else ""))
         writer.emitter.names[column.terms[0][0]] = name
+
+
+def _written_out(fn: Fn) -> str:
+    """Metadata of a loop that LLVM is to unroll completely; it unrolls no other."""
+    full = fn.module.metadata('!{!"llvm.loop.unroll.full"}')
+    return fn.module.metadata(f"!{{!SELF, {full}}}", distinct=True)
 
 
 def _range(fn: Fn, tile: str | int, chunk: int, count: int, ntiles: int
@@ -487,7 +529,9 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
             em.names[outer_row.terms[0][0]] = p
 
         def lanes(work: Callable[[str | int], None]) -> None:
-            with fn.loop(low, high, hint="l", metadata="!LOOP") as l:
+            few = isinstance(low, int) and isinstance(high, int) and high - low <= FEW_LANES
+            with fn.loop(low, high, hint="l",
+                         metadata=_written_out(fn) if few else "!LOOP") as l:
                 em.open()
                 if lane.terms:
                     em.names[lane.terms[0][0]] = l
@@ -505,7 +549,7 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
                         nest.accumulators[item.step].start(l)
                 lanes(start)
             with ExitStack() as loops:
-                _column_loops(loops, writer, group, columns, 0, "")
+                _column_loops(loops, writer, group.columns, columns, 0, "")
                 em.open()
                 lanes(lambda l, s=stage: nest.body(s, "all", l))      # type: ignore[misc]
                 em.close()

@@ -1,4 +1,4 @@
-"""How a convolution walks over its source: pure geometry, no code.
+"""How a convolution walks over its source: geometry.
 
 A convolution and its derivatives visit, for output i and tap j of a spatial dimension, the source
 element start + i * step + j * reach.  A `Walk` is that line for one dimension.  The gradient of a
@@ -13,6 +13,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd, prod
+from typing import Any
+
+from facula.codegen.llvm import Fn
+from facula.codegen.tiles import smin
 
 __all__ = ["Walk", "Block", "backward_walks", "forward_walk", "grow", "micro_rect"]
 
@@ -159,6 +163,18 @@ class Block:
     @property
     def blocks(self) -> tuple[int, ...]:
         return tuple(-(-n // b) for n, b in zip(self.counts, self.size))
+
+    def valid(self, fn: Fn, starts: Sequence[Any], images: Any = None) -> list[Any]:
+        """How many outputs of the block that begins at `starts` there are, by dimension.
+
+        `images` is where they end, if before all have been seen.
+        """
+        counts: list[Any] = list(self.size)
+        for d, (n, b) in enumerate(zip(self.counts, self.size, strict=True)):
+            end = images if d == 0 and images is not None else n
+            if b > 1 and (end is not n or n % b):
+                counts[d] = smin(fn, fn.val(f"sub i64 {end}, {starts[d]}"), b)
+        return counts
 
     @property
     def points(self) -> int:

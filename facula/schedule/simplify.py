@@ -316,12 +316,14 @@ def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int
         return b.full(0, out)
     if op != "conv_weight" or attrs[4]:
         return None
-    from facula.codegen.convolve import weight_parts
-    parts = weight_parts(ins[0].spec.shape, out.shape, ins[1].spec.shape, *attrs[:4],
-                         out.dtype.itemsize)
+    from facula.codegen.convolve_weight import weight_parts
+    stride, low, dilation, groups, _ = attrs
+    parts = weight_parts(ins[0].spec.shape, out.shape, ins[1].spec.shape, stride, low, dilation,
+                         groups, out.dtype.itemsize)
     if not parts:
         return None
-    cut = b.enter(op, (*attrs[:4], parts), inputs, spec((parts, *out.shape), out.dtype), where)
+    cut = b.enter(op, (stride, low, dilation, groups, parts), inputs,
+                  spec((parts, *out.shape), out.dtype), where)
     return b.enter("sum", ((0,),), (cut,), out, where)
 
 

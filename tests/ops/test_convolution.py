@@ -9,6 +9,9 @@ import pytest
 from primitive_checks import check_derivatives, maker, meaning, tensor
 
 import facula
+from facula.codegen.convolve import Convolution
+from facula.codegen.direct import View
+from facula.codegen.winograd import worthwhile
 from facula.dtype import DTYPES
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Step, spec
@@ -97,6 +100,37 @@ def test_compiled(name: str, case: tuple[Any, ...]) -> None:
         have = compiled(name, arrays, attrs, out)
         scale = np.abs(want).max(initial=1.0)
         np.testing.assert_allclose(have, want, rtol=0, atol=TOLERANCE[dtype.name] * scale)
+
+
+SQUARES = [
+    shapes(4, 20, 33, (15, 17), (3, 3), low=1),
+    shapes(3, 40, 100, (24, 24), (3, 3)),
+    shapes(2, 20, 33, (9, 80), (3, 3), low=(0, 2)),
+    shapes(33, 100, 70, (4, 4), (3, 3), low=1),
+    shapes(40, 33, 32, (5, 4), (3, 3), low=2),
+    shapes(7, 64, 80, (11, 8), (3, 3), low=1, groups=2),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", SQUARES, ids=str)
+def test_minimal_filtering(name: str, case: tuple[Any, ...]) -> None:
+    """Close to float64; what is not finite stays exactly where the plain sum has it."""
+    assert worthwhile("float32", Convolution(name, "float32", *case[:3], *case[3], View((), 0),
+                                             View((), 0)).walks()[0], case[0][0],
+                      min(case[1][0] // case[3][3], case[1][1]), 32, 16)
+    arrays, attrs, out = operands(name, case, F32)
+    sample = Sample(tuple(arrays), attrs, out)
+    wide = [a.astype("float64") for a in arrays]
+    want = meaning(name, wide, Sample(tuple(wide), attrs, out))
+    have = compiled(name, arrays, attrs, out)
+    np.testing.assert_allclose(have, want, rtol=0, atol=2e-6 * np.abs(want).max())
+    arrays[0][1, 3, 2, 3] = np.inf
+    arrays[0][0, 2, 1, 1] = np.nan
+    want = meaning(name, arrays, sample)
+    have = compiled(name, arrays, attrs, out)
+    np.testing.assert_array_equal(np.isnan(have), np.isnan(want))
+    np.testing.assert_array_equal(np.isinf(have), np.isinf(want))
 
 
 @pytest.mark.parametrize("case", CASES[:10], ids=str)

@@ -75,8 +75,8 @@ def _infer_weight(specs: Sequence[Spec], attrs: tuple[Any, ...], given: Spec | N
 # ---------------------------------------------------------------- NumPy
 
 def _taps(attrs: tuple[Any, ...], x: _Shape, w: _Shape, y: _Shape
-          ) -> Iterator[tuple[_Shape, tuple[slice, ...], tuple[slice, ...]]]:
-    """(tap, the places of X that it reads, the places of Y that it reads them for)."""
+          ) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]]:
+    """(a tap of W, the places of X that it reads, the places of Y that it reads them for)."""
     stride, low, dilation = attrs[:3]
     for tap in itertools.product(*map(range, w[2:])):
         source, place = [], []
@@ -89,7 +89,8 @@ def _taps(attrs: tuple[Any, ...], x: _Shape, w: _Shape, y: _Shape
             source.append(slice(first * s + away, last * s + away + 1, s))
             place.append(slice(first, last + 1))
         else:
-            yield tap, (..., *source), (..., *place)        # type: ignore[misc]
+            every = (slice(None), slice(None))
+            yield (*every, *tap), (*every, *source), (*every, *place)
 
 
 def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
@@ -102,7 +103,7 @@ def _conv(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec) -> np
     groups = attrs[3]
     total = np.zeros(out.shape, x.dtype)
     for tap, source, place in _taps(attrs, x.shape, w.shape, out.shape):
-        rows = w[(slice(None), slice(None), *tap)].reshape(groups, w.shape[0] // groups, w.shape[1])
+        rows = w[tap].reshape(groups, w.shape[0] // groups, w.shape[1])
         seen = x[source]
         made = np.matmul(rows, _grouped(seen, groups))
         total[place] += made.reshape(out.shape[0], out.shape[1], *seen.shape[2:])
@@ -114,7 +115,7 @@ def _conv_input(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec)
     groups = attrs[3]
     total = np.zeros(out.shape, y.dtype)
     for tap, source, place in _taps(attrs, out.shape, w.shape, y.shape):
-        rows = w[(slice(None), slice(None), *tap)].reshape(groups, w.shape[0] // groups, w.shape[1])
+        rows = w[tap].reshape(groups, w.shape[0] // groups, w.shape[1])
         seen = y[place]
         made = np.matmul(rows.swapaxes(1, 2), _grouped(seen, groups))
         total[source] += made.reshape(out.shape[0], out.shape[1], *seen.shape[2:])
@@ -134,7 +135,7 @@ def _conv_weight(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec
         left = _grouped(y[place], groups)
         right = _grouped(x[source], groups)
         made = np.einsum("ngop,ngcp->goc", left, right, optimize=True)
-        total[(slice(None), slice(None), *tap)] = made.reshape(out.shape[:2])
+        total[tap] = made.reshape(out.shape[:2])
     return total
 
 

@@ -44,12 +44,10 @@ ATTRS = '"prefer-vector-width"="512" "no-trapping-math"="true" nounwind'
 
 @dataclass(frozen=True)
 class Storage:
-    """Where a value lies: a slot of the program, strides and (where it is only written) the
-    place of its first element, in elements."""
+    """Where a value lies: a slot of the program, and strides in elements."""
 
     slot: int
     strides: tuple[int, ...]
-    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class KernelWriter:
         """Store an element of a step at its place in memory."""
         place = self.storage(number)
         assert place is not None
-        at = self.emitter.index(flatten(index, place.strides, place.offset))
+        at = self.emitter.index(flatten(index, place.strides))
         expr.store_value(self.fn, self.steps[number].spec.dtype, value,
                          self.pointer(place.slot), at, self.tags(place.slot))
 

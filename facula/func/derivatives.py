@@ -258,8 +258,8 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """`func(*primals)` and a function that multiplies vectors by its Jacobian from the left.
 
     Returns `(output, vjp_fn)`, or `(output, vjp_fn, aux)` with `has_aux`.  `vjp_fn` takes
-    tensors nested as the output and returns a gradient for each of `primals` (no tuple for a
-    single one), as often as it is called; what it needs was computed once.  RuntimeError where
+    tensors nested as the output and returns a tuple with a gradient for each of `primals`, as
+    often as it is called; what it needs was computed once.  RuntimeError where
     `func` returns anything but tensors.
     """
     what = "vjp(f, *primals)"
@@ -289,8 +289,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
             if tuple(t.shape) != s.shape:
                 raise RuntimeError(f"vjp_fn: Expected a cotangent of shape {list(s.shape)}, the "
                                    f"output's, and got one of {list(t.shape)}")
-        each = body.nested(linear([_cast(t, s) for t, s in zip(leaves, specs)]))
-        return each[0] if len(each) == 1 else tuple(each)
+        return tuple(body.nested(linear([_cast(t, s) for t, s in zip(leaves, specs)])))
 
     output = unflatten(values, tree)
     return (output, vjp_fn, body.more) if has_aux else (output, vjp_fn)

@@ -79,9 +79,10 @@ def headlines(results: list[dict[str, Any]]) -> str | None:
     if not found or any(r["quick"] for r in found.values()):
         return None
     last = max(found.values(), key=lambda r: r["started"])
-    day = datetime.date.fromtimestamp(last["started"]).isoformat()
-    lines = [f"Measured on {last['machine']['processor']}, {day}; peers, errors and commands are in "
-             "[docs/benchmarks.md](docs/benchmarks.md).", "",
+    day = datetime.datetime.fromtimestamp(last["started"], datetime.UTC).date()
+    processor = last["machine"].get("processor", "unknown processor")
+    lines = [f"Measured on {processor}, {last['threads']} threads, {day}; peers, errors and commands "
+             "are in [docs/benchmarks.md](docs/benchmarks.md).", "",
              "| figure | measured | has to be | |", "|---|---|---|---|",
              *(_claim(found[name]["claims"][0], f"docs/benchmarks.md#{name}")
                for name in HEADLINES if name in found)]

@@ -24,7 +24,9 @@ def result(name: str, value: float, met: bool, quick: bool = False) -> dict:
                     "unit": "x", "met": met},
                    {"what": f"second of {name}", "value": 7.0, "sense": "<=", "bound": 9.0,
                     "unit": " s", "met": True}],
-        "machine": {"processor": "a processor"}, "versions": {"facula": "0"},
+        "machine": {"processor": "a processor", "processors": 2, "system": "a system",
+                    "python": "3.11"},
+        "versions": {"facula": "0"},
     }
 
 
@@ -51,7 +53,7 @@ def test_the_readme_gets_the_first_figure_of_each_whether_met_or_missed(tmp_path
     assert rows == [
         "| [first of epoch](docs/benchmarks.md#epoch) | 15.7 × | at least 3 × | met |",
         "| [first of gemm](docs/benchmarks.md#gemm) | 2.50 × | at least 3 × | **missed** |"]
-    assert "a processor, 2023-11-14" in readme and "old" not in readme
+    assert "a processor, 2 threads, 2023-11-14" in readme and "old" not in readme
     for r in (*both, result("loader", 5.0, True)):
         assert f'<a id="{r["name"]}"></a>' in page and f"second of {r['name']}" in page
     again, _ = report(tmp_path, text=readme)

@@ -258,9 +258,15 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """`func(*primals)` and a function that multiplies vectors by its Jacobian from the left.
 
     Returns `(output, vjp_fn)`, or `(output, vjp_fn, aux)` with `has_aux`.  `vjp_fn` takes
+<<<<<<< HEAD
     tensors nested as the output and returns a tuple with a gradient for each of `primals`, as
     often as it is called; what it needs was computed once.  RuntimeError where
     `func` returns anything but tensors.
+=======
+    tensors nested as the output and returns a tuple of gradients, one for each of `primals`, as
+    often as it is called; what it needs was computed once.  RuntimeError where `func` returns
+    anything but tensors.
+>>>>>>> main
     """
     what = "vjp(f, *primals)"
     body = _Body(func, primals, {}, range(len(primals)), what, has_aux)
@@ -272,7 +278,8 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         raise
     specs = [t._node.spec for t in outs]
     with trace:
-        seeds = [trace.variable(t._node.spec) for t in outs]
+        # Gradients flow through whatever vectors there will be, if they have any.
+        seeds = [trace.variable(t._node.spec, t.dtype.kind in "fc") for t in outs]
         places = [s._node.at[1] for s in seeds]
         found = _gradients(trace, outs, seeds, body)
         trace.lasting = True
@@ -280,8 +287,9 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         reads = [_value(trace, i, linear.steps) for i in linear.reads]
     values, linear.kept = body.finish(outs, reads)
 
-    def vjp_fn(*cotangents: Any) -> Any:
-        leaves, given = flatten(cotangents[0] if len(cotangents) == 1 else cotangents)
+    def vjp_fn(cotangents: Any, retain_graph: bool = True,
+               create_graph: bool | None = None) -> tuple[Any, ...]:
+        leaves, given = flatten(cotangents)
         if given != tree:
             raise RuntimeError("vjp_fn: Expected pytree structure of cotangents to be the same as "
                                "pytree structure of outputs to the function")
@@ -378,7 +386,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
     trace = body.trace
     outs, tree = _tensors(body.result, what)
     with trace:
-        moving = [trace.variable(t._node.spec) for t in body.inputs]
+        moving = [trace.variable(t._node.spec, True) for t in body.inputs]
         places = [t._node.at[1] for t in moving]
         found = push(trace, [trace.index(t) for t in outs], body.places, moving)
         slopes = [_zeros(o) if t is None else t for o, t in zip(outs, found)]

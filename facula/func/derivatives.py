@@ -258,15 +258,9 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """`func(*primals)` and a function that multiplies vectors by its Jacobian from the left.
 
     Returns `(output, vjp_fn)`, or `(output, vjp_fn, aux)` with `has_aux`.  `vjp_fn` takes
-<<<<<<< HEAD
-    tensors nested as the output and returns a tuple with a gradient for each of `primals`, as
-    often as it is called; what it needs was computed once.  RuntimeError where
-    `func` returns anything but tensors.
-=======
     tensors nested as the output and returns a tuple of gradients, one for each of `primals`, as
     often as it is called; what it needs was computed once.  RuntimeError where `func` returns
     anything but tensors.
->>>>>>> main
     """
     what = "vjp(f, *primals)"
     body = _Body(func, primals, {}, range(len(primals)), what, has_aux)

@@ -25,7 +25,7 @@ from typing import Any
 from harness import HERE, ROOT
 
 ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "rnn", "gpt",
-         "import_time", "first_step", "install_size")
+         "decode", "import_time", "first_step", "install_size")
 HEADLINES = ("mlp_step", "epoch", "gpt", "gemm", "import_time", "install_size")
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"

@@ -90,6 +90,14 @@ def _block(doc: str) -> list[str]:
     return lines
 
 
+def _public(name: str, record: Any) -> Any:
+    """The plain function that carries an operation's name in front of it, else None."""
+    found = getattr(importlib.import_module("facula.nn.functional"),
+                    name.removeprefix("functional."), None) \
+        if name.startswith("functional.") else None
+    return found if inspect.isfunction(found) and found is not record.fn and _doc(found) else None
+
+
 def ops_pages() -> dict[str, str]:
     """A page for each family of the registry."""
     import facula  # noqa: F401
@@ -106,8 +114,10 @@ def ops_pages() -> dict[str, str]:
     for family, rows in families.items():
         lines = [f"# Operations: {family.replace('-', ', ')}", ""]
         for name, record in sorted(rows, key=lambda row: row[0]):
-            lines += [f"## `{name}`", "", "```text", f"{name}{signature(record.body)}", "```", ""]
-            lines += _block(record.doc)
+            front = _public(name, record)
+            shown = signature(front or record.body)
+            lines += [f"## `{name}`", "", "```text", f"{name}{shown}", "```", ""]
+            lines += _block(_doc(front) if front else record.doc)
             notes = []
             if record.method:
                 notes.append(f"method `Tensor.{record.method}`")
@@ -179,7 +189,7 @@ def module_pages() -> dict[str, str]:
     """A page for each row of MODULES whose modules exist."""
     from facula.ops.define import OPS
 
-    registered = {id(record.fn) for record in OPS.values()}
+    registered = {id(_public(name, record) or record.fn) for name, record in OPS.items()}
     seen: set[int] = set()
     pages = {}
     for page, title, names in MODULES:

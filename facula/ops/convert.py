@@ -290,8 +290,8 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     if not self.is_leaf:
         raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support "
                            "the deepcopy protocol at the moment. If you were attempting to "
-                           "deepcopy a module, this may be because of a torch.nn.utils."
-                           "weight_norm usage; detach the tensor first")
+                           "deepcopy a module, this may be because of a weight_norm "
+                           "usage; detach the tensor first")
     out: Tensor = clone(self.detach())
     if self.requires_grad:
         out.requires_grad_()

@@ -22,8 +22,8 @@ from typing import Any
 
 from harness import HERE, ROOT
 
-ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "import_time",
-         "first_step", "install_size")
+ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "cnn",
+         "conv_sweep", "import_time", "first_step", "install_size")
 PAGE = ROOT / "docs" / "benchmarks.md"
 QUIET = 0.1
 """The share of a processor that other programs may take before the page says so."""
@@ -179,7 +179,7 @@ def main() -> int:
     if not args.source:
         for name in args.only or ORDER:
             more = ["--quick"] * args.quick + ["--no-peers"] * args.no_peers
-            if name != "gemm" and args.threads != 2:
+            if name not in ("gemm", "conv_sweep") and args.threads != 2:
                 more += ["--threads", str(args.threads)]
             failure = run(name, folder, more)
             if failure is not None:

@@ -247,10 +247,10 @@ class Weight:
             one = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
                      linkage="internal")
             values = []
-            for i in range(lanes):
-                inside = one.val(f"icmp slt i64 {i}, %rows")
+            for k in range(lanes):
+                inside = one.val(f"icmp slt i64 {k}, %rows")
                 limit = one.val(f"select i1 {inside}, i64 %places, i64 0")
-                at = one.val(f"getelementptr {scalar}, ptr %from, i64 {i * channel}")
+                at = one.val(f"getelementptr {scalar}, ptr %from, i64 {k * channel}")
                 values.append(tiles.some(one, at, limit))
             for j, value in enumerate(tiles.transposed(one, values)):
                 one.store(vector, value, one.gep(scalar, "%to", j * nr), tiles.item)

@@ -272,10 +272,10 @@ class Tiles:
             params = (("ptr", "from"), ("ptr", "to"))
             square = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
                         linkage="internal")
-            values = [square.load(self.vector, square.gep(self.scalar, "%from", i * source_ld),
-                                  self.item) for i in range(lanes)]
-            for j, value in enumerate(transpose_square(square, values, self.scalar)):
-                square.store(self.vector, value, square.gep(self.scalar, "%to", j * to_ld),
+            values = [square.load(self.vector, square.gep(self.scalar, "%from", k * source_ld),
+                                  self.item) for k in range(lanes)]
+            for k, value in enumerate(transpose_square(square, values, self.scalar)):
+                square.store(self.vector, value, square.gep(self.scalar, "%to", k * to_ld),
                              self.item)
             square.finish()
         with fn.loop(0, rows, lanes, "i") as i, fn.loop(0, columns, lanes, "j") as j:

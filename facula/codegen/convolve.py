@@ -250,6 +250,7 @@ class _Forward:
         tmp = "b" if not self.taps else self._packed(out) if self.squares is None else \
             self.squares.packed(out)
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
+        fn.written = True
         source, packed = operand(fn, 0), operand(fn, 1)
         o_blocks = -(-self.panels // self.panels_each)
         g, *at, ob = unravel(fn, "%tile", (c.groups, *block.blocks, o_blocks))

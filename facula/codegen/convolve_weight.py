@@ -109,6 +109,7 @@ class Weight:
             LanesWeight(c, s.block.walks, self.t, tiles).emit(out, self.finish)
             return
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
+        fn.written = True
         source, grads = operand(fn, 0), operand(fn, 1)
         parts = max(c.parts, 1)
         c_blocks, o_blocks = -(-s.red // s.depth), -(-s.panels // s.panels_each)

@@ -23,7 +23,7 @@ from typing import Any
 from harness import HERE, ROOT
 
 ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "cnn",
-         "conv_sweep", "import_time", "first_step", "install_size")
+         "conv_sweep", "rnn", "gpt", "import_time", "first_step", "install_size")
 PAGE = ROOT / "docs" / "benchmarks.md"
 QUIET = 0.1
 """The share of a processor that other programs may take before the page says so."""

@@ -76,6 +76,7 @@ from facula.ops.convert import (
     typename,
     zero_,
 )
+from facula.ops.older import from_file
 from facula.ops.convert import is_conj as is_neg
 from facula.ops.convert import resolve as resolve_conj
 from facula.ops.convert import resolve as resolve_neg
@@ -184,17 +185,26 @@ for _name, _record in _OPS.items():
         if _record.inplace:
             globals().setdefault(f"{_name}_", getattr(Tensor, f"{_name}_"))
 
+as_strided_, detach_, fill_ = Tensor.as_strided_, Tensor.detach_, Tensor.fill_
+get_device, is_inference = Tensor.get_device, Tensor.is_inference
+
 _LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "linalg", "fft",
          "special", "func", "cuda", "backends", "serialization", "autograd", "hub",
          "amp", "multiprocessing", "onnx", "distributions", "curvature", "jit", "version",
-         "profiler", "masked", "signal")
+         "profiler", "masked", "signal", "array_api")
 """Modules that are imported when somebody first names them."""
 
 _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler",
          "explain": "compiler",
          "get_num_threads": "runtime.threads", "set_num_threads": "runtime.threads",
          "from_dlpack": "ops.dlpack", "to_dlpack": "ops.dlpack",
-         "autocast": "amp",
+         "autocast": "amp", "vmap": "func",
+         **dict.fromkeys(("is_autocast_enabled", "set_autocast_enabled", "get_autocast_dtype",
+                          "set_autocast_dtype", "is_autocast_cpu_enabled",
+                          "set_autocast_cpu_enabled", "get_autocast_cpu_dtype",
+                          "set_autocast_cpu_dtype", "is_autocast_cache_enabled",
+                          "set_autocast_cache_enabled", "clear_autocast_cache"),
+                         "amp.autocast_mode"),
          **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
                           "native_channel_shuffle"), "nn.functional.upsample"),
          **dict.fromkeys(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d",
@@ -212,6 +222,24 @@ _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler"
          **dict.fromkeys(("dropout", "alpha_dropout", "feature_alpha_dropout"),
                          "nn.functional.dropout"),
          **dict.fromkeys(("layer_norm", "group_norm", "rms_norm"), "nn.functional.norm"),
+         **dict.fromkeys(("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+                          "conv_transpose3d"), "nn.functional.conv"),
+         **dict.fromkeys(("adaptive_avg_pool1d", "avg_pool1d"), "nn.functional.pooling"),
+         **dict.fromkeys(("adaptive_max_pool1d", "alpha_dropout_", "batch_norm",
+                          "binary_cross_entropy_with_logits", "conv_tbc", "convolution",
+                          "cosine_embedding_loss", "dropout_", "embedding",
+                          "feature_alpha_dropout_", "feature_dropout", "feature_dropout_", "gru",
+                          "gru_cell", "hinge_embedding_loss", "instance_norm", "kl_div", "lstm",
+                          "lstm_cell", "margin_ranking_loss", "max_pool1d", "max_pool2d",
+                          "max_pool3d", "poisson_nll_loss", "rnn_relu", "rnn_relu_cell",
+                          "rnn_tanh", "rnn_tanh_cell", "triplet_margin_loss"),
+                         "nn.functional.flat"),
+         # Of the array API standard, what PyTorch has no function for.
+         **dict.fromkeys(("__array_namespace_info__", "astype", "bitwise_invert",
+                          "broadcast_arrays", "cumulative_prod", "cumulative_sum", "expand_dims",
+                          "isdtype", "matrix_transpose", "permute_dims", "take_along_axis",
+                          "unique_all", "unique_counts", "unique_inverse", "unique_values",
+                          "unstack", "vecdot"), "array_api"),
          "bilinear": "nn.functional.linear",
          "ctc_loss": "nn.functional.ctc", "constant_pad_nd": "nn.functional.pad"}
 """Names that are imported from these modules when somebody first uses them."""
@@ -244,4 +272,7 @@ def __dir__() -> list[str]:
     return sorted({n for n in globals() if not n.startswith("_")} | set(_LAZY) | set(_FROM))
 
 
+from facula.compat import install as _install  # noqa: E402
+
+_install()
 del annotations

@@ -11,9 +11,10 @@ import sys
 from types import FrameType
 
 __all__ = ["FaculaError", "ShapeError", "DTypeError", "BroadcastError", "StaleTensorError",
-           "GradientError", "LinAlgError", "CacheError", "DataError", "user_line"]
+           "GradientError", "LinAlgError", "CacheError", "DataError", "AnomalyError",
+           "TransformError", "VmapError", "user_line"]
 
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 class FaculaError(RuntimeError):
@@ -40,6 +41,18 @@ class GradientError(FaculaError):
     """A gradient asked for where there is none, or a graph used after it was freed."""
 
 
+class AnomalyError(FaculaError):
+    """A NaN or an infinity that anomaly mode has found where it came about."""
+
+
+class TransformError(FaculaError):
+    """A function that cannot be transformed, or a value used outside of its transform."""
+
+
+class VmapError(TransformError):
+    """A function that cannot be mapped over a batch."""
+
+
 class LinAlgError(FaculaError):
     """A matrix that an operation of linear algebra cannot take: singular, not positive, ..."""
 
@@ -60,7 +73,7 @@ def user_line(skip: int = 1) -> str | None:
     frame: FrameType | None = sys._getframe(skip)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(_HERE) and not name.startswith("<frozen"):
+        if not name.startswith(HERE) and not name.startswith("<frozen"):
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return None

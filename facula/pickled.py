@@ -1,9 +1,10 @@
 """Reading PyTorch's `.pt` files without running what is in them.
 
 Such a file is a ZIP archive: `data.pkl` pickles the containers, `data/<key>` are the bytes of
-the storages.  A pickle is a program for a small machine that can call anything it can name; this
-one can name nothing but the few functions that put tensors and containers together, each a
-stand-in made for the one load.
+the storages.  Before PyTorch 1.6 it was a row of pickles, and the storages after them.  A pickle
+is a program for a small machine that can call anything it can name; this one can name nothing
+but the few functions that put tensors and containers together, each a stand-in made for the one
+load.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from facula.graph.spec import spec
 from facula.runtime.allocator import Buffer, from_numpy_private
 from facula.tensor import Size, Tensor, from_buffer
 
-__all__ = ["read_zip", "UnsafePickleError"]
+__all__ = ["read_zip", "read_row", "UnsafePickleError"]
 
 
 class UnsafePickleError(DataError, pickle.UnpicklingError):
@@ -66,11 +67,15 @@ class _Storage:
 
 
 class _Reader(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, root: str, where: str):
-        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
-        self.archive = archive
-        self.root = root
+    """A machine that can put tensors and containers together, and nothing else.
+
+    `fetch(key, dtype, numel)` gives the bytes of a storage, a writable uint8 array.
+    """
+
+    def __init__(self, file: Any, where: str, fetch: Callable[[str, DType, int], np.ndarray]):
+        super().__init__(file)
         self.where = where
+        self.fetch = fetch
         self.swap = False
         self.storages: dict[str, _Storage] = {}
         allowed: dict[tuple[str, str], Any] = {
@@ -105,22 +110,15 @@ class _Reader(pickle.Unpickler):
         return found
 
     def persistent_load(self, pid: Any) -> Any:
-        if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage"
-                and isinstance(pid[1], DType) and type(pid[2]) is str and type(pid[4]) is int):
+        # The older format has a sixth element, which no PyTorch in use has set.
+        if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage"
+                and isinstance(pid[1], DType) and type(pid[2]) is str and type(pid[4]) is int
+                and pid[4] >= 0 and pid[5:] in ((), (None,))):
             raise UnsafePickleError(f"{self.where}: unknown persistent id {pid!r}")
-        _, dtype, key, _, numel = pid
+        _, dtype, key, _, numel = pid[:5]
         found = self.storages.get(key)
         if found is None:
-            try:
-                raw = self.archive.read(f"{self.root}data/{key}")
-            except KeyError:
-                raise DataError(f"{self.where}: storage {key!r} is missing from the "
-                                "archive") from None
-            data = np.frombuffer(bytearray(raw), np.uint8)
-            if data.size < numel * dtype.itemsize:
-                raise DataError(f"{self.where}: storage {key!r} has {data.size} bytes, and "
-                                f"{numel * dtype.itemsize} are needed")
-            found = self.storages[key] = _Storage(data, dtype)
+            found = self.storages[key] = _Storage(self.fetch(key, dtype, numel), dtype)
         return found
 
     def tensor(self, storage: Any, offset: Any, size: Any, stride: Any,
@@ -224,8 +222,18 @@ def read_zip(data: memoryview, where: str) -> Any:
         raise DataError(f"{where}: {what} without data.pkl, which torch.save writes")
     if any(n.startswith(f"{root}code/") for n in names):
         raise DataError(f"{where}: a TorchScript archive holds code; save the state_dict() alone")
+    def fetch(key: str, dtype: DType, numel: int) -> np.ndarray:
+        try:
+            raw = archive.read(f"{root}data/{key}")
+        except KeyError:
+            raise DataError(f"{where}: storage {key!r} is missing from the archive") from None
+        if len(raw) < numel * dtype.itemsize:
+            raise DataError(f"{where}: storage {key!r} has {len(raw)} bytes, and "
+                            f"{numel * dtype.itemsize} are needed")
+        return np.frombuffer(bytearray(raw), np.uint8)
+
     try:
-        reader = _Reader(archive, root, where)
+        reader = _Reader(io.BytesIO(archive.read(f"{root}data.pkl")), where, fetch)
         if f"{root}byteorder" in names:
             reader.swap = archive.read(f"{root}byteorder").strip() == b"big"
         return reader.load()
@@ -238,6 +246,88 @@ def read_zip(data: memoryview, where: str) -> Any:
                         f"{error})") from None
 
 
+_MAGIC = 0x1950a86a20f9469cfc6c
+_PROTOCOL = 1001
+
+
+class _Plain(pickle.Unpickler):
+    """Reads numbers, strings, lists and dicts of them."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def read_row(data: memoryview, where: str) -> Any:
+    """The object in a file of PyTorch's older format: a row of pickles, then the storages.
+
+    What is pickled are a magic number, a version, a description of the machine, the object and
+    the storages' keys; of each storage follow the number of elements and their bytes.  Raises
+    DataError for another pickle, and UnsafePickleError as `read_zip` does.
+    """
+    file = _Bytes(data)
+    try:
+        magic = _Plain(file).load()
+    except Exception:                               # a pickle of something else
+        magic = None
+    if type(magic) is not int or magic != _MAGIC:
+        raise DataError(f"{where}: this is a plain pickle, not a file that torch.save wrote; "
+                        "loading it could run code. Load it where you trust it, and save it "
+                        "again with torch.save or as safetensors")
+    try:
+        version = _Plain(file).load()
+        machine = _Plain(file).load()
+        if version != _PROTOCOL:
+            raise DataError(f"{where}: version {version!r} of PyTorch's older format, and "
+                            f"{_PROTOCOL} is known")
+        start = file.tell()
+        # The storages come after the object that is made of them: it is read for what it asks
+        # for first, and put together after that.
+        asked: dict[str, tuple[DType, int]] = {}
+
+        def ask(key: str, dtype: DType, numel: int) -> np.ndarray:
+            asked[key] = dtype, numel
+            size = sum(n * of.itemsize for of, n in asked.values())
+            if size > len(data):
+                raise DataError(f"{where}: truncated: the storages up to {key!r} need {size} "
+                                f"bytes, and the file has {len(data)}")
+            return np.zeros(numel * dtype.itemsize, np.uint8)
+
+        _Reader(file, where, ask).load()
+        end = file.tell()
+        swap = isinstance(machine, dict) and machine.get("little_endian") is False
+        found = _storages(file, where, asked, "big" if swap else "little")
+        file.seek(start)
+        reader = _Reader(file, where, lambda key, dtype, numel: found[key])
+        reader.swap = swap
+        value = reader.load()
+        assert file.tell() == end
+        return value
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{where}: damaged or truncated ({type(error).__name__}: "
+                        f"{error})") from None
+
+
+def _storages(file: _Bytes, where: str, asked: dict[str, tuple[DType, int]],
+              order: Any) -> dict[str, np.ndarray]:
+    keys = _Plain(file).load()
+    found: dict[str, np.ndarray] = {}
+    for key in keys:
+        dtype, numel = asked[key]
+        size = numel * dtype.itemsize
+        count = int.from_bytes(file.read(8), order)
+        raw = file.read(size)
+        if count != numel or len(raw) < size:
+            raise DataError(f"{where}: truncated or damaged: storage {key!r} should have {numel} "
+                            f"elements, and there are {count}, in {len(raw)} of {size} bytes")
+        found[key] = np.frombuffer(bytearray(raw), np.uint8)
+    missing = sorted(set(asked) - set(found))
+    if missing:
+        raise DataError(f"{where}: storage {missing[0]!r} is missing")
+    return found
+
+
 class _Bytes(io.RawIOBase):
     """A file over memory, without a copy of it."""
 
@@ -247,6 +337,16 @@ class _Bytes(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self.read(len(buffer))
+        buffer[:len(part)] = part
+        return len(part)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        text = bytes(self._data[self._at:self._at + 65536])
+        end = text.find(b"\n") + 1
+        return self.read(end if end else len(text))
 
     def seekable(self) -> bool:
         return True

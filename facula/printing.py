@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from facula.dtype import bfloat16, bool_, int64
+from facula.errors import VmapError
+from facula.graph.record import _local
 from facula.ops.promote import get_default_dtype
 from facula.tensor import Tensor
 
@@ -185,6 +187,8 @@ def _repr(self: Tensor, *, tensor_contents: str | None = None) -> str:
             suffixes.append(f"size={tuple(self.shape)}")
         if dtype is not default:
             suffixes.append(f"dtype={dtype!r}")
+    elif _local.rec.whole and (unknown := _unknown(self)):
+        return prefix + unknown
     else:
         array = self._peek()
         if dtype is bfloat16:
@@ -202,6 +206,15 @@ def _repr(self: Tensor, *, tensor_contents: str | None = None) -> str:
     elif self.requires_grad:
         suffixes.append("requires_grad=True")
     return _with_suffixes(prefix + text, suffixes, indent)
+
+
+def _unknown(t: Tensor) -> str | None:
+    """What is shown of a tensor that differs from example to example of a mapped function."""
+    try:
+        t._peek()
+    except VmapError:
+        return f"..., size={tuple(t.shape)}, dtype={t.dtype!r}, one of a batch)"
+    return None
 
 
 def _with_suffixes(text: str, suffixes: list[str], indent: int) -> str:

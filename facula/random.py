@@ -25,6 +25,7 @@ from facula.generator import (
     seed,
     set_rng_state,
 )
+from facula.graph.record import _local
 from facula.ops.creation import _like, as_dtype, finish, size_of
 from facula.ops.define import _into
 from facula.ops.draws import (
@@ -34,6 +35,7 @@ from facula.ops.draws import (
     integer_numbers,
     inverse_numbers,
     normal_numbers,
+    once,
     take,
     uniform_numbers,
 )
@@ -130,6 +132,7 @@ def randint(*args: Any, generator: Generator | None = None, out: Tensor | None =
 
 def _host_words(generator: Generator | None, count: int) -> np.ndarray:
     """uint64 numbers of the stream, now."""
+    once()
     key, at = (generator or default_generator)._advance(2 * count)
     blocks = -(-count // 2)
     with np.errstate(over="ignore"):
@@ -211,7 +214,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     if isinstance(std, Tensor):
         if std.dtype.kind == "c":
             raise RuntimeError("normal expects standard deviation to be non-complex")
-        if std.numel() and (std._peek() < 0).any():
+        if std.numel() and _local.rec.outer is None and (std._peek() < 0).any():
             raise RuntimeError("normal expects all elements of std >= 0.0")
     else:
         _check_std(std)
@@ -243,7 +246,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
                       out, False)
     if input.dtype.kind != "f":
         raise DTypeError(f"bernoulli expects floating probabilities, and got {input.dtype.name}")
-    if input.numel():
+    if input.numel() and _local.rec.outer is None:
         probabilities = input._peek()
         if not ((probabilities >= 0) & (probabilities <= 1)).all():
             raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.")
@@ -262,6 +265,8 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     if input.dtype.kind != "f":
         raise RuntimeError("multinomial only supports floating-point dtypes for input, got: "
                            f"{input.dtype.name}")
+    if out is not None and out.dtype is not int64:
+        raise DTypeError(f"multinomial expects an int64 out, got: {out.dtype.name}")
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     weights = np.atleast_2d(np.asarray(input._peek(), np.float64))
@@ -295,6 +300,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
 
 
 def _numpy_generator(generator: Generator | None, count: int) -> Any:
+    once()
     key, at = (generator or default_generator)._advance(count)
     return np.random.Generator(np.random.Philox(key=key, counter=at))
 

@@ -307,10 +307,9 @@ def _read(data: memoryview, where: str) -> Any:
     if start[:4] == b"PK\x03\x04":
         from facula.pickled import read_zip
         return read_zip(data, where)
-    if start[:2] == b"\x80\x02" or start[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise DataError(f"{where}: this is a plain pickle (PyTorch before 1.6 wrote such files), "
-                        "which can run code when it is loaded. Load it where you trust it, and "
-                        "save it again with torch.save or as safetensors")
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        from facula.pickled import read_row
+        return read_row(data, where)
     if len(start) < 8:
         raise DataError(f"{where}: {len(data)} bytes are too few for a safetensors file")
     tensors, metadata = _read_safetensors(data, where)

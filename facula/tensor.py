@@ -20,7 +20,11 @@ from facula.runtime.allocator import Buffer as _Buffer
 from facula.runtime.allocator import empty as _empty
 from facula.runtime.allocator import from_numpy_private as _private
 
-__all__ = ["Tensor", "Size", "Storage", "prim", "scalar", "make", "from_array", "from_buffer"]
+__all__ = ["Tensor", "Size", "Storage", "prim", "scalar", "make", "from_array", "from_buffer",
+           "DETACHED"]
+
+DETACHED = ("detached",)
+"""Attributes of an `alias` that no tangent flows through: what `detach` records in a trace."""
 
 _acquire, _release = LOCK.acquire, LOCK.release
 
@@ -164,13 +168,16 @@ class Tensor:
         storage = self._storage
         assert storage is not None
         self._version = storage.version
+        node = storage.node
+        if self._detached and _local.rec.forward:
+            node = _still(node)
         if not self._path:
-            if self._node is storage.node:
+            if self._node is node:
                 return
-            self._node = storage.node
+            self._node = node
             if self._leaf:
                 if storage.rg:
-                    self._node = _alias(make(storage.node))._node
+                    self._node = _alias(make(node))._node
                 self._own_leaf()
             elif not self._detached:
                 self._rg = storage.rg
@@ -181,7 +188,7 @@ class Tensor:
             base._fresh()
             value = base                # the storage does not know that its owner became a leaf
         else:
-            value = make(storage.node, storage.rg and not self._detached)
+            value = make(node, storage.rg and not self._detached)
         for name, attrs, shape, dtype in self._path:
             value = prim(name, value, attrs=attrs, shape=shape, dtype=dtype, view=True)
         self._node = value._node
@@ -238,7 +245,7 @@ class Tensor:
         """A tensor that shares this one's memory and takes no part in gradients."""
         storage = self._share()
         out = object.__new__(Tensor)
-        out._node = self._node
+        out._node = _still(self._node) if _local.rec.forward else self._node
         out._storage = storage
         out._version = self._version
         out._path = self._path
@@ -316,6 +323,8 @@ class Tensor:
                 new = value._node
             storage = self._storage
             old = storage.node if storage is not None else node
+            if rec.outer is not None:
+                rec.written_to(old, new)
             if (storage.rg if storage is not None else self._rg) and not value._rg \
                     and not self._leaf and (not rec.grad or self._detached) \
                     and (self._base is None or not self._base._leaf) \
@@ -359,8 +368,8 @@ class Tensor:
             _record.flush(rec)
         return self
 
-    def _replace(self, value: Tensor, stale: tuple[str, int, int]) -> None:
-        """`_write` for an optimiser: gradients are off, and `value` was recorded just now.
+    def _replace(self, new: Node, stale: tuple[str, int, int]) -> None:
+        """`_write` for an optimiser: gradients are off, and `new` was recorded just now.
 
         `stale` is what its node remembers of being overwritten.
         """
@@ -368,10 +377,9 @@ class Tensor:
         if storage is not None and storage.version != self._version:
             self._sync()
         old = self._node
-        new = value._node
         if self._path or old.value is None or old.value.shared or old.spec is not new.spec \
-                or new.value is not None:
-            self._write(value, stale[0])
+                or new.value is not None or _local.rec.outer is not None:
+            self._write(make(new), stale[0])
             return
         old.stale = stale
         origin = old.origin
@@ -428,6 +436,8 @@ class Tensor:
             value = node.value = _private(np.asarray(value, node.spec.dtype.np))
         wanted = storage.strides if storage is not None else self._strides
         if strides != wanted:
+            if node.value is None:                        # of a trace: a copy was made for us
+                return _spread_out(value.array(node.spec, strides), wanted), wanted
             return _lay_out(node, wanted), wanted
         return value, strides
 
@@ -595,23 +605,37 @@ def _lay_out(node: Node, strides: tuple[int, ...] | None) -> Any:
     graph = node.at[0]
     if graph is not None and not graph.sealed:
         _record.flush(graph.owner)
-    import numpy as np
     have, old = node.spec, node.value
     if old.shared:
         raise RuntimeError("internal: memory that is shared has to keep its layout")
     if strides is None:
         new = old.snapshot(have, node.strides)
     else:
-        last = sum((n - 1) * s for n, s in zip(have.shape, strides)) if have.numel else -1
-        new = _empty((last + 1) * have.dtype.itemsize)
-        if have.numel:
-            np.copyto(new.array(have, strides), old.array(have, node.strides))
+        new = _spread_out(old.array(have, node.strides), strides)
     node.value, node.strides = new, strides
+    return new
+
+
+def _spread_out(array: Any, strides: tuple[int, ...] | None) -> Any:
+    """A Buffer with the content of an ndarray in memory of these strides."""
+    if strides is None:
+        return _private(array)
+    import numpy as np
+    have = spec(array.shape, from_numpy_dtype(array.dtype))
+    last = sum((n - 1) * s for n, s in zip(have.shape, strides)) if have.numel else -1
+    new = _empty((last + 1) * have.dtype.itemsize)
+    if have.numel:
+        np.copyto(new.array(have, strides), array)
     return new
 
 
 def _alias(t: Tensor) -> Tensor:
     return prim("alias", t)
+
+
+def _still(node: Node) -> Node:
+    """The value of `node` without its tangent."""
+    return prim("alias", make(node), attrs=DETACHED)._node
 
 
 def _grafted(rec: Any, old: Node, value: Tensor) -> Tensor:

@@ -36,11 +36,11 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("reference", ("reference",)),
     ("loops", ("schedule", "codegen")),
     ("runtime", ("runtime",)),
-    ("programs", ("schedule.executable",)),          # a plan with its machine code
+    ("programs", ("schedule.executable", "schedule.stored")),    # a plan with its machine code
     ("flush", ("graph.flush",)),
     ("tensor", ("tensor",)),
     ("ops", ("ops", "info", "modes", "generator", "random", "printing", "linalg", "fft",
-             "special", "masked", "signal")),
+             "special", "masked", "signal", "compat")),
     ("autograd", ("autograd", "func")),
     ("capture", ("compiler", "jit")),
     ("nn", ("nn",)),
@@ -48,6 +48,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
                "export", "hub", "onnx", "distributions", "multiprocessing", "backends", "cuda",
                "curvature")),
     ("package", ("",)),
+    # facula as other libraries expect it
+    ("standards", ("array_api", "compat.einops", "compat.einops_layers")),
     ("tools", ("viz", "profiler", "testing", "cli", "__main__")),
 )
 
@@ -70,7 +72,9 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
     ("graph", "graph.flush", "a graph past its bound is run"),
     ("graph.recover", "reference", "after a failure the steps are run one by one"),
     ("ops.unary", "nn.functional.activation", "methods of tensors that layers are made of"),
+    ("ops.dlpack", "array_api", "a tensor names the namespace of the array standard"),
     ("autograd.methods", "nn", "a parameter is a tensor that its module registers"),
+    ("func", "nn", "a module is called with other parameters than its own"),
     ("compiler", "nn", "a compiled module is a module"),
     ("nn", "", "public functions under the names users know them by"),
     ("optim", "", "the same"),

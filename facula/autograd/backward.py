@@ -28,8 +28,14 @@ def backward(tensors: Tensors, grad_tensors: Any = None, retain_graph: bool | No
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     seeds = _listed(grad_tensors, len(roots))
     rec = _local.rec
+    if rec.whole:
+        raise GradientError(
+            "backward() called inside a functorch transform. This is not supported, please use "
+            "facula.func.grad or facula.func.vjp instead or call backward() outside of functorch "
+            "transforms.")
     with LOCK:
-        if inputs is None and not create_graph and len(roots) == 1 and seeds[0] is None:
+        if inputs is None and not create_graph and len(roots) == 1 and seeds[0] is None \
+                and rec.watch is None:
             if _follow(rec, roots[0], bool(retain_graph)):
                 return
         keep = create_graph if retain_graph is None else retain_graph

@@ -105,24 +105,39 @@ class Pass:
         """Carry every gradient to where it ends."""
         rec = self.rec
         grad_mode, rec.grad = rec.grad, self.create_graph
+        watch, amp = rec.watch, rec.amp
+        if watch is not None:
+            watch.pause(1)
+        if amp is not None:
+            rec.set_amp(None)           # gradients have the dtypes that the forward pass chose
         try:
             while self.arrived:
                 graph = max(self.arrived, key=_sequence)
                 pending = graph is rec.graph
+                inside = pending
                 if pending and (graph.functions or graph.hooks):
                     # User code may ask for values in the middle: begin from computed ones.
-                    self._settle(graph)
-                    pending = False
-                if pending:
+                    inside = False
+                    if rec.outer is None:
+                        self._settle(graph)
+                        pending = False
+                if inside:
                     rec.depth += 1
                 try:
                     self._through(graph, graph.path(), pending)
                 finally:
-                    if pending:
+                    if inside:
                         rec.depth -= 1
-                self.arrived.pop(graph, None)
+                if not self.arrived.get(graph):     # else a call has sent more to this graph
+                    self.arrived.pop(graph, None)
+            if watch is not None and not rec.depth:
+                _record.flush(rec)
         finally:
             rec.grad = grad_mode
+            if watch is not None:
+                watch.pause(-1)
+            if amp is not None:
+                rec.set_amp(amp)
 
     def _settle(self, graph: Graph) -> None:
         """Run the pending graph, keeping the history of every step a gradient has reached."""
@@ -151,7 +166,9 @@ class Pass:
                     if changed is not None:
                         gradient = changed
             if (graph, index) in self.captured:
-                self.captured[graph, index] = gradient
+                before = self.captured[graph, index]
+                self.captured[graph, index] = gradient if before is None \
+                    else prim("add", before, gradient)
             step = steps[index]
             if not step.mask:
                 node = graph.leaf_nodes.get(index)
@@ -170,6 +187,8 @@ class Pass:
             assert record.vjp is not None
             for k, part in enumerate(record.vjp(c, gradient)):
                 if part is not None and step.mask >> k & 1:
+                    if self.rec.watch is not None:
+                        self.rec.watch.gradient(part, graph, index, k)
                     self.arrive(graph, step.inputs[k], part)
 
     def _context(self, graph: Graph, steps: list[Step], index: int, saves: tuple[str, ...],

@@ -10,7 +10,7 @@ from facula.errors import GradientError, ShapeError, StaleTensorError
 from facula.graph.record import Graph, Node, _local
 from facula.tensor import Tensor, make, prim
 
-__all__ = ["Function", "FunctionCtx", "once_differentiable"]
+__all__ = ["Function", "FunctionCtx", "once_differentiable", "Call", "wrap", "version"]
 
 
 class FunctionCtx:
@@ -18,6 +18,7 @@ class FunctionCtx:
 
     def __init__(self) -> None:
         self._saved: list[tuple[Tensor | None, int]] = []
+        self._forward: list[tuple[Tensor | None, int]] | None = None
         self._dirty: tuple[Tensor, ...] = ()
         self._constant: tuple[Tensor, ...] = ()
         self._materialize = True
@@ -25,17 +26,21 @@ class FunctionCtx:
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors for `backward`; overwriting one of them in place is then an error."""
-        self._saved = [(t, -1 if t is None else _version(t)) for t in tensors]
+        self._saved = [(t, -1 if t is None else version(t)) for t in tensors]
+
+    def save_for_forward(self, *tensors: Tensor | None) -> None:
+        """Keep tensors for `jvp`, which finds them in `saved_tensors`."""
+        self._forward = [(t, -1 if t is None else version(t)) for t in tensors]
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         """What `save_for_backward` kept.  Raises StaleTensorError if one was overwritten."""
-        for t, version in self._saved:
-            if t is not None and _version(t) != version:
+        for t, number in self._saved:
+            if t is not None and version(t) != number:
                 raise StaleTensorError(
                     "one of the variables needed for gradient computation has been modified by "
                     f"an inplace operation: {t._node.spec}, given to save_for_backward, is at "
-                    f"version {_version(t)}; expected version {version} instead")
+                    f"version {version(t)}; expected version {number} instead")
         return tuple([t for t, _ in self._saved])
 
     def mark_dirty(self, *tensors: Tensor) -> None:
@@ -51,7 +56,7 @@ class FunctionCtx:
         self._materialize = value
 
 
-def _version(t: Tensor) -> int:
+def version(t: Tensor) -> int:
     storage = t._storage
     return storage.version - storage.shows if storage is not None else t._version
 
@@ -73,6 +78,12 @@ class Function:
                         "autograd.Function to use it with backward mode AD.")
 
     @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """The tangents of the outputs from those of the arguments, for forward derivatives."""
+        raise NotImplementedError("You must implement the jvp function for custom "
+                                  "autograd.Function to use it with forward mode AD.")
+
+    @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> Any:
         """Overridden where `forward` takes no ctx."""
 
@@ -84,6 +95,7 @@ class Function:
         ctx.needs_input_grad = tuple([isinstance(a, Tensor) and rec.grad and a.requires_grad
                                       for a in args])
         nodes = [a._node if need else None for a, need in zip(args, ctx.needs_input_grad)]
+        inputs = [a._node if isinstance(a, Tensor) else None for a in args]
         grad, rec.grad = rec.grad, False
         try:
             if cls.setup_context is not Function.setup_context:
@@ -93,12 +105,16 @@ class Function:
                 result = cls.forward(ctx, *args)
         finally:
             rec.grad = grad
-        if not any(ctx.needs_input_grad):
+        if not any(ctx.needs_input_grad) and not rec.forward:
             return result
         many = isinstance(result, (tuple, list))
         outs = list(result) if many else [result]
-        wrapped = _wrap(cls, ctx, nodes, outs)
+        call = Call(cls, ctx, nodes, len(outs))
+        call.inputs = inputs
+        wrapped = wrap(call, outs)
         ctx._saved = [(_swap(t, outs, wrapped), v) for t, v in ctx._saved]
+        if ctx._forward is not None:
+            ctx._forward = [(_swap(t, outs, wrapped), v) for t, v in ctx._forward]
         return tuple(wrapped) if many else wrapped[0]
 
 
@@ -109,10 +125,11 @@ def _swap(t: Tensor | None, outs: list[Any], wrapped: list[Any]) -> Tensor | Non
     return t
 
 
-def _wrap(cls: Any, ctx: FunctionCtx, nodes: list[Node | None], outs: list[Any]) -> list[Any]:
-    """The outputs as tensors whose gradient goes to `backward`."""
+def wrap(call: Call, outs: list[Any]) -> list[Any]:
+    """The outputs of a call as tensors whose gradient goes to it."""
     rec = _local.rec
-    call = Call(cls, ctx, nodes, len(outs))
+    ctx = call.ctx
+    linked = any(n is not None for n in call.nodes)
     wrapped: list[Any] = []
     grad, rec.grad = rec.grad, True
     rec.depth += 1                                           # all in one graph: no flush between
@@ -123,7 +140,7 @@ def _wrap(cls: Any, ctx: FunctionCtx, nodes: list[Node | None], outs: list[Any])
                 wrapped.append(out)
                 continue
             out._fresh()
-            t = prim("alias", make(out._node, True))
+            t = prim("alias", make(out._node, linked))
             graph, index = t._node.at
             assert graph is not None
             graph.functions[index] = (call, k)
@@ -133,7 +150,7 @@ def _wrap(cls: Any, ctx: FunctionCtx, nodes: list[Node | None], outs: list[Any])
                 rec.grad = False
                 out._write(t)
                 rec.grad = True
-                out._rg, out._leaf = True, False
+                out._rg, out._leaf = linked, False
                 t = out
             wrapped.append(t)
     finally:
@@ -143,15 +160,50 @@ def _wrap(cls: Any, ctx: FunctionCtx, nodes: list[Node | None], outs: list[Any])
 
 
 class Call:
-    """One application: waits for the gradients of its outputs, then runs `backward`."""
+    """One application: waits for the gradients of its outputs, then runs `backward`.
+
+    `nodes` are the values of the arguments that gradients go to, `inputs` those of all that are
+    tensors, `places` where its outputs stand in their graph.
+    """
 
     def __init__(self, cls: Any, ctx: FunctionCtx, nodes: list[Node | None], count: int):
         self.cls = cls
         self.ctx = ctx
         self.nodes = nodes
+        self.inputs: list[Node | None] = nodes
         self.places: list[int] = []
         self.specs: list[Any] = [None] * count
         self.gradients: list[Tensor | None] = [None] * count
+
+    def forward(self, trace: Any, known: dict[int, Tensor | None], k: int) -> Tensor | None:
+        """The tangent of output `k`; `known` has those of what came before, by place."""
+        tangents = [None if n is None else known.get(trace.where(n)) for n in self.inputs]
+        if all(t is None for t in tangents):
+            return None
+        if self.ctx._materialize:
+            tangents = [_zeros(n.spec) if t is None and n is not None and n.spec.dtype.kind in "fc"
+                        else t for n, t in zip(self.inputs, tangents)]
+        ctx = self.ctx
+        saved = ctx._saved
+        if ctx._forward is not None:
+            ctx._saved = ctx._forward
+        try:
+            result = self.cls.jvp(ctx, *tangents)
+        finally:
+            ctx._saved = saved
+        slopes = list(result) if isinstance(result, (tuple, list)) else [result]
+        if len(slopes) != len(self.specs):
+            raise GradientError(f"function {self.cls.__name__}: jvp returned {len(slopes)} "
+                                f"tangents for {len(self.specs)} outputs")
+        marks = {trace.graph.functions[p][1]: p for p in self.places}
+        for j, place in marks.items():
+            t = slopes[j]
+            if t is not None and tuple(t.shape) != self.specs[j].shape:
+                raise ShapeError(f"function {self.cls.__name__}: jvp returned a tangent of shape "
+                                 f"{list(t.shape)} at index {j} but expected shape compatible "
+                                 f"with {list(self.specs[j].shape)}")
+            known[place] = t
+        return known[marks[k]]
 
     def receive(self, run: Any, graph: Graph, index: int, k: int, gradient: Tensor | None) -> None:
         """Take the gradient of output `k`; the first output is the last to come."""
@@ -164,6 +216,10 @@ class Call:
         if self.ctx._materialize:
             gradients = [_zeros(s) if g is None and s is not None else g
                          for g, s in zip(gradients, self.specs)]
+        self.differentiate(run, gradients)
+
+    def differentiate(self, run: Any, gradients: list[Tensor | None]) -> None:
+        """Call `backward` with the outputs' gradients, and send on what it returns."""
         result = self.cls.backward(self.ctx, *gradients)
         parts = tuple(result) if isinstance(result, (tuple, list)) else (result,)
         while len(parts) > len(self.nodes) and parts[-1] is None:

@@ -12,12 +12,12 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; the process's exit status."""
-    from facula.cli import cache, demo, env
+    from facula.cli import cache, demo, env, profile
 
     parser = argparse.ArgumentParser(
         prog="facula", description="facula: deep learning in Python, compiled to machine code.")
     commands = parser.add_subparsers(title="commands", dest="command", required=True)
-    for command in (env, cache, demo):
+    for command in (env, cache, demo, profile):
         command.add_parser(commands)
     args = parser.parse_args(argv)
     try:

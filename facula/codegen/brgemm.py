@@ -7,6 +7,7 @@ in which an element is summed depends on the shapes only, never on who computes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -33,7 +34,7 @@ from facula.codegen.tiles import (
 )
 from facula.dtype import DTYPES
 
-__all__ = ["emit"]
+__all__ = ["Place", "Vector", "emit"]
 
 _ITEMSIZE = {"float32": 4, "float64": 8}
 _KC = 512
@@ -55,11 +56,14 @@ def emit(module: Module, name: str, c: Contraction, epilogue: Epilogue | None) -
     if epilogue is None and c.c_strides[-1] != 1 and c.c_strides[-2] == 1:
         # the transposed product has its vectors along the contiguous index of C
         c, roles = transposed(c), ("b", "a")
-    return _Vector(module, name, c, epilogue, target(), roles).emit()
+    if c.dtype == "bfloat16" and target().pairs:
+        from facula.codegen.pairs import Pairs
+        return Pairs(module, name, c, epilogue, target(), roles).emit()
+    return Vector(module, name, c, epilogue, target(), roles).emit()
 
 
 @dataclass
-class _Place:
+class Place:
     """Where a micro-kernel finds an operand: X[j, k] at base + j * j_step + k * k_step."""
 
     role: Role
@@ -71,7 +75,7 @@ class _Place:
     ahead: int = 0      # how many steps of k before it is read it is asked for
 
 
-class _Vector:
+class Vector:
     """float32 and float64: explicit vectors."""
 
     def __init__(self, module: Module, name: str, c: Contraction, epilogue: Epilogue | None,
@@ -156,10 +160,13 @@ class _Vector:
         """`k`, in whole vectors: packing writes whole blocks."""
         return -(-k // self.lanes) * self.lanes
 
-    def _pack(self, which: int, source: Source, width: int, rows_ld: int = 0) -> _Place:
+    def _pack(self, which: int, source: Source, width: int, rows_ld: int = 0,
+              emit: Callable[[Module, str], int] | None = None) -> Place:
+        """Pack operand `which` by `emit`, or as `emit_pack` does."""
         module = Module()
         name = f"{self.name}_pack{which}"
-        ntiles = emit_pack(module, name, source, width, self.t, rows_ld)
+        ntiles = emit(module, name) if emit is not None else emit_pack(
+            module, name, source, width, self.t, rows_ld)
         tmp = f"tmp{len(self.temporaries)}"
         each = source.j * rows_ld if rows_ld else -(-source.j // width) * width * source.k
         self.temporaries.append((tmp, max(prod(source.distinct) * each * self.item, 1)))
@@ -171,10 +178,10 @@ class _Vector:
             step *= n
         batch = tuple(reversed(strides))
         if rows_ld:
-            return _Place(tmp, batch, rows_ld, 1, rows_ld)
-        return _Place(tmp, batch, source.k, width, 1)
+            return Place(tmp, batch, rows_ld, 1, rows_ld)
+        return Place(tmp, batch, source.k, width, 1)
 
-    def _place_a(self) -> _Place:
+    def _place_a(self) -> Place:
         c = self.c
         *batch, am, ak = c.a_strides
         source = Source(c.dtype, self.item // (2 if self.short else 1), c.batch, tuple(batch),
@@ -195,16 +202,18 @@ class _Vector:
                     return self._pack(0, source, self.mr, (lines | 1) * line)
             elif am != 1 or (size > 1 << 17 and (c.n >= 256 or least < 128)):
                 return self._pack(0, source, self.mr)
-        return _Place(self.roles[0], tuple(batch), am, ak, am, c.a_offset)
+        # rows far apart are pages far apart, where no hardware looks ahead
+        far = am == 1 and ak * self.item >= 1024 and size > self.t.l2_bytes
+        return Place(self.roles[0], tuple(batch), am, ak, am, c.a_offset, 8 if far else 0)
 
-    def _place_b(self) -> _Place:
+    def _place_b(self) -> Place:
         c = self.c
         *batch, bk, bn = c.b_strides
         source = Source(c.dtype, self.item // (2 if self.short else 1), c.batch, tuple(batch),
                         c.n, c.k, bn, bk, c.b_offset)
         if self.inline:
             self.source = source
-            return _Place(self.roles[1], tuple(batch), 0, self.nr, 1, c.b_offset)
+            return Place(self.roles[1], tuple(batch), 0, self.nr, 1, c.b_offset)
         row = bk * self.item
         pack = self.short or bn != 1 and c.n > 1
         if c.m >= 96 and c.k >= 128:
@@ -213,7 +222,7 @@ class _Vector:
             return self._pack(1, source, self.nr)
         # rows far apart are pages far apart, where no hardware looks ahead
         far = c.k * c.n * self.item > self.t.l2_bytes // 2 and row >= 1024
-        return _Place(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset, 8 if far else 0)
+        return Place(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset, 8 if far else 0)
 
     def emit(self) -> Emission:
         a, b = self._place_a(), self._place_b()
@@ -250,7 +259,7 @@ class _Vector:
         phases = [self.phase, [last]] if self.phase else [[last]]
         return Emission(phases, self.temporaries)
 
-    def _blocks(self, fn: Fn, a: _Place, b: _Place, pa: str, pb: str, pc: str, ld: int,
+    def _blocks(self, fn: Fn, a: Place, b: Place, pa: str, pb: str, pc: str, ld: int,
                 m0: Any, n0: Any) -> None:
         """All micro-kernels of a tile."""
         c = self.c
@@ -300,7 +309,16 @@ class _Vector:
                 kc = smin(fn, fn.val(f"sub i64 {c.k}, {k0}"), self.kc)
                 whole(k0, kc, fn.val(f"icmp eq i64 {k0}, 0"))
 
-    def _micro(self, rows: int, cols: int, a: _Place, b: _Place, ld: int) -> str:
+    def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
+        """into = x * y + total"""
+        vector = self.vector
+        # without an instruction for it a true fma is a call of the C library
+        fma = "fmuladd" if self.t.isa == "sse2" else "fma"
+        f = fn.module.declare(f"{vector} @llvm.{fma}.v{self.lanes}f{8 * self.item}({vector}, "
+                              f"{vector}, {vector})")
+        fn.do(f"{into} = call {vector} {f}({vector} {x}, {vector} {y}, {vector} {total})")
+
+    def _micro(self, rows: int, cols: int, a: Place, b: Place, ld: int) -> str:
         """The function of a register tile; written once per size.
 
         (A, B, C, kc, first): C[rows, cols] (+)= A[rows, kc] B[kc, cols]
@@ -344,18 +362,18 @@ class _Vector:
                               f"i64 {b.ahead * b.k_step + j * lanes}")
                 fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
         x = fn.gep(scalar, "%a", fn.mul("%k", a.k_step))
-        suffix = f"v{lanes}f{8 * self.item}"
-        # without an instruction for it a true fma is a call of the C library
-        fma = "fmuladd" if self.t.isa == "sse2" else "fma"
-        f = fn.module.declare(f"{vector} @llvm.{fma}.{suffix}({vector}, {vector}, {vector})")
+        if a.ahead:
+            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+            for i in {0, rows - 1}:
+                soon = fn.val(f"getelementptr {scalar}, ptr {x}, i64 {a.ahead * a.k_step + i}")
+                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
         for i in range(rows):
             one = fn.load(scalar, fn.gep(scalar, x, i * a.inner), self.item)
             lane = fn.val(f"insertelement {vector} poison, {scalar} {one}, i32 0")
             wide = fn.val(f"shufflevector {vector} {lane}, {vector} poison, "
                           f"<{lanes} x i32> zeroinitializer")
             for j in range(len(widths)):
-                fn.do(f"{nexts[i, j]} = call {vector} {f}({vector} {wide}, "
-                      f"{vector} {columns[j]}, {vector} {sums[i, j]})")
+                self._multiply_add(fn, wide, columns[j], sums[i, j], nexts[i, j])
         fn.do("%kn = add nsw i64 %k, 1")
         still = fn.module.metadata('!{!"llvm.loop.unroll.disable"}')
         loop = fn.module.metadata(f"!{{!SELF, {still}}}", distinct=True)

@@ -44,10 +44,12 @@ ATTRS = '"prefer-vector-width"="512" "no-trapping-math"="true" nounwind'
 
 @dataclass(frozen=True)
 class Storage:
-    """Where a value lies: a slot of the program, and strides in elements."""
+    """Where a value lies: a slot of the program, strides and (where it is only written) the
+    place of its first element, in elements."""
 
     slot: int
     strides: tuple[int, ...]
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class KernelWriter:
         """Store an element of a step at its place in memory."""
         place = self.storage(number)
         assert place is not None
-        at = self.emitter.index(flatten(index, place.strides))
+        at = self.emitter.index(flatten(index, place.strides, place.offset))
         expr.store_value(self.fn, self.steps[number].spec.dtype, value,
                          self.pointer(place.slot), at, self.tags(place.slot))
 
@@ -372,6 +374,10 @@ def _emit_rows(writer: KernelWriter, steps: Sequence[Step], group: Group,
             writer.local[item.step] = (array, (0,) * len(step.spec.shape), "")
         if item.role == "all" and step.op in REDUCE | SCAN | {"matmul"}:
             nest.accumulators[item.step] = Accumulator(fn, steps, item.step, 1)
+        elif item.role == "all" and storage(item.step) is None and _kept(steps, group, item):
+            array = _local_array(writer, step.spec.dtype, prod(group.columns))
+            writer.local[item.step] = (array, _across(steps, group, item),
+                                       ", !llvm.access.group !ACCESS")
     low, high = _range(fn, "%tile", chunk, count, ntiles)
     with fn.loop(low, high, hint="p") as p:
         em.open()
@@ -393,6 +399,40 @@ def _emit_rows(writer: KernelWriter, steps: Sequence[Step], group: Group,
             nest.close_reductions(stage, 0)
         em.close()
     return writer.finish(ntiles, cost * count)
+
+
+KEPT_BYTES = 16384
+"""A row of this size or less is kept for a later walk over it, rather than computed again."""
+
+
+def _kept(steps: Sequence[Step], group: Group, item: Item) -> bool:
+    """Whether a value of each column, which has no memory, is kept until the row is done: a later
+    stage reads it, and to compute it again costs more than to load it."""
+    size = prod(group.columns) * steps[item.step].spec.dtype.itemsize
+    later = {i.step for i in group.items if i.stage > item.stage}
+    if not later or size > KEPT_BYTES:
+        return False
+    homes = {i.step for i in group.items}
+    stack, seen = [j for n in later for j in steps[n].inputs], set()
+    while stack:
+        n = stack.pop()
+        if n == item.step:
+            return True
+        if n not in seen and n not in homes:
+            seen.add(n)
+            stack.extend(steps[n].inputs)
+    return False
+
+
+def _across(steps: Sequence[Step], group: Group, item: Item) -> tuple[int, ...]:
+    """Strides of an array of one row: 0 along the rows, row-major along the columns."""
+    step, strides = 1, [0] * len(group.full)
+    for d in reversed(range(len(group.full))):
+        if d in group.axes:
+            strides[d] = step
+            step *= group.full[d]
+    left = iter(strides)
+    return tuple([0 if n == 1 else next(left) for n in steps[item.step].spec.shape])
 
 
 def _joined_columns(steps: Sequence[Step], group: Group,

@@ -7,7 +7,7 @@ from typing import Any
 
 from facula.codegen import expr
 from facula.codegen.llvm import Fn
-from facula.dtype import DType, bool_, int64
+from facula.dtype import DType, bool_, int32, int64
 from facula.graph.spec import Step
 
 __all__ = ["Accumulator", "combine", "identity"]
@@ -49,6 +49,32 @@ def combine(fn: Fn, op: str, a: Any, b: Any, dtype: DType) -> Any:
     return expr.emit_op(fn, name, [a, b], [dtype, dtype], dtype)
 
 
+def _ordered(fn: Fn, op: str, value: str, dtype: DType) -> str:
+    """The integer that stands for a float in a maximum or minimum: in the floats' order, -0
+    before 0, and every NaN at the end that wins.
+
+    LLVM turns an integer's maximum into vectors wherever it stands; of floats it does not once a
+    mask's -inf has been folded into it.
+    """
+    type_, key, bits = _types(dtype)
+    nan = fn.val(f"fcmp uno {type_} {value}, {value}")
+    whole = _flipped(fn, fn.val(f"bitcast {type_} {value} to {key}"), key, bits)
+    last = (1 << (bits - 1)) - 1 if op == "amax" else -(1 << (bits - 1))
+    return fn.val(f"select i1 {nan}, {key} {last}, {key} {whole}")
+
+
+def _flipped(fn: Fn, value: str, key: str, bits: int) -> str:
+    """All bits but the sign inverted where the sign is set; its own inverse."""
+    sign = fn.val(f"ashr {key} {value}, {bits - 1}")
+    return fn.val(f"xor {key} {value}, {fn.val(f'lshr {key} {sign}, 1')}")
+
+
+def _types(dtype: DType) -> tuple[str, str, int]:
+    """(LLVM type, integer type of that size, its bits) of a float32 or float64."""
+    bits = 8 * dtype.itemsize
+    return expr.register_type(dtype), f"i{bits}", bits
+
+
 class Accumulator:
     """The running value of one reduction or scan, for each of `width` rows at a time."""
 
@@ -63,6 +89,10 @@ class Accumulator:
         wide = expr.compute_dtype(self.source)
         if self.op in ("any", "all"):
             wide = bool_
+        self.wide = wide
+        self.keyed = self.raw in ("amax", "amin") and wide.kind == "f"
+        if self.keyed:          # see _ordered
+            wide = int32 if wide.itemsize == 4 else int64
         self.dtype = wide
         self.array = self._take(wide, width, based)
         self.places = self._take(int64, width, based) if self.op.startswith("arg") else ""
@@ -89,7 +119,9 @@ class Accumulator:
             wide = [expr.emit_cast(fn, v, self.source, self.dtype) for v in values]
             value = expr.emit_op(fn, "mul", wide, [self.dtype] * 2, self.dtype)
         else:
-            value = expr.emit_cast(fn, values[0], self.source, self.dtype)
+            value = expr.emit_cast(fn, values[0], self.source, self.wide)
+            if self.keyed:
+                value = _ordered(fn, self.op, value, self.wide)
         old = expr.load_value(fn, self.dtype, self.array, here, self.tags)
         if self.places:
             better = self._better(value, old)
@@ -124,4 +156,7 @@ class Accumulator:
         if self.places:
             return fn.load("i64", fn.gep("i64", self.places, here), extra=self.tags)
         value = expr.load_value(fn, self.dtype, self.array, here, self.tags)
-        return expr.emit_cast(fn, value, self.dtype, self.out)
+        if self.keyed:
+            type_, key, bits = _types(self.wide)
+            value = fn.val(f"bitcast {key} {_flipped(fn, value, key, bits)} to {type_}")
+        return expr.emit_cast(fn, value, self.wide, self.out)

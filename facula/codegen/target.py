@@ -27,6 +27,7 @@ class Target:
     l1_bytes: int = 32 * _KIB
     l2_bytes: int = 512 * _KIB
     l3_bytes: int = 8 * 1024 * _KIB
+    pairs: bool = False            # multiplies and adds pairs of bfloat16 (AVX512-BF16)
 
     def lanes(self, itemsize: int) -> int:
         """Elements of `itemsize` bytes in a vector."""
@@ -83,12 +84,17 @@ def _host_isa() -> str:
     return "avx2" if features.get("avx2") and features.get("fma") else "sse2"
 
 
+def _has(feature: str) -> bool:
+    import llvmlite.binding as llvm
+    return bool(llvm.get_host_cpu_features().get(feature))
+
+
 @lru_cache(maxsize=None)
 def _target(isa: str) -> Target:
     caches = _caches()
     width, registers = _SHAPES[isa]
     return Target(isa, width, registers, caches.get(1, 32 * _KIB), caches.get(2, 512 * _KIB),
-                  caches.get(3, 8 * _KIB ** 2))
+                  caches.get(3, 8 * _KIB ** 2), isa == "avx512" and _has("avx512bf16"))
 
 
 def target() -> Target:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from facula.compiler.world import ATOMS, Unguardable, World, look
@@ -73,10 +73,17 @@ def _tensors(value: Any, found: list[Tensor], other: list[Any]) -> None:
 
 
 class Capture:
-    """One recorded call.  `reasons` says why it cannot be replayed; empty if it can."""
+    """One recorded call.  `reasons` says why it cannot be replayed; empty if it can.
+
+    `given` are the tensors among the arguments, and `positions` where they stand among them all.
+    A tensor that the function can reach without being given it is one of its world instead
+    (`reached`, by position), unless its position is in `free`: see `Compiled`.
+    """
 
     def __init__(self, fn: Callable[..., Any], rec: Recorder, args: tuple[Any, ...],
-                 kwargs: dict[str, Any]):
+                 kwargs: dict[str, Any], free: Set[int] = frozenset()):
+        self.free = free
+        self.labels: dict[Place, str] = {}
         self.fn = fn
         self.rec = rec
         self.args = args
@@ -98,15 +105,27 @@ class Capture:
         except Unguardable as error:
             self.reasons.append(str(error))
             return fn(*self.args, **self.kwargs)
-        known = {id(t) for t in self.world.tensors}
-        self.given = [t for t in self.given if id(t) not in known]
+        self.reachable = {id(t): i for i, t in enumerate(self.world.tensors)}
+        found, self.given = self.given, []
+        self.positions: list[int] = []
+        self.reached: dict[int, Place] = {}
+        for n, t in enumerate(found):
+            i = self.reachable.get(id(t))
+            if i is None or n in self.free:
+                self.given.append(t)
+                self.positions.append(n)
+            else:
+                self.reached[n] = "T", i
+        mine = set(map(id, self.given))
         for t in (*self.world.tensors, *self.given):
             t._fresh()
         settle(rec)
         self.places: dict[Place, Tensor] = {}
-        known.update(map(id, self.given))
+        known = self.reachable.keys() | mine
         for kind, group in (("T", self.world.tensors), ("A", self.given)):
             for i, t in enumerate(group):
+                if kind == "T" and id(t) in mine:
+                    continue
                 self.places[kind, i] = t
                 if t._grad is not None and id(t._grad) not in known:
                     known.add(id(t._grad))

@@ -81,10 +81,9 @@ def checked(entry: Any, args: tuple[Any, ...], kwargs: dict[str, Any], rec: Reco
     found: list[Tensor] = []
     _tensors(list(args), found, [])
     _tensors(kwargs, found, [])
-    known = {id(t) for t in entry.world.tensors}
-    given = [t for t in found if id(t) not in known]
-    if len(given) != entry.given:
+    if len(found) <= max(entry.places, default=-1):
         return MISS
+    given = [found[n] for n in entry.places]
     settle(rec)
     before = _State(entry, given)
     out = entry.replay(args, kwargs, rec)

@@ -7,9 +7,11 @@ import types
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 from facula.compiler.capture import MISS, Capture
+from facula.compiler.entry import only_given
 from facula.compiler.replay import Entry, build
 from facula.config import flag
 from facula.graph.record import LOCK, _local
@@ -43,6 +45,7 @@ class Compiled:
         self.entries: list[Entry] = []
         self.replays = self.recordings = self.plain = 0
         self.reasons: Counter[str] = Counter()
+        self.free: set[int] = set()         # see `only_given`
         self._failures = 0
         self._wait = {True: 0, False: 0}
         self._pause = {True: FIRST_WAIT, False: FIRST_WAIT}
@@ -53,9 +56,11 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         rec = _local.rec
-        if rec.tape is None and not rec.depth:
+        if rec.tape is None and not rec.depth and rec.watch is None:
             with LOCK:
                 for entry in self.entries:
+                    if entry.amp is not rec.amp:
+                        continue
                     out = entry.replay(args, kwargs, rec) if not flag.CHECK_COMPILE \
                         else self._checked(entry, args, kwargs, rec)
                     if out is not MISS:
@@ -83,7 +88,10 @@ class Compiled:
 
     def _record(self, rec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         grad = rec.grad
-        capture = Capture(self.fn, rec, args, kwargs)
+        # Of the calls that it could have been, the one that comes nearest says what was wrong.
+        missed = max([entry.why(args, kwargs, rec) for entry in self.entries],
+                     key=itemgetter(0), default=None)
+        capture = Capture(self.fn, rec, args, kwargs, self.free)
         result = capture.run()
         self.recordings += 1
         if capture.inline:
@@ -91,13 +99,15 @@ class Compiled:
                          "with what follows, so that both become one program"] += 1
             self._put_off(grad)
             return result
+        if missed is not None:
+            self.reasons[f"recorded again: {missed[1]}"] += 1
         built = build(capture)
         if isinstance(built, Entry):
             for entry in self.entries:
-                if entry.missed:
-                    self.reasons[f"recorded again: {entry.missed}"] += 1
-                    entry.missed = ""
+                self.free |= only_given(entry, built)
             self.entries.insert(0, built)
+            for old in self.entries[MOST_ENTRIES:]:
+                old.replay = _missed            # and so no circle keeps its programs alive
             del self.entries[MOST_ENTRIES:]
             unused = sum(1 for e in self.entries if not e.replays)
             self._failures = self._failures + 1 if unused == MOST_ENTRIES else 0
@@ -130,6 +140,11 @@ class Compiled:
 
     def __repr__(self) -> str:
         return f"<facula.compile of {self.fn!r}>"
+
+
+def _missed(args: tuple[Any, ...], kwargs: dict[str, Any], rec: Any) -> Any:
+    """The replay of an entry that has been dropped."""
+    return MISS
 
 
 def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None,

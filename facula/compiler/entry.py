@@ -13,7 +13,8 @@ from facula.graph.tape import changes
 from facula.runtime.allocator import Buffer
 from facula.tensor import Tensor
 
-__all__ = ["Entry", "Late", "EXCLUSIVE", "advance", "flags", "odd", "refresh", "signed"]
+__all__ = ["Entry", "Late", "EXCLUSIVE", "advance", "flags", "odd", "only_given", "refresh",
+           "signed"]
 
 
 class Entry:
@@ -24,10 +25,14 @@ class Entry:
         self.world = capture.world
         self.exempt = capture.exempt
         self.epoch = capture.epoch
+        self.amp = capture.rec.amp
         self.flushes = capture.tape.flushes
         self.others = capture.others
         self.effects = capture.tape.effects
-        self.given = len(capture.given)
+        self.places = capture.positions         # of its arguments among all tensors given
+        self.reached = capture.reached
+        self.guards = ""
+        self.scope: dict[str, Any] = {}
         self.written: list[Place] = []
         self.graded: list[Place] = []
         self.replays = 0
@@ -38,6 +43,20 @@ class Entry:
         self.flags: list[Any] = []
         self.guarded: list[tuple[str, Tensor, tuple[Any, ...]]] = []
         self.missed = ""
+
+    def why(self, args: tuple[Any, ...], kwargs: dict[str, Any], rec: Recorder
+            ) -> tuple[int, str]:
+        """Which guard a call fails: how many came before it, and a sentence."""
+        self.missed = ""
+        scope = dict(self.scope)
+        exec(self.guards, scope)
+        try:
+            far, reason = scope["why"](args, kwargs, rec)
+        except Unguardable as error:
+            return 0, str(error)
+        if far == 1 << 30:
+            reason = "the optimiser's state of the parameters no longer goes together"
+        return far, reason or "an attribute or item that the call reads is gone"
 
     def recheck(self) -> bool:
         """Something is not the very object it was: walk over everything and compare.
@@ -67,6 +86,37 @@ class Entry:
         self.world, self.epoch = now, epoch
         self.saved, self.sizes = saved, sizes
         return True
+
+
+def only_given(old: Entry, new: Entry) -> set[int]:
+    """Positions of arguments that the function can reach, and yet takes from what it is given.
+
+    Two calls were recorded in one and the same world, and differ in which of the tensors that it
+    can reach they were given.  If they ran the same programs, over the same values but for these
+    arguments, then neither has read its argument by the other way: the other call, whose argument
+    was another one, would have read it there as well.  Empty if that cannot be told.
+    """
+    differ = {n for n, place in new.reached.items() if old.reached.get(n) != place}
+    if not differ or old.reached.keys() != new.reached.keys() \
+            or len(old.flushes) != len(new.flushes) or len(old.effects) != len(new.effects) \
+            or old.world.differences(new.world, old.exempt):
+        return set()
+    other = {old.reached[n]: new.reached[n] for n in differ}
+    touched = {*old.written, *old.graded, *new.written, *new.graded}
+    if touched & {*other, *other.values()}:
+        return set()
+    read: set[Place] = set()
+    for f, g in zip(old.flushes, new.flushes):
+        if f.program is not g.program or len(f.sources) != len(g.sources):
+            return set()
+        for a, b in zip(f.sources, g.sources):
+            if a[0] == b[0] == "entry" and other.get(a[1]) == b[1]:
+                continue
+            if a != b:
+                return set()
+            if a[0] == "entry":
+                read.add(a[1])
+    return set() if read & {*other, *other.values()} else differ
 
 
 def flags(t: Tensor) -> tuple[Any, ...]:

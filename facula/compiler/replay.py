@@ -12,7 +12,7 @@ from typing import Any
 
 from facula.compiler.capture import Capture, Place, freed
 from facula.compiler.entry import EXCLUSIVE, Entry, flags
-from facula.compiler.text import Text
+from facula.compiler.text import Text, parameter_names
 from facula.compiler.world import ATOMS
 from facula.graph.tape import Draw, Update
 from facula.tensor import Storage, Tensor
@@ -96,7 +96,8 @@ class _Builder:
 
     def name(self, place: Place) -> str:
         kind, i = place
-        text = self.c.world.names[i] if kind[0] == "T" else f"argument {i}"
+        text = self.c.world.names[i] if kind[0] == "T" \
+            else self.c.labels.get(("A", i), f"argument {i}")
         return f"{text}.grad" if kind.endswith("G") else text
 
     def storages(self) -> None:
@@ -115,13 +116,17 @@ class _Builder:
     def write(self) -> None:
         c, t = self.c, self.t
         t.lines += ["def replay(args, kwargs, rec):", "    try:"]
-        t.miss(f"len(args) != {len(c.args)} or rec.grad is not {c.grad_mode}")
+        t.miss(f"len(args) != {len(c.args)}",
+               f"{{}} arguments are given by position, and not {len(c.args)}", "len(args)")
+        t.miss(f"rec.grad is not {c.grad_mode}",
+               f"the gradient mode is {{}}, and was {c.grad_mode}", "rec.grad")
         if not c.kwargs:
-            t.miss("kwargs")
+            t.miss("kwargs", "arguments are given by name ({})", "kwargs")
+        names = parameter_names(c.fn, len(c.args))
         for n, value in enumerate(c.args):
-            t.argument(f"args[{n}]", value)
+            t.argument(f"args[{n}]", value, names[n])
         if c.kwargs:
-            t.argument("kwargs", c.kwargs)
+            t.argument("kwargs", c.kwargs, "the arguments by name")
         t.put("g = rec.graph")
         t.put("if g.leaves or g.handles or flight.current is not None: settle(rec)")
         self.quick()
@@ -129,6 +134,8 @@ class _Builder:
             self.gather(place)
         self.between()
         t.lines += ["    except (LookupError, AttributeError, TypeError):", "        return MISS"]
+        self.entry.guards = t.explanation() + "\n    return 1 << 30, ''"
+        self.entry.scope = t.scope
         self.counts()
         for place, g in self.grads.items():
             old = (f"{place[0]}G", place[1])
@@ -147,14 +154,16 @@ class _Builder:
         c, t = self.c, self.t
         for i, x in enumerate(c.world.tensors):
             place = ("T", i)
-            if place in self.used or place in self.written or x._leaf:
-                test = "is not" if c.before[place].grad is None else "is"
-                t.miss(f"{t.tensor(place)}._grad {test} None")
+            if place in c.places and (place in self.used or place in self.written or x._leaf):
+                none = c.before[place].grad is None
+                t.miss(f"{t.tensor(place)}._grad {'is not' if none else 'is'} None",
+                       f"{self.name(place)}.grad is {{}}, and was "
+                       f"{'None' if none else 'a tensor'}", f"{t.tensor(place)}._grad")
         exprs, names = ["promote._default"], ["the default dtype"]
         for i, x in enumerate(c.world.tensors):
             place = ("T", i)
-            if not (place in self.used or place in self.written or place in self.grads
-                    or x._leaf):
+            if place not in c.places or not (place in self.used or place in self.written
+                                             or place in self.grads or x._leaf):
                 continue
             e = t.tensor(place)
             if x._leaf and c.before[place].storage is not None:
@@ -182,13 +191,14 @@ class _Builder:
                 whole[id(cell.holder)] = -1
             if whole[id(cell.holder)] == -1 and cell.kind == "item":
                 continue
-            (sizes if cell.kind in ("size", "set") else exprs).append(t.quick(cell))
+            (sizes if cell.kind in ("size", "set", "attributes") else exprs).append(t.quick(cell))
         self.entry.flags = names
         t.scope["E"] = self.entry
         tests = ", ".join(exprs) + ","
         size = ", ".join(sizes) + ("," if sizes else "")
         t.put(f"if changes[0] != E.epoch or not all(map(is_, ({tests}), E.saved)) \\")
         t.put(f"        or ({size}) != E.sizes:")
+        t.whys[len(t.lines)] = "{}", ("Said(E.missed)",)
         t.put("    if not E.recheck(): return MISS")
         scope = t.scope
         exec(f"def collect(): return ({tests}), ({size})", scope)
@@ -199,6 +209,9 @@ class _Builder:
         c, t = self.c, self.t
         before, x = c.before[place], self.var(place)
         expr = t.tensor(place)
+        name = self.name(place)
+        held = (f"the memory of {name}, which the call overwrites, is also held by somebody else "
+                "(a view, an array of NumPy's, another tensor)")
         if place in self.guarded and place in self.donated and before.strides is None:
             # The flags, the path and the storage can only change when `changes` does.
             t.scope[x], t.scope[f"s_{x}"] = c.places[place], before.storage
@@ -206,7 +219,7 @@ class _Builder:
             t.put(f"if s_{x}.version != {x}._version: refresh(rec, {x}); n_{x} = {x}._node")
             t.put(f"v_{x} = n_{x}.value")
             t.miss(f"type(v_{x}) is not Buffer or v_{x}.shared or s_{x}.node is not n_{x} "
-                   f"or refs(n_{x}) != {EXCLUSIVE + 1} or n_{x}.strides is not None")
+                   f"or refs(n_{x}) != {EXCLUSIVE + 1} or n_{x}.strides is not None", held)
             return
         if expr != x:
             t.put(f"{x} = {expr}")
@@ -215,26 +228,29 @@ class _Builder:
             t.put(f"n_{x} = {x}._node; v_{x} = n_{x}.value")
             t.miss(f"type(v_{x}) is not Buffer or v_{x}.shared or {x}._storage is not None "
                    f"or refs(n_{x}) != {EXCLUSIVE} or n_{x}.strides is not None "
-                   f"or n_{x}.spec is not {t.const(before.spec)}")
+                   f"or n_{x}.spec is not {t.const(before.spec)}", held)
             return
         if place[0].endswith("G"):
-            t.miss(f"{x}._rg is not {before.rg} or {x}._hooks")
+            t.miss(f"{x}._rg is not {before.rg} or {x}._hooks",
+                   f"requires_grad or the hooks of {name} change")
         t.put(f"s_{x} = {x}._storage")
         t.put(f"if s_{x} is not None and s_{x}.version != {x}._version: refresh(rec, {x})")
         t.put(f"n_{x} = {x}._node")
         t.put(f"v_{x} = n_{x}.value")
         strides = t.const(before.strides)
-        t.miss(f"n_{x}.spec is not {t.const(before.spec)}")
+        t.miss(f"n_{x}.spec is not {t.const(before.spec)}",
+               f"{name} is {{}}, and was of {before.spec!r}", x)
         test = f"type(v_{x}) is not Buffer or v_{x}.shared or n_{x}.strides != {strides}"
         if place in self.written or place in self.donated:
-            t.miss(test)
-            t.miss(f"{x}._path")
+            t.miss(test, held)
+            t.miss(f"{x}._path", f"{name} is a view now, and was none")
             if place in self.donated:
                 t.miss(f"refs(n_{x}) != ({EXCLUSIVE} if s_{x} is None else {EXCLUSIVE + 1}) "
-                       f"or s_{x} is not None and s_{x}.node is not n_{x}")
+                       f"or s_{x} is not None and s_{x}.node is not n_{x}", held)
         else:
             t.put(f"if {test}:")
             t.put(f"    v_{x} = odd({x}, n_{x}, {strides})")
+            t.whys[len(t.lines)] = f"the layout in memory of {name} is another", ()
             t.put(f"    if v_{x} is None: return MISS")
 
     def alone(self, place: Place) -> bool:
@@ -252,7 +268,8 @@ class _Builder:
         active = self.used | set(self.written)
         for a, b in c.aliases:
             if a in active or b in active:
-                t.miss(f"{t.tensor(a)}._node is not {t.tensor(b)}._node")
+                t.miss(f"{t.tensor(a)}._node is not {t.tensor(b)}._node",
+                       f"{self.name(a)} and {self.name(b)} are not the same value now")
         written = sorted(self.written)
         given = [("A", j) for j in range(len(c.given))]
         for place in given:
@@ -269,7 +286,7 @@ class _Builder:
                 # Without an alias there is nothing to compare.
                 tests = (f"{x}._storage is not None and ({tests})" if all(
                     p[0][0] == "T" for p in written if p != place) else tests)
-            t.miss(tests)
+            t.miss(tests, f"{self.name(place)} shares memory with what the call writes to")
 
     def counts(self) -> None:
         """What optimisers compute in Python, and random streams; nothing is guarded after it."""

@@ -47,7 +47,8 @@ class Cell:
     """One thing the function can read: `holder[key]`, which was `value`.
 
     `kind` says how it is read again: 'item' (a dictionary's or list's), 'cell' (a closure's),
-    'size' (of a container), 'tensor' (its flags); `quick` is False for what `changes` counts.
+    'size' (of a container), 'attributes' (how many an object or class has), 'tensor' (its flags);
+    `quick` is False for what `changes` counts.
     """
 
     __slots__ = ("path", "kind", "holder", "key", "value", "quick")
@@ -170,6 +171,8 @@ class _Walk:
 
     def visit(self, path: str, value: Any) -> None:
         if isinstance(value, Tensor):
+            if "_node" not in value.__dict__:       # a lazy module's
+                raise Unguardable(f"{path} has no shape yet")
             self.world.tensors.append(value)
             self.world.names.append(path)
         elif isinstance(value, types.FunctionType):
@@ -231,6 +234,9 @@ class _Walk:
     def klass(self, path: str, cls: type) -> None:
         if _foreign(cls.__module__):
             return
+        # A name that comes later may hide one of a base class: only its number is looked at, the
+        # rest is told by what the walk finds then.
+        self.add(f"len({path}.__dict__)", "attributes", cls, None, None)
         for name, value in list(vars(cls).items()):
             if name in ("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__",
                         "__qualname__", "__slots__"):
@@ -278,6 +284,8 @@ class _Walk:
         table = getattr(value, "__dict__", None)
         if isinstance(table, dict):
             counted = "_parameters" in table and "_modules" in table
+            if not counted:
+                self.add(f"len({path}.__dict__)", "attributes", value, None, None)
             for name, item in list(table.items()):
                 if name in _SKIPPED:
                     continue

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from facula.graph import keep
 from facula.graph import record as _record
 from facula.graph.history import reachable, saved
 from facula.graph.record import FREED, LOCK, Graph, Node, Recorder
 from facula.graph.recover import Late, recover
 from facula.graph.spec import Spec, Step
-from facula.runtime import flight
+from facula.runtime import flight, watch
 from facula.runtime.allocator import Buffer, from_numpy_private
 
 __all__ = ["flush", "value_of", "Program", "make_executable"]
@@ -70,14 +71,19 @@ class Program:
 
     `slots` says for each live handle which output it gets, `origins` which handles have a
     history (None without gradient) and `twice` which share an output with an earlier one;
-    `through` are the steps of that history, and `keep` the values that they read.
+    `through` are the steps of that history, and `keep` the values that they read.  `used` is the
+    number of the last graph that ran it, and `place` where it is found (`facula.graph.keep`).
     """
 
     __slots__ = ("steps", "outputs", "donations", "leaves", "runs", "threshold", "executable",
-                 "slots", "origins", "twice", "through", "keep", "history")
+                 "slots", "origins", "twice", "through", "keep", "history", "used", "nbytes",
+                 "place", "__weakref__")
 
     def __init__(self, steps: list[Step], alive: tuple[int, ...], freed: frozenset[int],
                  donations: dict[int, int]):
+        self.used = 0
+        self.nbytes = 0
+        self.place: tuple[dict[Any, Program], Any] | None = None
         live = [i for i in alive if steps[i].mask and i not in freed]
         self.through = reachable(steps, live, freed)
         self.keep = saved(steps, self.through)
@@ -111,9 +117,19 @@ class Program:
         if self.runs > self.threshold:
             self.executable = executable = make_executable(self.steps or [], self.outputs,
                                                            self.donations)
+            self.nbytes = executable.nbytes
             self.steps = None
+            keep.compiled(self)
             return executable.run(values)                     # type: ignore[no-any-return]
         return self.interpret(values)
+
+    def forget(self) -> None:
+        """Be found no more by the structure; who holds this program can go on running it."""
+        if self.place is not None:
+            programs, key = self.place
+            if programs.get(key) is self:
+                del programs[key]
+            self.place = None
 
     def run_into(self, values: list[Any], given: tuple[Any, ...],
                  failed: Any = None) -> list[Buffer]:
@@ -129,11 +145,15 @@ class Program:
         from facula.reference.interpreter import interpret
         steps = self.steps
         assert steps is not None
+        started = watch.now() if watch.watcher is not None else 0
         leaves: dict[int, Any] = {}
         for i, value in zip(self.leaves, values):
             leaves[i] = (value.array(steps[i].spec, steps[i].attrs[0])
                          if isinstance(value, Buffer) else value)
-        return [from_numpy_private(a) for a in interpret(steps, leaves, self.outputs)]
+        out = [from_numpy_private(a) for a in interpret(steps, leaves, self.outputs)]
+        if watch.watcher is not None:
+            watch.watcher.interpreted(len(steps), started, watch.now())
+        return out
 
 
 def compile_after(steps: list[Step]) -> int:
@@ -172,7 +192,7 @@ def flush(rec: Recorder, background: bool = False) -> None:
     with LOCK:
         graph = rec.graph
         handles = graph.handles
-        if not handles:
+        if not handles or rec.outer is not None:
             return
         if flight.current is not None:
             _land(graph)
@@ -193,7 +213,10 @@ def flush(rec: Recorder, background: bool = False) -> None:
         if program is None:
             program = programs[key] = Program(graph.state.path(), key[0], graph.freed,
                                               dict(donations))
+            program.place = programs, key
+        program.used = graph.sequence
         values = [n.value for _, n in graph.leaves]
+        anomaly = None if rec.watch is None else rec.watch.examine(graph)
         try:
             if background and not copies:
                 buffers = program.run(values, Late(graph, values, alive, key[0], homes))
@@ -225,6 +248,8 @@ def flush(rec: Recorder, background: bool = False) -> None:
             _clear(graph)
         else:
             _remember(graph, program, buffers, alive)
+        if anomaly is not None:
+            raise anomaly
 
 
 def _land(graph: Graph) -> None:
@@ -334,6 +359,8 @@ def value_of(node: Node) -> tuple[Any, tuple[int, ...] | None]:
             raise RuntimeError("internal: a tensor without a value")
         if graph.failure is not None:
             raise graph.failure
+        if graph.owner.outer is not None:
+            return graph.owner.look(node)       # type: ignore[attr-defined, no-any-return]
         flush(graph.owner)
     if node.value is None:                      # it was lost with a program that failed late
         assert node.at[0] is not None and node.at[0].failure is not None

@@ -27,7 +27,7 @@ MAX_STEPS = 4096
 """A pending graph is flushed when it has grown past this many steps."""
 
 MAX_STATES = 200_000
-"""The trie is forgotten and grown anew past this size, which bounds its memory."""
+"""Past this size the trie is cut back to what was used last, which bounds its memory."""
 
 FREED: Any = ("freed",)
 """Stands for the history of a value whose graph has been freed by a backward pass."""
@@ -36,7 +36,7 @@ FREED: Any = ("freed",)
 class State:
     """A node of the trie: the structure of every graph that arrived here."""
 
-    __slots__ = ("parent", "edges", "steps", "count", "programs")
+    __slots__ = ("parent", "edges", "steps", "count", "programs", "plans")
 
     def __init__(self, parent: State | None, steps: tuple[Step, ...]):
         self.parent = parent
@@ -44,6 +44,7 @@ class State:
         self.count: int = (parent.count if parent else 0) + len(steps)
         self.edges: dict[Any, Edge] = {}
         self.programs: dict[Any, Any] | None = None
+        self.plans: dict[Any, Any] | None = None        # of traces that ended here
 
     def path(self) -> list[Step]:
         """All steps from the root to here, in order."""
@@ -156,7 +157,22 @@ class Graph:
 
 
 class Recorder:
-    """One thread's recording: its pending graph, and whether gradients are wanted."""
+    """One thread's recording: its pending graph, and whether gradients are wanted.
+
+    `outer` is the recorder around a trace (`facula.func.trace`), whose graph is carried over
+    into that one and never run; `forward` says whether tangents are wanted of what is recorded.
+    """
+
+    outer: Recorder | None = None
+    forward = False
+    whole = False                      # is a whole function recorded, to be transformed?
+
+    def copies(self) -> int:
+        """How many examples each random number drawn now is drawn for."""
+        return 1
+
+    def written_to(self, before: Node, value: Node) -> None:
+        """In a trace, a tensor whose value was `before` is about to get `value`."""
 
     def __init__(self) -> None:
         self.root = State(None, ())
@@ -164,6 +180,8 @@ class Recorder:
         self.grad = True
         self.depth = 0                 # > 0 while the body of a composite is being recorded
         self.tape: Any = None          # what `facula.compile` watches a call with
+        self.watch: Any = None         # what anomaly mode notes operations with
+        self.amp: Any = None           # the mode of `facula.amp.autocast`, None outside of one
         self.graph = Graph(self.root, self)
 
     def new_state(self, steps: tuple[Step, ...]) -> State:
@@ -174,9 +192,29 @@ class Recorder:
         """Begin an empty pending graph; returns the one that was pending."""
         old = self.graph
         if self.states > MAX_STATES:
-            self.root, self.states = State(None, ()), 0
+            from facula.graph.keep import SLACK, prune
+            prune(self, int(MAX_STATES * SLACK))
         self.graph = Graph(self.root, self)
+        if self.watch is not None:
+            self.watch.begin(self.graph)
+        if self.amp is not None:
+            self.set_amp(self.amp)
         return old
+
+    def set_amp(self, mode: Any) -> None:
+        """Record under another autocast mode from here on.
+
+        The mode is an edge of the trie: what follows it was first recorded under it too, so the
+        operations need not ask.
+        """
+        self.amp = mode
+        with LOCK:
+            graph = self.graph
+            key = ("amp", mode)
+            edge = graph.state.edges.get(key)
+            if edge is None:
+                edge = graph.state.edges[key] = Edge(self.new_state(()))
+            graph.state = edge.state
 
     def adopt(self, node: Node) -> int:
         """The index of `node` in the pending graph, entering it as a leaf if it is new here."""

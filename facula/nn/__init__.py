@@ -1,6 +1,11 @@
 """Neural networks: modules, their parameters, losses and starting values, under PyTorch's names."""
 
-from facula.nn import functional, init, utils
+from facula.nn import functional, grad, init, utils
 from facula.nn.modules import *
 from facula.nn.modules import Module
-from facula.nn.parameter import Buffer, Parameter
+from facula.nn.parameter import (
+    Buffer,
+    Parameter,
+    UninitializedBuffer,
+    UninitializedParameter,
+)

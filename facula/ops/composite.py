@@ -214,8 +214,9 @@ def xlogy(input: Any, other: Any) -> Tensor:
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):
         raise TypeError("xlogy(): at least one of input and other must be Tensor")
     x, y = operands(input, other, floating=True)
-    zero = full_like(x, 0.0)
-    skip = prim("logical_and", prim("eq", x, zero), prim("logical_not", prim("isnan", y)))
+    # Only where the logarithm is not a number: elsewhere it is the gradient for a 0, too.
+    edge = prim("logical_or", prim("le", y, full_like(y, 0.0)), prim("isinf", y))
+    skip = prim("logical_and", prim("eq", x, full_like(x, 0.0)), edge)
     safe = prim("where", skip, full_like(y, 1.0), y)
     return prim("mul", x, prim("log", safe))
 

@@ -85,7 +85,7 @@ for _name, _view in (("alias", _alias), ("as_strided", views.as_strided),
            samples=_SAMPLES.get(_name), differentiable=_name != "detach")
 
 def _narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
-    if not -max(input.ndim, 1) <= dim < max(input.ndim, 1):
+    if dim >= max(input.ndim, 1):                        # below is an IndexError, as PyTorch's
         raise RuntimeError(f"narrow_copy: dimension {dim} is out of range for a tensor of "
                            f"{input.ndim} dimensions")
     return parts.narrow(input, dim, start, length)

@@ -23,7 +23,8 @@ from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.tensor import Tensor, freeze_number
 
-__all__ = ["OPS", "OpRecord", "op", "composite", "macro", "sample", "attach", "freeze"]
+__all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "macro", "sample", "attach",
+           "freeze"]
 
 
 class OpRecord:
@@ -122,7 +123,7 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
         if rec.depth:
             if "out" in kwargs:
                 return _into(call, args, kwargs)
-            return body(*args, **kwargs)
+            return _run(rec, body, args, kwargs)
         if not kwargs and args:
             # Most calls are of tensors alone, and need no pattern of their arguments.
             for a in args:
@@ -154,6 +155,7 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
             _need_tensors(public, body, args, kwargs)
             raise
 
+    call.body = body                                         # type: ignore[attr-defined]
     if exact_out:
         call.exact_out = True                                # type: ignore[attr-defined]
     if register:
@@ -191,6 +193,20 @@ def composite(fn: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def cast_first(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """For a plain function that autocast lists: its tensors are cast before it looks at them.
+
+    An operation needs no such thing; a function that picks between operations, and checks dtypes
+    itself, does.
+    """
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return _run(_local.rec, fn, args, kwargs)
+
+    call.body = fn                                           # type: ignore[attr-defined]
+    return call
+
+
 def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., Any],
           args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Follow the edge of this call, or run its body and leave one."""
@@ -212,7 +228,7 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
         try:
             edge = graph.state.edges.get(key)
         except TypeError:                                # an argument that cannot be hashed
-            return body(*args, **kwargs)
+            return _run(rec, body, args, kwargs)
         if edge is None:
             return _first(rec, key, tensors, body, args, kwargs)
         graph.state = edge.state
@@ -233,8 +249,25 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
         _release()
 
 
+def _run(rec: Any, body: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """What a call does when it is not followed; under autocast its operands may be cast first."""
+    return body(*args, **kwargs) if rec.amp is None else rec.amp.run(rec, body, args, kwargs)
+
+
 def _unpack(graph: Any, edge: Edge, tensors: Sequence[Tensor]) -> Any:
-    outs = []
+    outs: list[Any] = []
+    pack = edge.pack
+    if pack is _Nodes:
+        for item in edge.outs or ():
+            if type(item) is int:
+                outs.append(tensors[item]._node)
+                continue
+            node = _new(Node)
+            node.at = (graph, item[0])
+            node.spec = item[1]
+            graph.handles.append(node)
+            outs.append(node)
+        return outs
     for item in edge.outs or ():
         if type(item) is int:
             outs.append(tensors[item])
@@ -248,7 +281,6 @@ def _unpack(graph: Any, edge: Edge, tensors: Sequence[Tensor]) -> Any:
         if rg:
             out._rg = True
         outs.append(out)
-    pack = edge.pack
     if pack is None:
         return outs[0]
     return pack(outs) if pack is tuple or pack is list else pack(*outs)
@@ -262,9 +294,11 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
     before = (len(graph.leaves), len(graph.functions), len(graph.hooks))
     rec.depth += 1
     try:
-        result = body(*args, **kwargs)
+        result = _run(rec, body, args, kwargs)
     finally:
         rec.depth -= 1
+    if rec.watch is not None:
+        rec.watch.made(result)
     if rec.graph is not graph or (len(graph.leaves), len(graph.functions),
                                   len(graph.hooks)) != before:
         return result
@@ -301,20 +335,23 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
     return result
 
 
-def macro(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor]]
-          ) -> tuple[Tensor, ...]:
-    """Record `fn(*tensors)`, a sequence of new tensors, as one memoised step named by `key`.
+class _Nodes(tuple[Any, ...]):
+    """Results of which only the nodes are wanted."""
 
-    `key` is hashable and must tell apart whatever else `fn` depends on.  Raises what `fn` raises.
+
+def macro(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor]]
+          ) -> Sequence[Node]:
+    """Record `fn(*tensors)`, a sequence of tensors, as one memoised step named by `key`.
+
+    Returns the nodes of its results.  `key` is hashable and must tell apart whatever else `fn`
+    depends on.  Raises what `fn` raises.
     """
-    def body(*args: Tensor) -> tuple[Tensor, ...]:
-        return tuple(fn(*args))
+    def body(*args: Tensor) -> _Nodes:
+        return _Nodes(fn(*args))
 
     rec = _local.rec
-    if rec.depth:
-        return body(*tensors)
-    out: tuple[Tensor, ...] = _memo(rec, ("macro", key), tensors, body, tensors, {})
-    return out
+    found = body(*tensors) if rec.depth else _memo(rec, ("macro", key), tensors, body, tensors, {})
+    return [t._node for t in found] if type(found) is _Nodes else found
 
 
 def attach(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""DLPack: tensors of other libraries and of this one over the same memory, without a copy."""
+"""Tensors among other libraries: DLPack, memory shared without a copy, and the array standard."""
 
 from __future__ import annotations
 
@@ -64,5 +64,30 @@ def to_dlpack(tensor: Tensor) -> Any:
     return _export(tensor)
 
 
+_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
+
+
+def _namespace(self: Tensor, /, *, api_version: str | None = None) -> Any:
+    """The functions of the Python array API standard on tensors: `facula.array_api`.
+
+    ValueError for a version of the standard that it does not follow.
+    """
+    if api_version is not None and api_version not in _VERSIONS:
+        raise ValueError(f"facula.array_api follows the versions {', '.join(_VERSIONS)} of the "
+                         f"array API standard, not {api_version!r}")
+    import facula.array_api
+    return facula.array_api
+
+
+def _to_device(self: Tensor, device: Any, /, *, stream: Any = None) -> Tensor:
+    """The tensor on a device, itself if it is there; ValueError for a stream, of which there are
+    none."""
+    if stream is not None:
+        raise ValueError("to_device(): the CPU has no streams")
+    return self.to(device)
+
+
+Tensor.__array_namespace__ = _namespace                      # type: ignore[attr-defined]
+Tensor.to_device = _to_device                                # type: ignore[attr-defined]
 Tensor.__dlpack__ = _export                                  # type: ignore[attr-defined]
 Tensor.__dlpack_device__ = _device                           # type: ignore[attr-defined]

@@ -12,15 +12,15 @@ from typing import Any
 
 from facula import dtypes as d
 from facula.dtype import DType, int64
-from facula.errors import DTypeError
+from facula.errors import DTypeError, VmapError
 from facula.generator import Generator, default_generator
 from facula.graph.record import _local
 from facula.ops.define import composite
 from facula.ops.promote import cast, expand_to
 from facula.tensor import Tensor, make, prim, scalar
 
-__all__ = ["take", "compute_dtype", "uniform_numbers", "normal_numbers", "bernoulli_mask",
-           "integer_numbers", "inverse_numbers", "exponentiated"]
+__all__ = ["take", "copies", "once", "compute_dtype", "uniform_numbers", "normal_numbers",
+           "bernoulli_mask", "integer_numbers", "inverse_numbers", "exponentiated"]
 
 _MASK = (1 << 64) - 1
 
@@ -29,6 +29,24 @@ def _signed(value: int) -> int:
     """The same 64 bits as an int64."""
     value &= _MASK
     return value - (1 << 64) if value >> 63 else value
+
+
+def copies() -> int:
+    """How many examples of mapped functions (`vmap`) every number drawn now is drawn for."""
+    rec: Any = _local.rec
+    count = 1
+    while rec.outer is not None:
+        count *= rec.copies()
+        rec = rec.outer
+    return count
+
+
+def once() -> None:
+    """Refuse numbers that are not drawn in the graph where each example is to have its own."""
+    if copies() > 1:
+        raise VmapError("vmap: this random function computes its numbers before the operations "
+                        "that read them, and cannot draw different ones for each example. Use "
+                        "randomness='same', or draw them outside of the mapped function")
 
 
 def take(generator: Generator | None, words: int) -> tuple[Tensor, Tensor]:
@@ -43,6 +61,7 @@ def take(generator: Generator | None, words: int) -> tuple[Tensor, Tensor]:
         generator = default_generator
     elif not isinstance(generator, Generator):
         raise TypeError(f"generator must be a facula.Generator, not {type(generator).__name__}")
+    words *= copies()
     tape = _local.rec.tape
     if tape is not None:
         _local.rec.tape = None

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from facula.dtype import int64
 from facula.errors import ShapeError
 from facula.ops.contractions import _one_dtype
-from facula.ops.define import composite
+from facula.ops.define import cast_first, composite
 from facula.ops.layout import row_major
-from facula.ops.promote import expand_to
+from facula.ops.promote import cast, expand_to
 from facula.ops.surface import public
 from facula.tensor import Tensor, prim
 
@@ -207,6 +208,7 @@ def _einsum(terms: tuple[tuple[Any, ...], ...], output: tuple[Any, ...],
     return prim("alias", value) if any(value is x for x in operands) else value
 
 
+@cast_first
 def einsum(equation: Any, *operands: Any) -> Tensor:
     """The sum of products that an equation such as 'bij,bjk->bik' describes.
 
@@ -229,6 +231,11 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
         _one_dtype("einsum", operands[0], x)
     terms, output = _parse(equation, len(operands))
     opened, result = _open_ellipses(terms, output, [x._node.spec.shape for x in operands])
+    dtype = operands[0]._node.spec.dtype
+    if dtype.kind in "ui" and any(v not in result and sum(v in t for t in opened) == 1
+                                  for term in opened for v in term):
+        # A label of one operand alone is summed before the product, as `sum` does: in 64 bits.
+        operands = tuple(cast(x, int64) for x in operands)
     value: Tensor = _einsum(tuple(map(tuple, opened)), tuple(result), tuple(operands))
     return value
 

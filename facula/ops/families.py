@@ -8,7 +8,7 @@ FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "parts", 
             "matrices", "indexing", "gathering", "replaced", "padding", "scans", "sorting",
             "contractions", "einsum", "search", "statistics", "convert", "creation", "patterns",
             "windows", "dlpack", "draws", "fourier", "spectra", "linalg", "special_functions",
-            "copies", "calculus", "combine", "bits")
+            "copies", "calculus", "combine", "bits", "older")
 
 for _family in FAMILIES:
     importlib.import_module(f"facula.ops.{_family}")

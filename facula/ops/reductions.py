@@ -378,9 +378,15 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) over `dim`, without overflow."""
     x = as_float(input)
     axes = axes_of(dim, x.ndim)
-    if x.numel() == 0 or not axes:
+    if x.numel() == 0:
         return prim("log", reduce_to("sum", prim("exp", x), axes, keepdim)) if axes \
             else prim("alias", x)
+    if not axes:
+        if x.dtype.kind != "c":
+            return prim("alias", x)
+        turn = prim("imag", x)               # the principal value: an angle in (-pi, pi]
+        return prim("complex", prim("real", x), prim("atan2", prim("sin", turn),
+                                                     prim("cos", turn)))
     top = _shift(x, axes)
     total = reduce_to("sum", prim("exp", prim("sub", x, expand_to(top, x.shape))), axes, True)
     out = prim("add", prim("log", total), top)

@@ -11,7 +11,7 @@ from typing import Any
 
 from facula.dtype import bool_, int64, uint8
 from facula.errors import DTypeError
-from facula.ops.define import op
+from facula.ops.define import cast_first, op
 from facula.ops.layout import as_int
 from facula.ops.promote import cast, expand_to, full_like, type_name
 from facula.ops.reductions import constant, kept, numpy_names, wrap_dim
@@ -299,6 +299,7 @@ def _at_levels(input: Tensor, levels: Any, dim: int | None, keepdim: bool,
     return prim("cat", *parts, attrs=(0,)) if len(parts) > 1 else parts[0]
 
 
+@cast_first
 def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
              interpolation: str = "linear") -> Tensor:
     """The q-th quantiles along `dim` (of all elements if None); NaN where there is one.
@@ -308,6 +309,7 @@ def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = Fals
     return _quantile("quantile", input, q, dim, keepdim, interpolation, False)
 
 
+@cast_first
 def nanquantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
                 interpolation: str = "linear") -> Tensor:
     """`quantile` of what is not NaN."""

@@ -7,7 +7,7 @@ from typing import Any
 from facula.dtype import int64
 from facula.graph.record import _local
 from facula.ops.define import op
-from facula.ops.padding import pad
+from facula.ops.padding import padded
 from facula.ops.promote import cast, expand_to, full_like
 from facula.ops.surface import public
 from facula.tensor import Tensor, prim
@@ -77,7 +77,7 @@ def stft(input: Tensor, n_fft: int, hop_length: int | None = None,
     x = input if input.ndim == 2 else prim("reshape", input, shape=(1, input.shape[0]))
     if center:
         half = n_fft // 2
-        x = pad(prim("reshape", x, shape=(1, *x.shape)), (half, half), pad_mode)
+        x = padded(prim("reshape", x, shape=(1, *x.shape)), (half, half), pad_mode)
         x = prim("reshape", x, shape=tuple(x.shape[1:]))
     batch, size = x.shape
     if not 0 < n_fft <= size:
@@ -191,7 +191,9 @@ def istft(input: Tensor, n_fft: int, hop_length: int | None = None,
     shaped = _window("istft", window, n_fft, win, input)
     out, under = _overlapped(x, shaped, n_fft, hop, start, stop, normalized, onesided,
                              return_complex)
-    if not _local.rec.depth and under.numel() and float(under._peek().min()) < 1e-11:
+    rec = _local.rec
+    known = not rec.depth and rec.outer is None and under.numel()
+    if known and float(under._peek().min()) < 1e-11:
         raise RuntimeError("window overlap add min: 1")
     if stop > size:
         out = prim("pad", out, attrs=((0, 0), (0, stop - size), 0))

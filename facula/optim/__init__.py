@@ -1,6 +1,6 @@
 """Optimisers and learning-rate schedules, under PyTorch's names."""
 
-from facula.optim import lr_scheduler
+from facula.optim import lr_scheduler, swa_utils
 from facula.optim.adafactor import Adafactor, Muon
 from facula.optim.adagrad import ASGD, Adagrad
 from facula.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
@@ -13,8 +13,9 @@ from facula.optim.optimizer import (
 )
 from facula.optim.rmsprop import Adadelta, RMSprop, Rprop
 from facula.optim.sgd import GD, SGD, GradientDescent
+from facula.optim.sparse_adam import SparseAdam
 
 __all__ = ["Optimizer", "SGD", "GradientDescent", "GD", "Adam", "AdamW", "Adamax", "NAdam",
            "RAdam", "RMSprop", "Adadelta", "Rprop", "Adagrad", "ASGD", "Adafactor", "Muon",
-           "LBFGS", "lr_scheduler", "required", "register_optimizer_step_pre_hook",
-           "register_optimizer_step_post_hook"]
+           "LBFGS", "SparseAdam", "lr_scheduler", "swa_utils", "required",
+           "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from facula.graph.record import recorder
 from facula.optim.optimizer import Optimizer, positive_lr, zeros_of
 from facula.tensor import Tensor
 
@@ -56,6 +57,7 @@ class Adafactor(Optimizer):
 
     def _step_group(self, group: dict[str, Any]) -> None:
         """Matrices and vectors keep different things, so they are updated apart."""
+        tape = recorder().tape
         for p in group["params"]:
             if p._grad is None:
                 continue
@@ -64,9 +66,14 @@ class Adafactor(Optimizer):
             st = self.state[p]
             if not st:
                 self.begin(group, p, st)
-            st["step"] += 1
+            count = self.bucket(group, st) if tape is None else tape.freely(self.bucket, group, st)
             names = ("row_var", "col_var") if p.ndim > 1 else ("variance",)
-            self._update(group, names, p.dtype, st["step"], [(p, p._grad, st)])
+            self._update(group, names, p.dtype, count, [(p, p._grad, st)])
+
+    def bucket(self, group: dict[str, Any], state: dict[str, Any]) -> Any:
+        """Counts the step."""
+        state["step"] += 1
+        return state["step"]
 
     def statics(self, group: dict[str, Any]) -> tuple[Any, ...]:
         return (group["maximize"], group["weight_decay"] != 0, *group["eps"], group["d"])
@@ -155,16 +162,24 @@ class Muon(Optimizer):
 
 
 def _orthogonal(g: Tensor, coefficients: tuple[float, ...], steps: int, eps: float) -> Tensor:
-    """Nearly U V^T of g = U S V^T, by a quintic iteration in bfloat16 as PyTorch does it."""
-    from facula.dtype import bfloat16
+    """Nearly U V^T of g = U S V^T, by a quintic iteration in bfloat16 as PyTorch does it.
+
+    Each line is computed in float32 and rounded once, as a product with its addend is there.
+    """
+    from facula.dtype import bfloat16, float32
     a, b, c = coefficients
-    x = g.to(bfloat16)
+
+    def rounded(t: Tensor) -> Tensor:
+        return t.to(bfloat16).to(float32)
+
+    x = rounded(g)
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T
-    x = x / (x * x).sum().sqrt().clamp(min=eps)
+    x = rounded(x / rounded((x * x).sum().sqrt()).clamp(min=eps))
     for _ in range(steps):
-        gram = x.matmul(x.T)
-        update = gram * b + gram.matmul(gram) * c
-        x = x * a + update.matmul(x)
-    return (x.T if tall else x).to(g.dtype)
+        gram = rounded(x.matmul(x.T))
+        update = rounded(gram * b + gram.matmul(gram) * c)
+        x = rounded(x * a + update.matmul(x))
+    out: Any = x.T if tall else x
+    return out.to(g.dtype)                                  # type: ignore[no-any-return]

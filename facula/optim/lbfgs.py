@@ -138,7 +138,8 @@ class LBFGS(Optimizer):
                     steps.append(s)
                     rho.append(1.0 / ys)
                     scale = ys / _dot(y, y)
-                d = _direction(g, dirs, steps, rho, scale)
+                alphas = state.setdefault("al", [None] * group["history_size"])
+                d = _direction(g, dirs, steps, rho, scale, alphas)
             before, before_loss = g.clone(), loss           # type: ignore[attr-defined]
             t = min(1.0, 1.0 / float(g.abs().sum())) * lr if state["n_iter"] == 1 else lr
             gtd = _dot(g, d)
@@ -151,7 +152,8 @@ class LBFGS(Optimizer):
                     raise RuntimeError("only 'strong_wolfe' is supported")
                 start = self._copies()
                 loss, g, t, used = _strong_wolfe(
-                    lambda at, way: self._at(closure, start, at, way), t, d, loss, g, gtd)
+                    lambda at, way: self._at(closure, start, at, way), t, d, loss, g, gtd,
+                    most=group["max_eval"] - evals)
                 self._move(t, d)
                 optimal = _largest(g) <= group["tolerance_grad"]
             else:
@@ -182,10 +184,12 @@ def _largest(a: Any) -> float:
 
 
 def _direction(g: Any, dirs: list[Any], steps: list[Any], rho: list[float],
-               scale: float) -> Any:
-    """-H g, H the inverse Hessian that the last steps tell of (the two-loop recursion)."""
+               scale: float, alphas: list[Any]) -> Any:
+    """-H g, H the inverse Hessian that the last steps tell of (the two-loop recursion).
+
+    `alphas`, as long as the history may become, is overwritten.
+    """
     q = -g
-    alphas = [0.0] * len(dirs)
     for k in range(len(dirs) - 1, -1, -1):
         alphas[k] = _dot(steps[k], q) * rho[k]
         q = q - dirs[k] * alphas[k]
@@ -228,7 +232,7 @@ def _strong_wolfe(at: Callable[[float, Any], tuple[float, Any]], t: float, d: An
         evals += 1
         gtd_new = _dot(g_new, d)
         count += 1
-    if count == most:
+    if count >= most:
         bracket = [[0.0, f, g, gtd], [t, f_new, g_new, gtd_new]]
     stuck = False
     low_at, high_at = (0, 1) if bracket[0][1] <= bracket[-1][1] else (1, 0)

@@ -26,7 +26,7 @@ def interpret(steps: Sequence[Step], leaves: dict[int, Any], outputs: Sequence[i
     raises, with a note saying which step it was and where the program recorded it.
     """
     from facula.ops.table import PRIMS
-    needed, last = _plan(steps, outputs)
+    needed, last = plan(steps, outputs)
     values: dict[int, np.ndarray] = {}
     with np.errstate(all="ignore"):
         for i in needed:
@@ -53,7 +53,7 @@ def evaluate(prims: Any, step: Step, values: dict[int, Any], number: int) -> Any
         raise
 
 
-def _plan(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[list[int], dict[int, list[int]]]:
+def plan(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[list[int], dict[int, list[int]]]:
     """The steps that `outputs` need, in order, and which values are used last by each."""
     found: set[int] = set()
     todo = list(outputs)

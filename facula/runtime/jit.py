@@ -1,8 +1,9 @@
 """LLVM text in, address of machine code out.
 
 Texts are optimised and compiled once per process, found on disk when an earlier process has
-compiled them, and linked into the process by ORC.  A `Kernel` keeps its code alive; when the last
-program that uses it is gone, its memory goes back.
+compiled them, and linked into the process by ORC.  Kernels that are wanted together are linked
+together, which is quicker and lays them side by side.  A `Kernel` keeps its code alive; when the
+last of those that were linked together is gone, their memory goes back.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -21,9 +22,10 @@ from facula import config
 from facula.codegen.llvm import LIGHT
 from facula.runtime import cache
 
-__all__ = ["Kernel", "Host", "host", "compile_kernels", "compile_text", "assembly", "statistics"]
+__all__ = ["Kernel", "Host", "host", "compile_kernels", "load_kernels", "compile_text",
+           "assembly", "statistics"]
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raised when the way from text to machine code changes (pipeline, code model, flags)."""
 
 
@@ -37,15 +39,34 @@ class Host(NamedTuple):
 
 
 class Kernel:
-    """Machine code of one function: `address` stays valid while this object lives."""
+    """Machine code of one function: `address` stays valid while this object lives.
 
-    __slots__ = ("name", "key", "address", "_tracker", "__weakref__")
+    `nbytes` is the size of its object file.
+    """
 
-    def __init__(self, name: str, key: str, address: int, tracker: Any):
+    __slots__ = ("name", "key", "address", "nbytes", "_library", "__weakref__")
+
+    def __init__(self, name: str, key: str, address: int, nbytes: int, library: _Library):
         self.name = name
         self.key = key
         self.address = address
-        self._tracker = tracker
+        self.nbytes = nbytes
+        self._library = library
+
+
+class _Library:
+    """What was linked in one go: unloaded with the last of its kernels."""
+
+    __slots__ = ("tracker", "linker")
+
+    def __init__(self, tracker: Any, linker: Any):
+        self.tracker = tracker
+        self.linker = linker
+
+    def __del__(self) -> None:
+        # in this order: closing the linker first would take the code from under the tracker
+        self.tracker = None
+        self.linker = None
 
 
 statistics = {"compiled": 0, "loaded": 0, "reused": 0, "compile_seconds": 0.0}
@@ -55,6 +76,10 @@ _LOCK = threading.RLock()
 _kernels: WeakValueDictionary[str, Kernel] = WeakValueDictionary()
 _machines: list[tuple[Any, Any]] = []
 _numbers = itertools.count()
+
+LINKS = 256
+"""How many libraries one linker makes: ORC never forgets the name of one that it has unloaded,
+so a linker is left to its libraries and goes with the last of them."""
 
 # name, features to add (None: all the host has) and whether the host must have a feature first
 _ISA = {
@@ -100,12 +125,18 @@ def host() -> Host:
     return _host(config.flag.ISA)
 
 
-@lru_cache(maxsize=None)
+_current: list[Any] = [None, 0]
+
+
 def _linker() -> Any:
-    """The one ORC instance, which lives as long as the process."""
-    jit = _binding().create_lljit_compiler()
-    jit._owned = True       # never disposed: code may still run while the interpreter goes down
-    return jit
+    """The ORC instance to link the next library with.
+
+    None is disposed of while the interpreter goes down, as llvmlite sees to: code may still run.
+    """
+    if _current[0] is None or _current[1] >= LINKS:
+        _current[:] = _binding().create_lljit_compiler(), 0
+    _current[1] += 1
+    return _current[0]
 
 
 def _unlocked(function: Any) -> Any:
@@ -139,15 +170,20 @@ def _optimised(text: str, machine: Any, target: Host) -> Any:
         passes.add_instruction_combine_pass()
         passes.add_loop_rotate_pass()
         passes.add_simplify_cfg_pass()
-        _unlocked(ffi.lib.LLVMPY_RunNewModulePassManager)(passes, module, builder)
-        return module
-    options.loop_vectorization = True
-    options.slp_vectorization = True
-    options.loop_interleaving = True
-    options.loop_unrolling = True
-    builder = llvm.create_pass_builder(machine, options)
-    passes = builder.getModulePassManager()
+    else:
+        # Not unrolled: what has to be is written out, and a loop that has been unrolled before the
+        # vectoriser comes to it is lost to it (a norm takes six times as long).  Not vectorised
+        # across statements either: that finds nothing and takes a fifth of the time.
+        options.loop_vectorization = True
+        options.loop_interleaving = True
+        options.slp_vectorization = False
+        options.loop_unrolling = False
+        builder = llvm.create_pass_builder(machine, options)
+        passes = builder.getModulePassManager()
     _unlocked(ffi.lib.LLVMPY_RunNewModulePassManager)(passes, module, builder)
+    # llvmlite's object would not do it: its `_dispose` is the empty one of its first base class
+    ffi.lib.LLVMPY_DisposeNewModulePassManger(passes)
+    passes.detach()
     return module
 
 
@@ -194,11 +230,16 @@ def assembly(text: str, optimised_ir: bool = False) -> str:
     return str(module) if optimised_ir else machine.emit_assembly(module)
 
 
-def _link(name: str, key: str, data: bytes) -> Kernel:
+def _link(parts: list[tuple[str, str, bytes]]) -> list[Kernel]:
+    """The kernels of (name, key, object file), linked in one go; their names differ."""
     builder = _binding().JITLibraryBuilder()
-    builder.add_object_img(data).export_symbol(name).add_current_process()
-    tracker = builder.link(_linker(), f"{name}.{next(_numbers)}")
-    return Kernel(name, key, tracker[name], tracker)
+    for name, _, data in parts:
+        builder.add_object_img(data).export_symbol(name)
+    builder.add_current_process()
+    linker = _linker()
+    tracker = builder.link(linker, f"{parts[0][0]}.{next(_numbers)}")
+    library = _Library(tracker, linker)
+    return [Kernel(name, key, tracker[name], len(data), library) for name, key, data in parts]
 
 
 def _object_for(item: tuple[str, str, str]) -> bytes:
@@ -235,15 +276,9 @@ def compile_kernels(items: Iterable[tuple[str, str]], threads: int | None = None
             statistics["reused"] += 1
         else:
             missing.setdefault(key, (name, text, key))
-    for key, item in list(missing.items()):
-        data = cache.load(key)
-        if data is not None:
-            try:
-                found[key] = _register(item, data)
-            except RuntimeError:        # an object of the right hash that does not link here
-                continue
-            statistics["loaded"] += 1
-            del missing[key]
+    for kernel in _from_disk([(name, key) for name, _, key in missing.values()]):
+        found[kernel.key] = kernel
+        del missing[kernel.key]
     if missing:
         if threads is None:
             from facula.runtime.threads import get_num_threads
@@ -254,16 +289,61 @@ def compile_kernels(items: Iterable[tuple[str, str]], threads: int | None = None
                 objects = list(pool.map(_object_for, todo))
         else:
             objects = [_object_for(item) for item in todo]
-        for item, data in zip(todo, objects, strict=True):
-            found[item[2]] = _register(item, data)
+        made = [(name, key, data) for (name, _, key), data in zip(todo, objects, strict=True)]
+        found.update({kernel.key: kernel for kernel in _register(made)})
     return [found[key] for key in wanted]
 
 
-def _register(item: tuple[str, str, str], data: bytes) -> Kernel:
-    name, _, key = item
-    with _LOCK:
+def load_kernels(items: Sequence[tuple[str, str]]) -> list[Kernel] | None:
+    """The kernels of (function name, key) pairs that are there already; None if one is not."""
+    found: dict[str, Kernel] = {}
+    missing: dict[str, str] = {}
+    for name, key in items:
         kernel = _kernels.get(key)
-        if kernel is None:
-            kernel = _link(name, key, data)
-            _kernels[key] = kernel
-        return kernel
+        if kernel is not None:
+            found[key] = kernel
+        else:
+            missing[key] = name
+    found.update({k.key: k for k in _from_disk([(name, key) for key, name in missing.items()])})
+    if any(key not in found for _, key in items):
+        return None
+    statistics["reused"] += len(items) - len(missing)
+    return [found[key] for _, key in items]
+
+
+def _from_disk(items: Sequence[tuple[str, str]]) -> list[Kernel]:
+    """Those of the (function name, key) pairs whose code is on disk."""
+    parts = [(name, key, data) for name, key in items if (data := cache.load(key)) is not None]
+    kernels = _register(parts, from_disk=True)
+    statistics["loaded"] += len(kernels)
+    return kernels
+
+
+def _register(parts: list[tuple[str, str, bytes]], from_disk: bool = False) -> list[Kernel]:
+    """Link (name, key, object file) and make the kernels known to the process.
+
+    With `from_disk` those that do not link here, although their hash is right, are left out.
+    """
+    out: list[Kernel] = []
+    with _LOCK:
+        together: dict[str, tuple[str, str, bytes]] = {}
+        alone: list[tuple[str, str, bytes]] = []
+        for part in parts:
+            kernel = _kernels.get(part[1])
+            if kernel is not None:
+                out.append(kernel)
+            elif together.setdefault(part[0], part) is not part:
+                alone.append(part)
+        try:
+            out += _link(list(together.values())) if together else []
+        except RuntimeError:
+            alone += together.values()
+        for part in alone:
+            try:
+                out += _link([part])
+            except RuntimeError:
+                if not from_disk:
+                    raise
+        for kernel in out:
+            _kernels[kernel.key] = kernel
+    return out

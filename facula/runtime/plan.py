@@ -13,7 +13,7 @@ arena itself is taken once and kept by the program.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = ["STATUS_SLOT", "KernelPlan", "PhasePlan", "ProgramPlan"]
 
@@ -28,12 +28,14 @@ class KernelPlan:
     `llvm_text` is the whole module that defines `@name`; kernels with equal text are compiled
     once, so the text must not mention slots or addresses: `slots[j]` is the slot of operand j.
     Tiles of one kernel, and all kernels of one phase, may run at the same time and in any order.
+    `group` is for people: which of the schedule's groups it belongs to.
     """
 
     name: str
     llvm_text: str
     slots: tuple[int, ...]
     ntiles: int = 1
+    group: int = -1
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,9 @@ class ProgramPlan:
     constants: dict[int, bytes] = field(default_factory=dict)
     cost: float = 0.0
     name: str = "program"
+
+    def without_text(self) -> ProgramPlan:
+        """The same plan for those who only look at it: compiled kernels need no text."""
+        return replace(self, phases=tuple([
+            PhasePlan(tuple([replace(k, llvm_text="") for k in phase.kernels]))
+            for phase in self.phases]))

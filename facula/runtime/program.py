@@ -18,9 +18,9 @@ from functools import partial
 from typing import Any
 
 from facula import config
-from facula.runtime import flight, threads
+from facula.runtime import arena, flight, threads, watch
 from facula.runtime.allocator import Buffer, empty
-from facula.runtime.jit import compile_kernels, statistics
+from facula.runtime.jit import Kernel, compile_kernels, statistics
 from facula.runtime.plan import STATUS_SLOT, ProgramPlan
 
 __all__ = ["Program"]
@@ -36,41 +36,72 @@ _programs: weakref.WeakSet[Program] = weakref.WeakSet()
 
 
 class Program:
-    """A plan made executable; `run` may be called from any thread (calls take turns)."""
+    """A plan made executable; `run` may be called from any thread (calls take turns).
 
-    def __init__(self, plan: ProgramPlan):
+    `kernels` are those of the plan, in order, where they are there already.
+    """
+
+    def __init__(self, plan: ProgramPlan, kernels: list[Kernel] | None = None):
         started = time.perf_counter()
         before = dict(statistics)
         self.name = plan.name
         self.cost = plan.cost
         self.n_arguments = len(plan.arguments)
-        kernels = compile_kernels(
-            [(k.name, k.llvm_text) for phase in plan.phases for k in phase.kernels])
-        self._kernels = kernels
+        if kernels is None:
+            kernels = compile_kernels(
+                [(k.name, k.llvm_text) for phase in plan.phases for k in phase.kernels])
+        self.kernels = kernels
         self._native = native = threads.driver()
         self._solo = plan.cost < threads.SOLO_COST or not any(
             sum(k.ntiles for k in phase.kernels) > 1 for phase in plan.phases)
         self._call: Callable[[int, int], int] = (
             native.run_held if plan.cost < HOLD_GIL_COST else native.run)
-        self._lock = threading.Lock()
-        self._arena: Buffer = empty(plan.arena_bytes)
+        shares = plan.arena_bytes >= arena.LEAST
+        # Those that share memory take turns: they have one lock.
+        self._lock = arena.SHARED.lock if shares else threading.Lock()
+        self._arena: Buffer | None = None if shares else empty(plan.arena_bytes)
         self._keep: list[Any] = [native]
         self._status = (ctypes.c_int64 * 1)()
         self._table = table = (ctypes.c_int64 * max(plan.n_slots, 1))()
         table[STATUS_SLOT] = ctypes.addressof(self._status)
-        for slot, offset in plan.arena_slots.items():
-            table[slot] = self._arena.ptr + offset
+        if self._arena is not None:
+            for slot, offset in plan.arena_slots.items():
+                table[slot] = self._arena.ptr + offset
         for slot, data in plan.constants.items():
             constant = empty(len(data))
             ctypes.memmove(constant.ptr, data, len(data))
             self._keep.append(constant)
             table[slot] = constant.ptr
+        self.origin: Any = None             # the steps and the schedule it was made from
+        self._timed: watch.Timed | None = None
         self._pack = _packer(plan.arguments, table)
+        if shares:
+            arena.SHARED.enter(self, plan.arena_bytes)
+            self._pack = _placing(self._pack, table, plan.arena_slots)
+        self._rows: list[list[int]] = []
         self._descriptor = self._describe(plan, [k.address for k in kernels])
         self._program = ctypes.addressof(self._descriptor)
         _programs.add(self)
+        if watch.watcher is not None:
+            watch.watcher.compiled(self, watch.now() - int((time.perf_counter() - started) * 1e9),
+                                   watch.now())
         if config.flag.DEBUG:
             self._report(plan, before, time.perf_counter() - started)
+
+    @property
+    def n_kernels(self) -> int:
+        """How many kernels a launch runs."""
+        return len(self.kernels)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that goes with this program and with no other."""
+        own = self._arena.nbytes if self._arena is not None else 0
+        return own + 32768 + sum([k.nbytes + 4096 for k in self.kernels])
+
+    def __del__(self, _leave: Callable[[Any], None] = arena.SHARED.leave) -> None:
+        if getattr(self, "_arena", self) is None:
+            _leave(self)
 
     def _describe(self, plan: ProgramPlan, addresses: list[int]) -> Any:
         """The words that the driver reads: see `threads.driver_text`."""
@@ -81,7 +112,9 @@ class Program:
             for kernel in phase.kernels:
                 slots = (ctypes.c_int64 * max(len(kernel.slots), 1))(*kernel.slots)
                 self._keep.append(slots)
-                rows += [addresses[index], ctypes.addressof(slots), kernel.ntiles]
+                row = [addresses[index], ctypes.addressof(slots), kernel.ntiles]
+                self._rows.append(row)
+                rows += row
                 index += 1
             table = (ctypes.c_int64 * max(len(rows), 1))(*rows)
             self._keep.append(table)
@@ -95,14 +128,26 @@ class Program:
             if flight.current is not None:
                 flight.finish()
             self._pack(args)
+            if watch.watcher is not None:
+                return self._watched()
             return self._call(0 if self._solo else threads.pool_pointer(), self._program)
+
+    def _watched(self) -> int:
+        """Run with a look at the clock between kernels."""
+        if self._timed is None:
+            self._timed = watch.Timed(self._table, self._rows)
+        started = watch.now()
+        status = self._call(0 if self._solo else threads.pool_pointer(), self._timed.program)
+        if watch.watcher is not None:
+            watch.watcher.launched(self, started, watch.now(), self._timed.stamps())
+        return status
 
     def begin(self, args: Sequence[Any], keep: Any, failed: Callable[[], BaseException]) -> bool:
         """Run in the background if that is worth it and can be; whether it does.
 
         `keep` is held and `failed` called as `facula.runtime.flight.Flight` says.
         """
-        if self._solo or self.cost < BACKGROUND_COST:
+        if self._solo or watch.watcher is not None or self.cost < BACKGROUND_COST:
             return False
         with self._lock:
             if flight.current is not None:
@@ -129,7 +174,23 @@ class Program:
                           f"slots {list(kernel.slots)}", file=sys.stderr)
 
     def __repr__(self) -> str:
-        return f"Program({self.name}, {len(self._kernels)} kernels)"
+        return f"Program({self.name}, {len(self.kernels)} kernels)"
+
+
+def _placing(pack: Callable[[Sequence[Any]], None], table: Any, slots: dict[int, int]
+             ) -> Callable[[Sequence[Any]], None]:
+    """`pack`, after looking where the shared memory lies now."""
+    base = 0
+
+    def write(args: Sequence[Any]) -> None:
+        nonlocal base
+        now = arena.SHARED.address()
+        if now != base:
+            for slot, offset in slots.items():
+                table[slot] = now + offset
+            base = now
+        pack(args)
+    return write
 
 
 def _packer(arguments: tuple[tuple[int, str], ...], table: Any) -> Callable[[Sequence[Any]], None]:
@@ -167,8 +228,9 @@ def _packer(arguments: tuple[tuple[int, str], ...], table: Any) -> Callable[[Seq
 
 def _renew_locks() -> None:
     """In a forked child: a lock that another thread of the parent held will not be released."""
+    arena.SHARED.renew()
     for program in list(_programs):
-        program._lock = threading.Lock()
+        program._lock = arena.SHARED.lock if program._arena is None else threading.Lock()
 
 
 threads.at_fork.append(_renew_locks)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from facula.codegen.convolution import emit_convolution_group
 from facula.codegen.epilogue import emit_product
 from facula.codegen.loops import Kernel, Storage, emit_group
-from facula.codegen.lower import accesses
+from facula.codegen.lower import Place, accesses
 from facula.codegen.updates import emit_copy, emit_update
 from facula.graph.spec import Step
 from facula.runtime.plan import STATUS_SLOT, KernelPlan, PhasePlan, ProgramPlan
@@ -21,11 +21,13 @@ from facula.schedule.fuse import (
     SCAN,
     UPDATE,
     Group,
+    Item,
     choose_roots,
     group_items,
     item_index,
     item_start,
     memory_behind,
+    squeeze,
 )
 from facula.schedule.index import row_major
 from facula.schedule.memory import Interval, place
@@ -34,7 +36,10 @@ from facula.schedule.products import (
     PRODUCTS,
     contraction_of,
     convolution_of,
+    has_strides,
     leaf_strides,
+    matrix_behind,
+    source_behind,
 )
 
 __all__ = ["Native", "Report", "build"]
@@ -49,6 +54,7 @@ class Report:
     kernels: list[str]
     cost: float
     phase: int = 0
+    group: int = -1
 
 
 @dataclass
@@ -58,12 +64,15 @@ class Native:
     inputs   for each argument before the outputs: (step, part); part is 0, or 0 and 1 for the
              real and imaginary part of a complex number
     outputs  for each output: (bytes, None), or (bytes, step) where it takes over a leaf's memory
+    sizes    slot -> bytes of the value there; `stored` are the steps whose values are in memory
     """
 
     plan: ProgramPlan
     inputs: list[tuple[int, int]]
     outputs: list[tuple[int, int | None]]
     reports: list[Report] = field(default_factory=list)
+    sizes: dict[int, int] = field(default_factory=dict)
+    stored: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -96,10 +105,15 @@ class _Build:
         roots = choose_roots(steps, outputs)
         self.groups = group_items(steps, roots)
         self.home = {item.step: g for g in self.groups for item in g.items}
+        self.readers: dict[int, list[Group]] = {}
+        self.accessed: dict[int, list[tuple[Item, list[Place], set[int]]]] = {}
         self.donated = self._donate(donations)
         self._outputs()
         self.temporaries: dict[int, int] = {}        # slot -> bytes
         self.spans: dict[int, list[int]] = {}        # slot -> [first phase, last phase]
+        self.views: dict[int, tuple[int, int]] = {}  # slot -> (temporary that it is in, byte)
+        self.packed: dict[tuple[str, int], tuple[int, int]] = {}
+        self._concatenations()
         self._intermediates()
 
     # -- where values lie
@@ -147,6 +161,55 @@ class _Build:
                 if (op in UPDATE or op in SCAN) and item.step not in self.places:
                     self._temporary(item.step)
 
+    def _concatenations(self) -> None:
+        """Values that are put one after another in a temporary are computed right there."""
+        products: dict[int, list[tuple[int, int]]] = {}
+        for number in self.home:
+            if self.steps[number].op in PRODUCTS:
+                find = matrix_behind if self.steps[number].op == "matmul" else source_behind
+                for which in (0, 1):
+                    behind = find(self.steps, number, which, self.home.__contains__)
+                    products.setdefault(behind, []).append((number, which))
+        for number in sorted(self.home, reverse=True):
+            step = self.steps[number]
+            if step.op != "cat" or number in self.outputs:
+                continue
+            if number not in self.places:
+                self._temporary(number)
+            place = self.places[number]
+            for source, view in zip(step.inputs, self._windows(number), strict=True):
+                if self._may_lie(source, place.strides, products.get(source, ())):
+                    self.places[source] = Storage(self._view(place.slot, view), place.strides)
+
+    def _windows(self, number: int) -> list[int]:
+        """The byte at which each input of a concatenation begins."""
+        step, at, found = self.steps[number], 0, []
+        axis, place = step.attrs[0], self.places[number]
+        for source in step.inputs:
+            found.append(at)
+            at += (self.steps[source].spec.shape[axis] * place.strides[axis]
+                   * step.spec.dtype.itemsize)
+        return found
+
+    def _view(self, slot: int, start: int) -> int:
+        """A slot for what begins `start` bytes into a temporary, or into what is in one."""
+        base, offset = self.views.get(slot, (slot, 0))
+        made = self._slot()
+        self.views[made] = (base, offset + start)
+        return made
+
+    def _may_lie(self, source: int, strides: tuple[int, ...], products: Iterable[tuple[int, int]]
+                 ) -> bool:
+        """Whether the value may be computed into memory of these strides."""
+        step = self.steps[source]
+        if source not in self.home or source in self.places or step.op in UPDATE | SCAN:
+            return False
+        if strides == row_major(step.spec.shape):
+            return True
+        return step.op not in CONVOLUTIONS and all(
+            has_strides(self.steps, number, which, self.home.__contains__, strides)
+            for number, which in products)
+
     def _temporary(self, number: int) -> None:
         step = self.steps[number]
         slot = self._slot()
@@ -169,12 +232,41 @@ class _Build:
         group = self.home[o]
         if not self._reads_in_place(group, o, leaf):
             return False
-        others = [g for g in self.groups
-                  if g is not group and any(s == leaf for s, _ in g.reads)]
+        others = [g for g in self._readers(leaf) if g is not group]
         if any(self._depends(g, group) for g in others):
             return False
         group.deps.update(g.number for g in others)
         return True
+
+    def _readers(self, leaf: int) -> list[Group]:
+        """The groups that read a leaf."""
+        if not self.readers:
+            for g in self.groups:
+                for source in {s for s, _ in g.reads}:
+                    self.readers.setdefault(source, []).append(g)
+        return self.readers.get(leaf, [])
+
+    def _accesses(self, group: Group) -> list[tuple[Item, list[Place], set[int]]]:
+        """For each item of a group what it reads of memory, and the steps that is of."""
+        found = self.accessed.get(group.number)
+        if found is None:
+            found = self.accessed[group.number] = []
+            rows, columns = group.row_vars(), group.column_vars()
+            for item in group.items:
+                start = item_start(self.steps, group, item, rows, columns)
+                read = accesses(self.steps, start, lambda n: self._in_memory(group, n))
+                found.append((item, read, {source for source, _ in read}))
+        return found
+
+    def _in_memory(self, group: Group, n: int) -> bool:
+        """In memory, or kept for the row: the rest is computed again where it is read."""
+        if self.steps[n].op == "leaf":
+            return True
+        item = group.find(n)
+        if item is None:
+            return n in self.home
+        op = self.steps[n].op
+        return item.role == "rows" or op in REDUCE | SCAN or op in PRODUCTS
 
     def _depends(self, group: Group, on: Group) -> bool:
         stack, seen = [group.number], set()
@@ -198,19 +290,13 @@ class _Build:
         target = next(i for i in group.items if i.step == o)
         own = item_index(steps, group, target, rows, columns)
 
-        def in_memory(n: int) -> bool:
-            """In memory, or kept for the row: the rest is computed again where it is read."""
-            if steps[n].op == "leaf":
-                return True
-            item = group.find(n)
-            if item is None:
-                return n in self.home
-            return n != o and (item.role == "rows" or steps[n].op in REDUCE | SCAN
-                               or steps[n].op in PRODUCTS)
-
-        for item in group.items:
-            start = item_start(steps, group, item, rows, columns)
-            for source, index in accesses(steps, start, in_memory):
+        for item, read, sources in self._accesses(group):
+            if o in sources:                # what is about to be written is not read of memory
+                start = item_start(steps, group, item, rows, columns)
+                read = accesses(steps, start, lambda n: n != o and self._in_memory(group, n))
+            elif leaf not in sources:
+                continue
+            for source, index in read:
                 if source != leaf:
                     continue
                 if steps[item.step].op in PRODUCTS or item.role != target.role \
@@ -222,6 +308,9 @@ class _Build:
     def _storage(self, number: int) -> Storage | None:
         return self.places.get(number)
 
+    def _lies(self, number: int) -> tuple[int, ...]:
+        return self.places[number].strides
+
     def _scalars(self, number: int) -> Storage | None:
         return self.numbers.get(number)
 
@@ -232,13 +321,17 @@ class _Build:
         for group in self._ordered():
             start = max([ends[d] + 1 for d in group.deps], default=0)
             mine = self._emit(group, start, ends)
+            if not mine:        # a concatenation of what is in its place
+                ends[group.number] = start - 1
+                reports.append(Report(group.kind, [i.step for i in group.items], [], 0.0, start))
+                continue
             first, last = min(u.level for u in mine), max(u.level for u in mine)
             ends[group.number] = last
             self._spans_of(group, first, last)
             units += mine
             reports.append(Report(group.kind, [i.step for i in group.items],
                                   [u.kernel.name for u in mine],
-                                  sum(u.kernel.cost for u in mine), last))
+                                  sum(u.kernel.cost for u in mine), last, group.number))
         return self._plan(units, reports)
 
     def _ordered(self) -> Iterable[Group]:
@@ -270,21 +363,58 @@ class _Build:
             return units
         if group.kind == "contract":
             return self._emit_contract(group, start, ends)
+        if len(group.items) == 1 and self.steps[group.items[0].step].op == "cat":
+            return self._emit_parts(group, start)
         kernel = emit_group(self.steps, group, self._storage, self._scalars)
         return [_Unit(kernel, start, list(kernel.slots), number)]
+
+    def _emit_parts(self, group: Group, start: int) -> list[_Unit]:
+        """What of a concatenation is not in its place, each part by a kernel of its own: no
+        element asks where it is from."""
+        number = group.items[0].step
+        step, place = self.steps[number], self.places[number]
+        units = []
+        base = self.views.get(place.slot, (place.slot, 0))[0]
+        for source, byte in zip(step.inputs, self._windows(number), strict=True):
+            shape = self.steps[source].spec.shape
+            found = self.places.get(source)
+            if 0 in shape or found is not None and found.slot in self.views and (
+                    self.views[found.slot] == self._byte(place.slot, byte)):
+                continue
+            steps = [*self.steps, Step("alias", (), (source,), self.steps[source].spec, 0,
+                                       step.where)]
+            part = len(self.steps)
+            if base in self.temporaries:
+                mine = Storage(self._view(place.slot, byte), place.strides)
+            else:
+                mine = Storage(place.slot, place.strides, byte // step.spec.dtype.itemsize)
+            alone = Group(group.number, "loops", squeeze(shape), (), [Item(part, "rows")])
+
+            def storage(n: int, part: int = part, mine: Storage = mine) -> Storage | None:
+                return mine if n == part else self._storage(n)
+
+            kernel = emit_group(steps, alone, storage, self._scalars)
+            units.append(_Unit(kernel, start, list(kernel.slots), group.number))
+        return units
+
+    def _byte(self, slot: int, byte: int) -> tuple[int, int]:
+        base, offset = self.views.get(slot, (slot, 0))
+        return base, offset + byte
 
     def _emit_contract(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
         steps = self.steps
         product = next(i.step for i in group.items if i.role == "all")
         if steps[product].op in CONVOLUTIONS:
-            convolution, a, b = convolution_of(steps, product, lambda n: n in self.places)
+            convolution, a, b = convolution_of(steps, product, lambda n: n in self.places,
+                                               self._lies)
             made = emit_convolution_group(steps, group, convolution, self.places[a].slot,
                                           self.places[b].slot, self._storage, self._scalars)
         else:
             place = self.places.get(product)
             strides = place.strides if place is not None \
                 else row_major(steps[product].spec.shape)
-            c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides)
+            c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides,
+                                     self._lies)
             made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
                                 self._storage, self._scalars)
         tmp = []
@@ -292,20 +422,36 @@ class _Build:
             slot = self._slot()
             self.temporaries[slot] = size
             tmp.append(slot)
-        # packing waits for its own operand only
-        ready = {self.places[s].slot: ends[self.home[s].number] + 1 if s in self.home else 0
-                 for s in (a, b)}
-        units = []
+        # packing waits for its own operand only, and happens once for all who read it
+        behind = {self.places[s].slot: s for s in (a, b)}
+        ready = {slot: ends[self.home[s].number] + 1 for slot, s in behind.items()
+                 if s in self.home}
+        units: list[_Unit] = []
+        mine = list(tmp)            # the slot of each temporary: its own, or that of an equal one
+        first: dict[int, int] = {}  # slot -> the phase after which it is there
         for phase in made.phases[:-1]:
+            written: dict[int, int] = {}
             for kernel, operands in phase:
-                level = max(ready.get(r, 0) for r in operands if isinstance(r, int))
-                units.append(_Unit(kernel, level, self._resolved(operands, tmp), group.number))
-        main = max([start, *(u.level + 1 for u in units)])
-        for u in units:
-            for slot in tmp:
-                if slot in u.operands:
-                    self.spans[slot] = [u.level, main]
-        return units + [_Unit(kernel, main, self._resolved(operands, tmp), group.number)
+                names = [int(r[3:]) for r in operands if isinstance(r, str)]
+                slots = [r for r in operands if isinstance(r, int)]
+                level = max([ready.get(r, 0) for r in slots]
+                            + [first[mine[k]] + 1 for k in names if mine[k] in first])
+                shared = len(names) == len(slots) == 1 and mine[names[0]] not in first
+                if shared:
+                    key = (kernel.name, behind[slots[0]])
+                    known = self.packed.setdefault(key, (mine[names[0]], level))
+                    mine[names[0]], level = known
+                if not shared or known[0] == tmp[names[0]]:
+                    units.append(_Unit(kernel, level, self._resolved(operands, mine),
+                                       group.number))
+                for k in names:
+                    written[mine[k]] = max(level, written.get(mine[k], 0))
+            first.update(written)
+        main = max([start, *(level + 1 for level in first.values())])
+        for slot, level in first.items():
+            span = self.spans.setdefault(slot, [level, main])
+            span[0], span[1] = min(span[0], level), max(span[1], main)
+        return units + [_Unit(kernel, main, self._resolved(operands, mine), group.number)
                         for kernel, operands in made.phases[-1]]
 
     @staticmethod
@@ -317,8 +463,11 @@ class _Build:
         touched = {i.step for i in group.items} | {s for s, _ in group.reads}
         for step in touched:
             found = self.places.get(step)
-            if found is not None and found.slot in self.temporaries:
-                span = self.spans.setdefault(found.slot, [first, last])
+            if found is None:
+                continue
+            slot = self.views.get(found.slot, (found.slot, 0))[0]
+            if slot in self.temporaries:
+                span = self.spans.setdefault(slot, [first, last])
                 span[0], span[1] = min(span[0], first), max(span[1], last)
 
     def _plan(self, units: list[_Unit], reports: list[Report]) -> Native:
@@ -328,14 +477,19 @@ class _Build:
         for u in sorted(units, key=lambda u: (u.level, -u.kernel.cost / max(u.kernel.ntiles, 1))):
             phases[u.level].append(KernelPlan(u.kernel.name, u.kernel.text,
                                               tuple([int(s) for s in u.operands]),
-                                              u.kernel.ntiles))
+                                              u.kernel.ntiles, u.group))
         intervals = [Interval(slot, size, *self.spans[slot])
                      for slot, size in self.temporaries.items() if slot in self.spans]
         offsets, arena = place(intervals)
+        for slot, (base, start) in self.views.items():
+            offsets[slot] = offsets[base] + start
         plan = ProgramPlan(tuple([PhasePlan(tuple(p)) for p in phases if p]), self.slots,
                            tuple(self.arguments), arena, offsets, {},
                            sum(u.kernel.cost for u in units), self.name)
         outputs = [(self.steps[o].spec.numel * self.steps[o].spec.dtype.itemsize,
                     self.donated.get(o)) for o in self.outputs]
-        return Native(plan, self.inputs, outputs, reports)
+        sizes = {place.slot: self.steps[n].spec.numel * self.steps[n].spec.dtype.itemsize
+                 for n, place in self.places.items()}
+        return Native(plan, self.inputs, outputs, reports, {**self.temporaries, **sizes},
+                      frozenset(self.places))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from facula import config
 from facula.graph.spec import Step
 from facula.runtime.allocator import Buffer, empty, from_numpy_private
 from facula.runtime.program import Program
+from facula.schedule import stored
 from facula.schedule.compile import Native, Report, build
 from facula.schedule.segments import Segment, segments
 from facula.schedule.simplify import simplify
@@ -57,6 +59,12 @@ class Executable:
         return [(part, report) for part in self.parts if part.native is not None
                 for report in part.native.reports]
 
+    @property
+    def nbytes(self) -> int:
+        """About how much memory goes with it: programs, and some hundred bytes a step."""
+        return 1000 * len(self.steps) + sum([part.program.nbytes for part in self.parts
+                                             if part.program is not None])
+
     def _run_parts(self, values: list[Any], given: Any = None) -> list[Buffer]:
         known: dict[int, Any] = dict(zip(self.sources, values, strict=True))
         for part in self.parts:
@@ -95,14 +103,21 @@ class _Part:
         self.program: Program | None = None
         if not segment.outputs:
             return
-        self.native = build(segment.steps, segment.outputs, given)
+        key = stored.key_of(segment.steps, segment.outputs, given)
+        known = stored.load(key) if key is not None else None
+        self.native, kernels = known or (build(segment.steps, segment.outputs, given), None)
         # arguments by the numbers of the whole program
         self.own = {segment.inputs[n]: segment.steps[n] for n, _ in self.native.inputs}
         self.inputs = [(segment.inputs[n], part) for n, part in self.native.inputs]
         self.results = [(size, None if leaf is None else segment.inputs[leaf])
                         for size, leaf in self.native.outputs]
         if self.native.plan.phases:
-            self.program = Program(self.native.plan)
+            self.program = Program(self.native.plan, kernels)
+            if key is not None and known is None:
+                stored.store(key, self.native, self.program.kernels)
+        self.native = replace(self.native, plan=self.native.plan.without_text())
+        if self.program is not None:
+            self.program.origin = (self.steps, self.native)
 
     def compute(self, known: dict[int, Any]) -> None:
         """Run with the values in `known`, and add the results to it."""
@@ -167,7 +182,8 @@ def _launchers(part: _Part, sources: list[int], order: list[int]
         text += ["def start(v, failed):", *lines, *begin, *done,
                  "def start_into(v, w, failed):", *reused, *begin, *done]
     exec("\n".join(text), scope)
-    return scope["run"], scope["start"], scope["run_into"], scope["start_into"]
+    # Taken out of the scope they live in, which they would otherwise keep alive in a circle.
+    return scope.pop("run"), scope.pop("start"), scope.pop("run_into"), scope.pop("start_into")
 
 
 def _out_of_range(steps: Sequence[Step]) -> IndexError:

@@ -17,7 +17,7 @@ from facula.schedule.index import Index, const, loop_var
 from facula.schedule.products import CONVOLUTIONS, PRODUCTS, matrix_behind, source_behind, terms
 
 __all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "item_index",
-           "lowered", "memory_behind", "REDUCE", "SCAN", "UPDATE"]
+           "lowered", "memory_behind", "squeeze", "REDUCE", "SCAN", "UPDATE"]
 
 REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all", "argmax", "argmin"])
 SCAN = frozenset(["cumsum", "cumprod", "cummax", "cummin"])
@@ -33,7 +33,12 @@ CHEAP = 7
 """A value of at most this cost is recomputed by each of several readers."""
 
 LARGEST_EXPRESSION = 60
-"""Steps that one expression may be made of; beyond, an inner value goes to memory."""
+"""Operations that one expression may be made of; beyond, an inner value goes to memory."""
+
+
+PUT_TOGETHER = 2048
+"""Elements from which on a concatenation is put together in memory: asking of each element which
+part it is from takes longer than to write and read it."""
 
 
 def op_cost(step: Step) -> int:
@@ -83,21 +88,26 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
     for number, step in enumerate(steps):
         if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op in PRODUCTS:
             roots.add(number)
+        elif step.op == "cat" and step.spec.numel >= PUT_TOGETHER:
+            roots.add(number)
     _add_operands(steps, roots)
     below = [0] * count            # cost of recomputing one element
-    size = [0] * count             # steps in the expression
+    parts: list[set[int]] = []     # the steps of the expression
+    costly: list[int] = []
     for number, step in enumerate(steps):
         below[number] = op_cost(step)
-        size[number] = 1
+        own = set() if step.op in _FREE or step.op in MOVEMENT else {number}
         for i in step.inputs:
             if i not in roots:
                 below[number] += below[i]
-                size[number] += size[i]
-        if size[number] > LARGEST_EXPRESSION and step.op in INLINE:
+                own |= parts[i]
+        if len(own) > LARGEST_EXPRESSION and step.op in INLINE:
             inner = [i for i in step.inputs if i not in roots and steps[i].op not in _FREE]
             if inner:
                 roots.update(inner)
-                size[number] = below[number] = 1
+                costly += inner
+                own, below[number] = {number}, 1
+        parts.append(own)
     readers: list[set[int]] = [set() for _ in steps]
     repeated = [False] * count
     for number in range(count - 1, -1, -1):
@@ -108,6 +118,7 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
                 (len(readers[number]) > 1 and below[number] > CHEAP)
                 or (repeated[number] and below[number] > CHEAP)):
             roots.add(number)
+            costly.append(number)
         if number in roots:
             for i in step.inputs:
                 readers[i].add(number)
@@ -117,8 +128,26 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
             for i in step.inputs:
                 readers[i] |= readers[number]
                 repeated[i] = repeated[i] or repeated[number] or grows
+    _drop_cheap(steps, roots, costly)
+    for number in [r for r in roots if steps[r].op == "cat" and r not in outputs]:
+        # each part is computed where it will lie
+        roots.update(i for i in steps[number].inputs if steps[i].op not in _FREE)
     _add_operands(steps, roots)
     return {r for r in roots if steps[r].op != "leaf"}
+
+
+def _drop_cheap(steps: Sequence[Step], roots: set[int], costly: Sequence[int]) -> None:
+    """Take back those of the roots that were `costly` to compute again, where what made them so
+    is a root itself: 1 - tanh(x) beside tanh(x)."""
+    below = [0] * len(steps)
+    again = set(costly)
+    for number, step in enumerate(steps):
+        below[number] = op_cost(step)
+        for i in step.inputs:
+            if i not in roots:
+                below[number] += below[i]
+        if number in again and below[number] <= CHEAP:
+            roots.discard(number)
 
 
 def _add_operands(steps: Sequence[Step], roots: set[int]) -> None:
@@ -300,8 +329,20 @@ def _new_group(groups: list[Group], kind: str, full: tuple[int, ...],
     return group
 
 
+def _apart(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
+           in_memory: object) -> Group:
+    """The group of a concatenation, which is its own: its parts are."""
+    group = _new_group(groups, "loops", squeeze(steps[number].spec.shape), ())
+    group.items.append(Item(number, "rows"))
+    group.reads = [(i, ()) for part in steps[number].inputs
+                   for i in memory_behind(steps, part, in_memory)]
+    return group
+
+
 def _place(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
            in_memory: object) -> Group:
+    if steps[number].op == "cat":
+        return _apart(steps, number, groups, home, in_memory)
     full, axes = item_space(steps, number)
     trial = Group(-1, "loops", full, axes)
     role = "all" if axes or steps[number].op in REDUCE | SCAN | PRODUCTS else "rows"
@@ -342,7 +383,8 @@ def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...]
           axes: tuple[int, ...], sources: set[int], groups: list[Group],
           in_memory: object) -> bool:
     """Add the item to the group if it fits there; whether it did."""
-    if group.kind == "update" or len(group.items) >= MAX_ITEMS:
+    if group.kind == "update" or len(group.items) >= MAX_ITEMS or \
+            steps[group.items[0].step].op == "cat":
         return False
     step = steps[item.step]
     reshaped = False

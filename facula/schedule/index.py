@@ -24,23 +24,27 @@ class Var:
     `args` identify it: equal kind and args mean an equal value.  0 <= value < `extent`.
     """
 
-    __slots__ = ("kind", "args", "extent", "order")
+    __slots__ = ("kind", "args", "extent", "order", "_hash", "_text")
 
     def __init__(self, kind: str, args: tuple[Any, ...], extent: int, order: int = 0):
         self.kind = kind
         self.args = args
         self.extent = extent
         self.order = order
+        self._hash = hash((kind, args))
+        self._text = ""
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Var) and self.kind == other.kind
-                                 and self.args == other.args)
+        return self is other or (isinstance(other, Var) and self._hash == other._hash
+                                 and self.kind == other.kind and self.args == other.args)
 
     def __hash__(self) -> int:
-        return hash((self.kind, self.args))
+        return self._hash
 
     def __repr__(self) -> str:
-        return f"{self.args[0]}" if self.kind == "loop" else f"{self.kind}{self.args}"
+        if not self._text:
+            self._text = (f"{self.args[0]}" if self.kind == "loop" else f"{self.kind}{self.args}")
+        return self._text
 
 
 class Index:
@@ -51,14 +55,17 @@ class Index:
     def __init__(self, terms: tuple[tuple[Var, int], ...], offset: int):
         self.terms = terms
         self.offset = offset
-        self._hash = hash((terms, offset))
+        self._hash: int | None = None
 
     def __eq__(self, other: object) -> bool:
-        return (isinstance(other, Index) and self._hash == other._hash
-                and self.offset == other.offset and self.terms == other.terms)
+        return self is other or (isinstance(other, Index) and self.offset == other.offset
+                                 and hash(self) == hash(other) and self.terms == other.terms)
 
     def __hash__(self) -> int:
-        return self._hash
+        found = self._hash
+        if found is None:
+            found = self._hash = hash((self.terms, self.offset))
+        return found
 
     def __add__(self, other: Index | int) -> Index:
         if isinstance(other, int):
@@ -67,6 +74,10 @@ class Index:
             return Index(other.terms, other.offset + self.offset)
         if not other.terms:
             return Index(self.terms, other.offset + self.offset)
+        if len(other.terms) == len(self.terms) == 1 and self.terms[0][0] is other.terms[0][0]:
+            var, coef = self.terms[0]
+            coef += other.terms[0][1]
+            return Index(((var, coef),) if coef else (), self.offset + other.offset)
         total = dict(self.terms)
         for var, coef in other.terms:
             total[var] = total.get(var, 0) + coef
@@ -83,11 +94,11 @@ class Index:
         """The lowest and highest value it can take."""
         low = high = self.offset
         for var, coef in self.terms:
-            reach = coef * max(var.extent - 1, 0)
-            if reach > 0:
-                high += reach
-            else:
-                low += reach
+            if var.extent > 1:
+                if coef > 0:
+                    high += coef * (var.extent - 1)
+                else:
+                    low += coef * (var.extent - 1)
         return low, high
 
     def coefficient(self, var: Var) -> int:
@@ -105,7 +116,7 @@ class Index:
 
 def _make(total: dict[Var, int], offset: int) -> Index:
     """Normal form: zero terms dropped, q*n*(e//n) + q*(e%n) joined to q*e."""
-    for var in [v for v in total if v.kind == "mod"]:
+    for var in [v for v in total if v.kind == "mod"] if len(total) > 1 else ():
         coef = total.get(var, 0)
         if not coef:
             continue
@@ -120,8 +131,12 @@ def _make(total: dict[Var, int], offset: int) -> Index:
             return _make({**dict(joined.terms)}, offset) + inner * coef
     terms = [(v, c) for v, c in total.items() if c]
     if len(terms) > 1:
-        terms.sort(key=lambda t: (t[0].order, repr(t[0])))
+        terms.sort(key=_order)
     return Index(tuple(terms), offset)
+
+
+def _order(term: tuple[Var, int]) -> tuple[int, str]:
+    return term[0].order, repr(term[0])
 
 
 ZERO = Index((), 0)
@@ -168,11 +183,14 @@ def remainder(index: Index, n: int) -> Index:
 def _split(index: Index, n: int) -> tuple[Index, Index]:
     """(q, r) with index = q*n + r, q taking every part that is a visible multiple of n."""
     whole, rest = [], []
-    for var, coef in index.terms:
+    for term in index.terms:
+        coef = term[1]
         if coef % n == 0:
-            whole.append((var, coef // n))
+            whole.append((term[0], coef // n))
         else:
-            rest.append((var, coef))
+            rest.append(term)
+    if not whole and 0 <= index.offset < n:
+        return ZERO, index
     return (Index(tuple(whole), index.offset // n), Index(tuple(rest), index.offset % n))
 
 
@@ -188,10 +206,13 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
 
 def flatten(index: Sequence[Index], strides: Sequence[int], offset: int = 0) -> Index:
     """The position in memory (in elements) of an element."""
-    total = const(offset)
+    total: dict[Var, int] = {}
     for i, stride in zip(index, strides, strict=True):
-        total = total + i * stride
-    return total
+        if stride:
+            for var, coef in i.terms:
+                total[var] = total.get(var, 0) + coef * stride
+            offset += i.offset * stride
+    return _make(total, offset)
 
 
 def unflatten(position: Index, shape: Sequence[int]) -> tuple[Index, ...]:

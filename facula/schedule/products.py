@@ -17,8 +17,8 @@ from facula.codegen.lower import MOVEMENT, Place, operands
 from facula.graph.spec import Step
 from facula.schedule.index import Index, flatten, loop_var, row_major
 
-__all__ = ["CONVOLUTIONS", "PRODUCTS", "contraction_of", "convolution_of", "matrix_behind",
-           "source_behind", "terms"]
+__all__ = ["CONVOLUTIONS", "PRODUCTS", "contraction_of", "convolution_of", "has_strides",
+           "leaf_strides", "matrix_behind", "source_behind", "terms"]
 
 CONVOLUTIONS = frozenset(["conv", "conv_input", "conv_weight"])
 PRODUCTS = CONVOLUTIONS | {"matmul"}
@@ -59,13 +59,17 @@ def leaf_strides(step: Step) -> Strides:
     return row_major(step.spec.shape)
 
 
-def _operand(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool]
+def _operand(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool],
+             lies: Callable[[int], Strides] | None = None
              ) -> tuple[int, tuple[tuple[int, ...], int] | None]:
-    """(the step behind operand `which`, strides over (batch..., its two indices) and offset)."""
+    """(the step behind operand `which`, strides over (batch..., its two indices) and offset).
+
+    `lies` tells the strides of that step where it is known already.
+    """
     batch, m, n, k = _indices(steps, number)
     own = [m, k] if which == 0 else [k, n]
     source, index = _follow(steps, (steps[number].inputs[which], (*batch, *own)), stop)
-    at = flatten(index, leaf_strides(steps[source]))
+    at = flatten(index, lies(source) if lies is not None else leaf_strides(steps[source]))
     return source, _affine(at, [*batch, *own])
 
 
@@ -79,26 +83,36 @@ def matrix_behind(steps: Sequence[Step], number: int, which: int,
     return source
 
 
+def has_strides(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool],
+                strides: Strides) -> bool:
+    """Whether a product finds operand `which` in memory of these strides without a copy."""
+    find = _operand if steps[number].op == "matmul" else _whole
+    return find(steps, number, which, stop, lambda n: strides)[1] is not None
+
+
 def contraction_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool],
-                   c_strides: Strides) -> tuple[Contraction, int, int]:
+                   c_strides: Strides, lies: Callable[[int], Strides]
+                   ) -> tuple[Contraction, int, int]:
     """The product of matmul step `number`, and the steps in memory that it reads."""
     step = steps[number]
     *batch, m, n = step.spec.shape
     k = steps[step.inputs[0]].spec.shape[-1]
-    a, left = _operand(steps, number, 0, in_memory)
-    b, right = _operand(steps, number, 1, in_memory)
+    a, left = _operand(steps, number, 0, in_memory, lies)
+    b, right = _operand(steps, number, 1, in_memory, lies)
     assert left is not None and right is not None
     return (Contraction(step.spec.dtype.name, tuple(batch), m, n, k, left[0], right[0], c_strides,
                         a_offset=left[1], b_offset=right[1]), a, b)
 
 
-def _whole(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool]
+def _whole(steps: Sequence[Step], number: int, which: int, stop: Callable[[int], bool],
+           lies: Callable[[int], Strides] | None = None
            ) -> tuple[int, tuple[tuple[int, ...], int] | None]:
     """(the step behind operand `which` of a convolution, its strides and offset)."""
     variables = [loop_var(f"d{d}", n, d)
                  for d, n in enumerate(steps[steps[number].inputs[which]].spec.shape)]
     source, index = _follow(steps, (steps[number].inputs[which], tuple(variables)), stop)
-    return source, _affine(flatten(index, leaf_strides(steps[source])), variables)
+    at = flatten(index, lies(source) if lies is not None else leaf_strides(steps[source]))
+    return source, _affine(at, variables)
 
 
 def terms(steps: Sequence[Step], number: int) -> int:
@@ -119,12 +133,12 @@ def source_behind(steps: Sequence[Step], number: int, which: int,
     return source
 
 
-def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool]
-                   ) -> tuple[Convolution, int, int]:
+def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool],
+                   lies: Callable[[int], Strides]) -> tuple[Convolution, int, int]:
     """The convolution of step `number`, and the steps in memory that it reads."""
     step = steps[number]
-    a, left = _whole(steps, number, 0, in_memory)
-    b, right = _whole(steps, number, 1, in_memory)
+    a, left = _whole(steps, number, 0, in_memory, lies)
+    b, right = _whole(steps, number, 1, in_memory, lies)
     assert left is not None and right is not None
     shapes = [steps[i].spec.shape for i in step.inputs]
     parts = step.attrs[4] if step.op == "conv_weight" else 0

@@ -2,8 +2,8 @@
 
 One pass forward over the steps that the outputs need: inputs are replaced by what they were
 rewritten to, then `_rewrite` looks at one step and its inputs, then a step equal to an earlier
-one is that one.  A rewrite may not change a single bit of any value; sums that are split in two
-are the exception, and are split by their size alone.
+one is that one.  A rewrite may not change a single bit of any value; sums that are split in two, or
+joined (`facula.schedule.sums`), are the exception, by the program's structure and sizes alone.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import numpy as np
 from facula.codegen.reductions import identity
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, spec
+from facula.schedule.sums import join_sums
+from facula.schedule.windows import join_windows
 
 __all__ = ["simplify", "needed", "SPLIT_ABOVE"]
 
 REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all"])
 _SOURCES = frozenset(["leaf", "scalar"])
+_COMMUTATIVE = frozenset(["add", "mul"])
 _UPDATE = frozenset(["scatter", "index_put", "as_strided_update", "slice_update"])
 
 SPLIT_ABOVE = 16_384
@@ -61,7 +64,8 @@ class _Builder:
 
     def enter(self, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...], out: Spec,
               where: str | None) -> int:
-        key = (op, attrs, inputs, out)
+        same = tuple(sorted(inputs)) if op in _COMMUTATIVE else inputs
+        key = (op, attrs, same, out)
         if op not in _SOURCES:
             known = self.known.get(key)
             if known is not None:
@@ -90,9 +94,12 @@ def simplify(steps: Sequence[Step], outputs: Sequence[int]
         if live[i] or step.op in _SOURCES:
             inputs = tuple([new[j] for j in step.inputs])
             new[i] = build.add(step.op, step.attrs, inputs, step.spec, step.where)
-    turned = _turn_products(build.steps, [new[o] for o in outputs])
-    steps_ = turned.steps
+    joined, places_ = join_windows(build.steps, [new[o] for o in outputs])
+    new = {old: places_[n] for old, n in new.items()}
+    turned = _turn_products(joined, [new[o] for o in outputs])
     new = {old: turned.new[n] for old, n in new.items()}
+    steps_, places_ = join_sums(turned.steps, [new[o] for o in outputs])
+    new = {old: places_[n] for old, n in new.items()}
     taken: set[int] = set()
     places = []
     for o in outputs:

@@ -1,4 +1,5 @@
-"""Names where PyTorch has them: `facula.utils.data` is `facula.data`."""
+"""Utilities: `facula.utils.data` is `facula.data`; checkpointing and dlpack are here."""
 
+from facula.utils import checkpoint as checkpoint
 from facula.utils import data as data
 from facula.utils import dlpack as dlpack

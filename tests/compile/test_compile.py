@@ -8,6 +8,7 @@ import pytest
 import facula
 from facula import nn, optim
 from facula.graph import flush
+from facula.graph.record import recorder
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,7 @@ def compare(make, steps=50, replays=40):
     sides = []
     for compiled in (False, True):
         step, model, opt, between = make()
+        flush.flush(recorder())         # else the plain first step is one program with this
         fn = facula.compile(step) if compiled else step
         facula.manual_seed(11)
         losses = []
@@ -74,6 +76,14 @@ OPTIMIZERS = {
     "nadam": lambda p: optim.NAdam(p, lr=0.01),
     "adagrad": lambda p: optim.Adagrad(p, lr=0.01),
     "rmsprop": lambda p: optim.RMSprop(p, lr=0.01, momentum=0.5),
+    "radam": lambda p: optim.RAdam(p, lr=0.01),
+    "adamax": lambda p: optim.Adamax(p, lr=0.01),
+    "adadelta": lambda p: optim.Adadelta(p, lr=0.5),
+    "rprop": lambda p: optim.Rprop(p, lr=0.01),
+    "asgd": lambda p: optim.ASGD(p, lr=0.01),
+    "adafactor": lambda p: optim.Adafactor(p, lr=0.01, weight_decay=0.1),
+    "muon": lambda p: optim.Muon([t for t in p if t.ndim == 2], lr=0.01),
+    "sparse-adam": lambda p: optim.SparseAdam(p, lr=0.01),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz import model, movements, writes  # noqa: F401  (they enter their operations)
+from tests.fuzz import functions, model, movements, writes  # noqa: F401  (they enter operations)
 from tests.fuzz.graphs import Graph, Line, leaf_value
 from tests.fuzz.operations import OPERATIONS, SMOOTH, Draft
 

@@ -153,3 +153,11 @@ def test_layer_arguments():
                             ({"padding_mode": "foo"}, "padding_mode must be one of")):
         with pytest.raises(ValueError, match=message):
             nn.Conv2d(4, 4, 3, **kwargs)
+
+
+@pytest.mark.parametrize("pad", [0, 2])
+def test_time_first(pad):
+    compare(lambda F, x, w, b: F.conv_tbc(x, w, b, pad), (f(7, 2, 3), f(3, 3, 4), f(4)),
+            "float64", 1e-12)
+    with pytest.raises(RuntimeError, match="3 dims"):
+        F.conv_tbc(facula.ones(2, 2), facula.ones(1, 2, 2), facula.ones(2))

@@ -139,3 +139,19 @@ def test_targets_of_cross_entropy():
             F.cross_entropy(x, facula.tensor([0, 1, bad, 2])).item()
         with pytest.raises(IndexError):
             F.nll_loss(x, facula.tensor([0, 1, bad, 2])).item()
+
+
+def test_refused_as_by_pytorch():
+    x, t = facula.ones(4, 3), facula.zeros(4).long()
+    for kind, call in (
+            (ValueError, lambda: nn.BatchNorm1d(3, eps=0.0)(x)),
+            (ValueError, lambda: F.batch_norm(x, None, None, training=True, eps=-1.0)),
+            (TypeError, lambda: nn.HuberLoss(delta=1 + 0j)),
+            (ValueError, lambda: F.cross_entropy(x, facula.ones(5))),
+            (ValueError, lambda: F.cross_entropy(x, facula.ones(5, 3))),
+            (RuntimeError, lambda: F.cross_entropy(x, t, weight=facula.ones(3).half())),
+            (RuntimeError, lambda: F.nll_loss(x, t, weight=facula.ones(3).double()))):
+        with pytest.raises(kind):
+            call()
+    F.batch_norm(x, facula.zeros(3), facula.ones(3), eps=0.0)   # in evaluation it may be 0
+    F.cross_entropy(x, facula.ones(4, 3), weight=facula.ones(3).half())

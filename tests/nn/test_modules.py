@@ -30,7 +30,9 @@ MODELS = {
     "losses": lambda n: n.ModuleList([
         n.MSELoss(), n.CrossEntropyLoss(label_smoothing=0.1), n.BCELoss(), n.L1Loss(),
         n.BCEWithLogitsLoss(), n.NLLLoss(), n.KLDivLoss(), n.HuberLoss(), n.SmoothL1Loss(),
-        n.TripletMarginLoss(), n.GaussianNLLLoss(), n.PoissonNLLLoss(), n.MultiMarginLoss()]),
+        n.TripletMarginLoss(), n.GaussianNLLLoss(), n.PoissonNLLLoss(), n.MultiMarginLoss(),
+        n.TripletMarginWithDistanceLoss(swap=True),
+        n.LinearCrossEntropyLoss(3, 4, out_features=(2,), bias=True)]),
     "embedding": lambda n: n.ModuleDict({"a": n.Embedding(5, 3, padding_idx=1, max_norm=2.0),
                                          "b": n.Bilinear(2, 3, 4)}),
     "list": lambda n: n.ModuleList([n.Linear(2, 2) for _ in range(3)] + [n.ReLU()]),
@@ -52,6 +54,15 @@ def test_repr_and_state_dict_keys(name):
     assert [n for n, _ in have.named_parameters()] == [n for n, _ in want.named_parameters()]
     assert [n for n, _ in have.named_buffers()] == [n for n, _ in want.named_buffers()]
 
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 2), (2, 3, 0)])
+def test_batch_norm_of_nothing_changes_no_statistics(shape):
+    layer = nn.BatchNorm1d(3, affine=False)
+    out = layer(facula.zeros(*shape))
+    assert out.shape == shape
+    assert layer.running_mean.tolist() == [0] * 3 and layer.running_var.tolist() == [1] * 3
+    assert layer.num_batches_tracked.item() == 1
 
 
 @pytest.mark.parametrize("name,shape", [("mlp", (4, 3, 4)), ("nested", (5, 2))])

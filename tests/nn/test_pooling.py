@@ -40,6 +40,89 @@ def test_avg_pool(d, kernel, options):
                 (f(*lead, *SIZES[:d]),), "float64", 1e-12)
 
 
+def test_means_of_integers_are_rounded_towards_zero():
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(2).integers(-9, 10, (2, 3, 6, 5, 4))
+    for d, divisors in ((1, (None,)), (2, (None, 3, -2)), (3, (None, 3, -2))):
+        part = x.reshape(2, -1, *x.shape[-d:])
+        for divisor in divisors:
+            more = {} if divisor is None else {"divisor_override": divisor}
+            for options in ({}, {"padding": 1, "count_include_pad": False},
+                            {"stride": 3, "ceil_mode": True}):
+                have = getattr(F, f"avg_pool{d}d")(facula.tensor(part), 2, **options, **more)
+                want = getattr(torch.nn.functional, f"avg_pool{d}d")(torch.tensor(part), 2,
+                                                                     **options, **more)
+                assert have.dtype is facula.int64
+                np.testing.assert_array_equal(have.numpy(), want.numpy())
+
+
+# ---------------------------------------------------------------- at random steps
+
+FRACTIONS = [(2, 2), ((2, 3, 1), (3, 2, 4)), (1, 1), (3, 1), (1, 4), ((4, 1, 2), (3, 5, 1))]
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("kernel,out", FRACTIONS, ids=str)
+def test_fractional(d, kernel, out):
+    torch = pytest.importorskip("torch")
+    kernel, out = (v[:d] if isinstance(v, tuple) else v for v in (kernel, out))
+    rng = np.random.default_rng(3)
+    name = f"fractional_max_pool{d}d"
+    x = rng.standard_normal((2, 3, *(7, 6, 5)[:d])).round(1)        # with equal elements
+    u = rng.random((2, 3, d))
+    for dtype in ("float64", "float32"):
+        for case in (x, x[:1], x[0], np.where(x > 1.5, np.nan, x)):
+            a = torch.tensor(case.astype(dtype), requires_grad=True)
+            b = facula.tensor(case.astype(dtype), requires_grad=True)
+            want, places = getattr(torch.nn.functional, name)(
+                a, kernel, out, return_indices=True, _random_samples=torch.tensor(u.astype(dtype)))
+            have, ours = getattr(F, name)(
+                b, kernel, out, return_indices=True, _random_samples=facula.tensor(u.astype(dtype)))
+            assert ours.dtype is facula.int64
+            np.testing.assert_array_equal(ours.numpy(), places.numpy())
+            np.testing.assert_array_equal(have.detach().numpy(), want.detach().numpy())
+            want.sum().backward()
+            have.sum().backward()
+            np.testing.assert_array_equal(b.grad.numpy(), a.grad.numpy())
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_fractional_windows_lie_where_they_may(d):
+    """Each element is the largest of a window, and windows go from one end to the other."""
+    size, kernel, out = (9, 8, 7)[:d], (2, 3, 2)[:d], (4, 3, 5)[:d]
+    x = facula.arange(int(np.prod(size))).reshape(1, 1, *size).float()
+    name = f"fractional_max_pool{d}d"
+    facula.manual_seed(0)
+    seen = set()
+    for _ in range(20):
+        y, index = getattr(F, name)(x, kernel, out, return_indices=True)
+        assert y.shape == (1, 1, *out)
+        np.testing.assert_array_equal(y.long().numpy(), index.numpy())
+        place = np.unravel_index(index.numpy()[0, 0], size)
+        for k in range(d):
+            line = np.moveaxis(place[k], k, 0).reshape(out[k], -1)
+            assert (line == line[:, :1]).all() and (np.diff(line[:, 0]) >= 0).all()
+            assert line[0, 0] == kernel[k] - 1 and line[-1, 0] == size[k] - 1
+        seen.add(tuple(index.numpy().ravel()))
+    assert len(seen) > 5
+    layer = getattr(nn, f"FractionalMaxPool{d}d")(2, output_ratio=0.5, return_indices=True)
+    y, index = layer(x[0])
+    assert y.shape == index.shape == (1, *(n // 2 for n in size))
+    assert getattr(F, name)(x[:0], 2, 2).shape == (0, 1, *(2,) * d)
+    for call, kind in ((lambda: getattr(F, name)(x, 2), ValueError),
+                       (lambda: getattr(F, name)(x, 5, 8), RuntimeError),
+                       (lambda: getattr(F, name)(x.long(), 2, 2), RuntimeError),
+                       (lambda: getattr(F, name)(x[0, 0], 2, 2), RuntimeError),
+                       (lambda: getattr(F, name)(x, 2, 2, _random_samples=facula.rand(1, 2, d)),
+                        RuntimeError),
+                       (lambda: type(layer)(2), ValueError),
+                       (lambda: type(layer)(2, 2, 0.5), ValueError),
+                       (lambda: type(layer)(2, output_ratio=1.5), ValueError),
+                       (lambda: type(layer)(0, 2), ValueError)):
+        with pytest.raises(kind):
+            call()
+
+
 def test_large_windows():
     for call in (lambda F, x: F.max_pool2d(x, (13, 9), stride=2, padding=(4, 3)),
                  lambda F, x: F.avg_pool2d(x, (13, 9), stride=2, padding=(4, 3)),

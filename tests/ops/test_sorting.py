@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import facula  # noqa: E402
-from facula.ops.padding import pad  # noqa: E402
+from facula.nn.functional import pad  # noqa: E402
 from tests.ops.torch_pairs import array_of, both, pair, same  # noqa: E402
 
 NAN = float("nan")

@@ -82,7 +82,7 @@ def test_muon_against_torch():
             o.step()
         sides.append([p.detach().numpy() for p in params])
     for want, have in zip(*sides, strict=True):
-        np.testing.assert_allclose(have, want, atol=3e-3)      # bfloat16 inside
+        np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-6)    # bfloat16 inside
     with pytest.raises(ValueError, match="2D"):
         optim.Muon([facula.ones(3, requires_grad=True)])
 
@@ -215,6 +215,86 @@ def test_lbfgs(search):
             path.append(x.detach().numpy().copy())
         sides.append(path)
     np.testing.assert_allclose(sides[1], sides[0], rtol=1e-6, atol=1e-8)
+
+
+def line_fit(lib):
+    rng = np.random.default_rng(0)
+    w, b = (lib.tensor(rng.standard_normal(s)).requires_grad_() for s in ((5, 4), (5,)))
+    x, y = (lib.tensor(rng.standard_normal(s)) for s in ((12, 4), (12, 5)))
+
+    def loss():
+        return ((x @ w.t() + b - y) ** 2).mean() + (w ** 4).sum() * 0.01
+
+    return [w, b], loss
+
+
+@pytest.mark.parametrize("options", [{}, {"max_eval": 6}, {"history_size": 2},
+                                     {"tolerance_change": 1e-3}])
+def test_lbfgs_evaluates_where_torch_does(options):
+    torch = pytest.importorskip("torch")
+    sides = []
+    for lib, module in ((torch, torch.optim), (facula, optim)):
+        params, loss = line_fit(lib)
+        o = module.LBFGS(params, line_search_fn="strong_wolfe", **options)
+        seen = []
+
+        def closure():
+            o.zero_grad()
+            value = loss()
+            value.backward()
+            seen.append(float(value.detach()))
+            return value
+
+        for _ in range(3):
+            o.step(closure)
+        sides.append((seen, [p.detach().numpy() for p in params], o.state_dict()))
+    np.testing.assert_allclose(sides[1][0], sides[0][0], rtol=1e-9)
+    for have, want in zip(sides[1][1], sides[0][1], strict=True):
+        np.testing.assert_allclose(have, want, atol=1e-6)
+    assert sides[1][2]["state"][0].keys() == sides[0][2]["state"][0].keys()
+    assert len(sides[1][2]["state"][0]["al"]) == len(sides[0][2]["state"][0]["al"])
+
+
+@pytest.mark.parametrize("kw", [{}, {"lr": 0.1, "betas": (0.5, 0.6), "maximize": True}])
+def test_sparse_adam_leaves_unused_rows_alone(kw):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((6, 3))
+    rows = [[0, 2, 2], [4, 0, 5], [2, 2, 1], [5, 5, 5]]
+    sides = []
+    for lib in (torch, facula):
+        layer = lib.nn.Embedding(6, 3, sparse=True, dtype=lib.float64)
+        layer.weight.data = lib.tensor(table.copy())
+        o = lib.optim.SparseAdam(layer.parameters(), **kw)
+        seen = []
+        for index in rows:
+            o.zero_grad()
+            (layer(lib.tensor(index)) ** 2).sum().backward()
+            o.step()
+            seen.append(layer.weight.detach().numpy().copy())
+        sides.append((seen, o.state_dict()))
+    for have, want in zip(sides[1][0], sides[0][0], strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-9)
+    np.testing.assert_array_equal(sides[1][0][-1][3], table[3])         # never used
+    have, want = sides[1][1], sides[0][1]
+    assert have["param_groups"] == want["param_groups"]
+    assert have["state"][0]["step"] == want["state"][0]["step"] == 4
+    for key in ("exp_avg", "exp_avg_sq"):
+        np.testing.assert_allclose(have["state"][0][key].numpy(), want["state"][0][key].numpy(),
+                                   rtol=1e-9)
+
+
+def test_sparse_adam_takes_any_shape_and_refuses_complex():
+    for shape, gradient in (((), 2.0), ((3,), [0.0, 1.0, float("nan")]), ((0, 2), None)):
+        p = facula.ones(shape, requires_grad=True)
+        p.grad = facula.zeros(shape) if gradient is None else facula.tensor(gradient)
+        optim.SparseAdam([p], lr=0.5).step()
+        moved = p.detach().numpy() != 1
+        np.testing.assert_array_equal(moved, p.grad.numpy() != 0)
+    with pytest.raises(ValueError, match="complex"):
+        optim.SparseAdam([facula.ones(2, dtype=facula.complex64, requires_grad=True)])
+    with pytest.raises(ValueError, match="learning rate"):
+        optim.SparseAdam([facula.ones(2, requires_grad=True)], lr=0.0)
 
 
 def test_training_converges_without_torch():

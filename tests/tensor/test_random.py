@@ -186,6 +186,8 @@ def test_multinomial():
                    (facula.tensor([1, 2]), 1)):
         with pytest.raises(RuntimeError):
             facula.multinomial(bad, n)
+    with pytest.raises(RuntimeError, match="int64 out"):
+        facula.multinomial(w, 2, out=facula.empty(2))
 
 
 # ---------------------------------------------------------------- the same from the same seed

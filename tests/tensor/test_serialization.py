@@ -207,6 +207,51 @@ def test_reads_pytorch_files(tmp_path):
         facula.load(path)
 
 
+def test_reads_the_older_format(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "old.pt"
+    base = torch.arange(12.0)
+    big = torch.arange(5000.0).reshape(50, 100)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    obj = {"model": net.state_dict(),
+           "views": [base, base[2:8], base.view(3, 4).t()], "big": [big, big[3]], "n": [3, "x"],
+           "half": torch.ones(2).half(), "c": torch.ones(2) * 1j, "empty": torch.zeros(0, 3),
+           "p": torch.nn.Parameter(torch.ones(2)), "bool": torch.tensor([True, False])}
+    torch.save(obj, path, _use_new_zipfile_serialization=False)
+    assert path.read_bytes()[:2] == b"\x80\x02"
+    back = facula.load(path)
+    for name, t in obj["model"].items():
+        np.testing.assert_array_equal(back["model"][name].numpy(), t.numpy())
+    for mine, theirs in zip((*back["views"], *back["big"]), (*obj["views"], *obj["big"])):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+    back["views"][0][3] = 100
+    back["big"][0][3, 4] = -1
+    assert back["views"][1][1].item() == 100 and back["big"][1][4].item() == -1
+    assert back["n"] == [3, "x"] and back["half"].dtype is facula.float16
+    assert back["c"].tolist() == [1j, 1j] and back["empty"].shape == (0, 3)
+    assert type(back["p"]) is facula.nn.Parameter and back["bool"].tolist() == [True, False]
+    with open(path, "rb") as file:
+        assert facula.load(file)["n"] == [3, "x"]
+    content = path.read_bytes()
+    for cut in (1, 2, 10, 50, len(content) // 3, len(content) - 20000, len(content) - 1):
+        path.write_bytes(content[:cut])
+        with pytest.raises(DataError, match=r"old\.pt"):
+            facula.load(path)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        copy = bytearray(content)
+        for at in rng.integers(0, 1500, 3):
+            copy[at] = rng.integers(256)
+        path.write_bytes(copy)
+        try:
+            facula.load(path)
+        except DataError as error:
+            assert "old.pt" in str(error)
+    torch.save(torch.nn.Linear(2, 2), path, _use_new_zipfile_serialization=False)
+    with pytest.raises(DataError, match=r"torch\.nn\.modules"):
+        facula.load(path)
+
+
 def test_parameters_come_back_as_parameters(tmp_path):
     torch = pytest.importorskip("torch")
     path = tmp_path / "p"
@@ -248,6 +293,24 @@ def test_malicious_pickles_run_nothing(tmp_path, fn, args, name):
     with pytest.raises(DataError, match=r"evil\.pt"):
         facula.load(path)
     assert not mark.exists()
+    # behind the magic number of PyTorch's older format
+    head = [0x1950a86a20f9469cfc6c, 1001, {"little_endian": True}]
+    for k in range(4):
+        parts = [*head[:k], _Evil(fn, *args), *head[k:]]
+        path.write_bytes(b"".join(pickle.dumps(part, 2) for part in (*parts, [])))
+        with pytest.raises(DataError, match=r"evil\.pt"):
+            facula.load(path)
+        assert not mark.exists()
+
+
+def test_the_older_format_takes_no_more_memory_than_the_file_has(tmp_path):
+    path = tmp_path / "bomb.pt"
+    pid = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n%sX\x03\x00\x00\x00cpuK\x64NtQ"
+    asked = b"".join(pid % (b"X\x01\x00\x00\x00" + bytes([97 + k])) + b"0" for k in range(20))
+    head = b"".join(pickle.dumps(v, 2) for v in (0x1950a86a20f9469cfc6c, 1001, {}))
+    path.write_bytes(head + b"\x80\x02" + asked + b"N." + pickle.dumps([], 2))
+    with pytest.raises(DataError, match="truncated: the storages"):
+        facula.load(path)
 
 
 def test_pickles_cannot_change_the_reader(tmp_path):

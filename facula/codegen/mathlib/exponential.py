@@ -65,7 +65,10 @@ def exp_poly(r: Val) -> Val:
 
 def exp(x: Val) -> Val:
     r, n = reduce_exp(x.clamp(*RANGE[x.t]))
-    return scale(exp_poly(r), n)
+    half = n.ashr(1)
+    # Zero is multiplied in as such: a product that vanishes costs processors an interruption.
+    rest = select(x.lt(RANGE[x.t][0]), x.literal(0.0), power_of_two(n - half, x.t))
+    return exp_poly(r) * power_of_two(half, x.t) * rest
 
 
 def exp_short(x: Val) -> Val:

@@ -15,6 +15,7 @@ from facula.nn.functional.dropout import (
     dropout3d,
     feature_alpha_dropout,
 )
+from facula.nn.functional.fractional import *
 from facula.nn.functional.grid import *
 from facula.nn.functional.linear import *
 from facula.nn.functional.margin import *

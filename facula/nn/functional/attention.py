@@ -13,7 +13,7 @@ from facula.nn.functional.linear import linear
 from facula.nn.functional.pad import pad
 from facula.ops import reductions as _reductions
 from facula.ops.contractions import matmul
-from facula.ops.define import op
+from facula.ops.define import cast_first, op
 from facula.ops.primitive.rules import cat
 from facula.ops.promote import cast, expand_to
 from facula.ops.reductions import constant, reduce_to, widened
@@ -126,6 +126,7 @@ def _check_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
                          f"{query.dtype.name} instead.")
 
 
+@cast_first
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
                                  attn_mask: Tensor | None = None, dropout_p: float = 0.0,
                                  is_causal: bool = False, scale: float | None = None,

@@ -43,6 +43,10 @@ def _check(name: str, input: Tensor, target: Tensor, weight: Tensor | None) -> N
                          "the input, e.g. with .float()")
     if not x:
         raise ShapeError(f"{name}: the input needs a class dimension, got shape []")
+    if len(x) > 1 and t and t[0] != x[0]:
+        raise ShapeError(f"Expected input batch_size ({x[0]}) to match target batch_size "
+                         f"({t[0]}): {name} was given input of shape {list(x)} and target "
+                         f"of shape {list(t)}")
     if target.dtype.kind not in "ui":
         raise DTypeError(f"expected scalar type Long but found {type_name(target.dtype)}: "
                          f"{name} was given input of shape {list(x)} and target of shape "
@@ -50,13 +54,13 @@ def _check(name: str, input: Tensor, target: Tensor, weight: Tensor | None) -> N
                          "probabilities have the input's shape")
     want = () if len(x) == 1 else (x[0], *x[2:])
     if t != want:
-        if len(x) > 1 and t and t[0] != x[0]:
-            raise ShapeError(f"Expected input batch_size ({x[0]}) to match target batch_size "
-                             f"({t[0]}): {name} was given input of shape {list(x)} and target "
-                             f"of shape {list(t)}")
         raise ShapeError(f"{name}: expected target size {list(want)}, got {list(t)}, for input "
                          f"of shape {list(x)} (classes in dim {0 if len(x) == 1 else 1})")
     _check_weight(x, weight)
+    if weight is not None and weight.dtype is not input.dtype:
+        raise DTypeError(f"expected scalar type {type_name(input.dtype)} but found "
+                         f"{type_name(weight.dtype)}: {name}'s weight has the dtype of its input; "
+                         f"use weight.to(facula.{input.dtype.name})")
 
 
 def _check_weight(x: tuple[int, ...], weight: Tensor | None) -> None:

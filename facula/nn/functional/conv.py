@@ -21,7 +21,7 @@ from facula.ops.reductions import widened
 from facula.tensor import Tensor, prim
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-           "conv_transpose3d"]
+           "conv_transpose3d", "conv_tbc"]
 
 _MANY = 64          # windows of more elements than this are cut by one strided read
 
@@ -367,3 +367,19 @@ def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
     """
     return _transposed("conv_transpose3d", 3, input, weight, bias, stride, padding,
                        output_padding, groups, dilation)
+
+
+@op(samples=lambda make: [((make(6, 2, 3), make(2, 3, 4), make(4), 1), {}),
+                          ((make(5, 1, 2), make(3, 2, 2), make(2)), {})])
+def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """`conv1d` with time first: input `[T, N, C]`, weight `[kernel, C, out]`, bias `[out]`.
+
+    `pad` zeros are added at both ends of the time.  The result is `[T', N, out]`.
+    """
+    if input.ndim != 3 or weight.ndim != 3:
+        raise RuntimeError("conv_tbc: input must have 3 dims: time, batch, in_channel, and weight "
+                           f"kernel, in_channel, out_channel; got {input.ndim} and {weight.ndim}")
+    x = prim("permute", input, attrs=((1, 2, 0),))
+    w = prim("permute", weight, attrs=((2, 1, 0),))
+    out = _conv("conv_tbc", 1, x, w, bias, 1, pad, 1, 1)
+    return prim("permute", out, attrs=((2, 0, 1),))

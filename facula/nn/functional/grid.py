@@ -13,7 +13,7 @@ from facula.dtype import int64
 from facula.errors import DTypeError
 from facula.nn.functional.common import number, shape_of
 from facula.nn.functional.upsample import cubic_weights
-from facula.ops.define import op
+from facula.ops.define import cast_first, op
 from facula.ops.promote import cast, expand_to
 from facula.ops.reductions import constant
 from facula.ops.shape import cut
@@ -151,6 +151,7 @@ def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, align: bool) 
     return prim("reshape", value, shape=(n, shape[1], *out[1:-1]))
 
 
+@cast_first
 def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros",
                 align_corners: bool | None = None) -> Tensor:
     """`input` [N, C, H, W] at the places `grid` [N, Ho, Wo, 2] -> [N, C, Ho, Wo]; or in 3-D.

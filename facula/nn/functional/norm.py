@@ -253,7 +253,11 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     if shape[0] * math.prod(shape[2:]) == 1:
         raise ValueError("Expected more than 1 value per channel when training, got input size "
                          f"{input.shape}")
+    if eps <= 0:
+        raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
     out, mean, var = _by_batch(input, weight, bias, eps)
+    if not input.numel():                   # no statistics, and those of before stay as they are
+        return out                                          # type: ignore[no-any-return]
     _track(running_mean, mean.detach(), momentum)
     _track(running_var, var.detach(), momentum)
     return out                                              # type: ignore[no-any-return]

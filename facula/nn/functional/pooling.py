@@ -18,6 +18,7 @@ from facula.nn.functional.windows import (
     strided_sum,
     sum_along,
     windows_count,
+    with_indices,
 )
 from facula.ops.define import op
 from facula.ops.promote import cast, expand_to, type_name
@@ -27,6 +28,8 @@ from facula.tensor import Tensor, prim
 __all__ = [f"{kind}{d}d" for kind in ("max_pool", "avg_pool", "adaptive_max_pool",
                                       "adaptive_avg_pool", "lp_pool", "max_unpool")
            for d in (1, 2, 3)]
+__all__ += [f"{kind}{d}d_with_indices" for kind in ("max_pool", "adaptive_max_pool")
+            for d in (1, 2, 3)]
 
 _WORDS = {1: "one int", 2: "two ints", 3: "three ints"}
 
@@ -117,8 +120,8 @@ def _truncated(total: Tensor, count: Tensor) -> Tensor:
         return prim("div", total, count)
     if total.dtype.kind == "u":
         return prim("floor_divide", total, count)
-    whole = prim("floor_divide", prim("abs", total), count)
-    return prim("mul", prim("sign", total), whole)
+    whole = prim("floor_divide", prim("abs", total), prim("abs", count))
+    return prim("mul", prim("mul", prim("sign", total), prim("sign", count)), whole)
 
 
 def _counts(n: int, out: int, kernel: int, stride: int, pad: int, include: bool) -> Tensor:
@@ -493,3 +496,11 @@ def max_unpool3d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any =
     `output_size` picks among the sizes that the pooling could have come from.
     """
     return _unpool(3, input, indices, kernel_size, stride, padding, output_size)
+
+
+max_pool1d_with_indices = with_indices(max_pool1d)
+max_pool2d_with_indices = with_indices(max_pool2d)
+max_pool3d_with_indices = with_indices(max_pool3d)
+adaptive_max_pool1d_with_indices = with_indices(adaptive_max_pool1d)
+adaptive_max_pool2d_with_indices = with_indices(adaptive_max_pool2d)
+adaptive_max_pool3d_with_indices = with_indices(adaptive_max_pool3d)

@@ -231,8 +231,8 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Any, full: bool = Fals
                       broadcast: bool = False) -> Tensor:
     """The negative log-likelihood of target under a normal distribution.
 
-    `var` has the input's shape, or that without its last dimension or with 1 there, or is a
-    number.  The shapes of input and target must be equal (BroadcastError) unless `broadcast`.
+    `var` has the input's shape, or that without its last dimension or with 1 in one place, or is
+    a number.  The shapes of input and target must be equal (BroadcastError) unless `broadcast`.
     """
     reduction = legacy(None, None, reduction)
     same_shape("gaussian_nll_loss", input, target, broadcast)
@@ -242,8 +242,12 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Any, full: bool = Fals
         from facula.ops.promote import full_like
         var = full_like(input, float(var))
     have, shape = shape_of(var), shape_of(input)
-    if have not in (shape, shape[:-1], (*shape[:-1], 1)) and not broadcast:
-        raise ValueError("var is of incorrect size")
+    if have != shape[:-1] and not broadcast:
+        other = [n for n, m in zip(have, shape) if n != m]
+        if len(have) != len(shape) or other not in ([], [1]):
+            raise ValueError(f"var is of incorrect size: {list(have)} for an input of shape "
+                             f"{list(shape)}; it has the input's shape, or 1 in one dimension, "
+                             "or lacks the last")
     return _gaussian(input, target, var, full, float(eps), reduction)   # type: ignore
 
 

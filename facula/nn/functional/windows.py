@@ -5,9 +5,12 @@ Inputs here are `[M, *size]`: all that comes before the pooled dimensions is one
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +21,24 @@ from facula.ops.reductions import constant
 from facula.tensor import Tensor, freeze_number, prim
 
 __all__ = ["adaptive_places", "largest", "picked", "position", "strided_max", "strided_sum",
-           "sum_along", "window_places", "windows_count"]
+           "sum_along", "window_places", "windows_count", "with_indices"]
 
 _MANY = 64          # larger windows are reduced one dimension after the other
+
+
+def with_indices(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The pooling function `call` that gives places, too, whatever `return_indices` says."""
+    signature = inspect.signature(call)
+
+    @functools.wraps(call)
+    def both(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
+        given.arguments["return_indices"] = True
+        return call(*given.args, **given.kwargs)
+
+    both.__name__ = both.__qualname__ = f"{call.__name__}_with_indices"
+    both.__doc__ = f"`{call.__name__}` with the place of each element."
+    return both
 
 
 def windows_count(n: int, kernel: int, stride: int, padding: int, dilation: int,

@@ -1,6 +1,7 @@
 """The layers, a family a file."""
 
 from facula.nn.modules.activation import *
+from facula.nn.modules.adaptive import *
 from facula.nn.modules.attention import *
 from facula.nn.modules.batchnorm import *
 from facula.nn.modules.container import *
@@ -8,6 +9,7 @@ from facula.nn.modules.conv import *
 from facula.nn.modules.distance import *
 from facula.nn.modules.dropout import *
 from facula.nn.modules.flatten import *
+from facula.nn.modules.lazy import *
 from facula.nn.modules.linear import *
 from facula.nn.modules.loss import *
 from facula.nn.modules.module import Module

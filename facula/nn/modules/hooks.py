@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import weakref
 from collections import OrderedDict
@@ -10,7 +11,8 @@ from typing import Any
 from facula.graph.tape import changes
 from facula.tensor import Tensor
 
-__all__ = ["RemovableHandle", "BackwardHooks", "GLOBAL", "register_module_forward_pre_hook",
+__all__ = ["RemovableHandle", "BackwardHooks", "GLOBAL", "HookDict", "Hookable",
+           "register_module_forward_pre_hook",
            "register_module_forward_hook", "register_module_full_backward_hook",
            "register_module_full_backward_pre_hook", "register_module_buffer_registration_hook",
            "register_module_module_registration_hook",
@@ -63,6 +65,73 @@ class HookDict(OrderedDict[int, Any]):
         """Take all hooks out."""
         changes[0] += 1
         super().clear()
+
+
+class Hookable:
+    """The part of `Module` that takes hooks; each method returns what takes its hook out again."""
+
+    def _hook(self, table: str, hook: Any, prepend: bool = False,
+              flags: tuple[tuple[str, bool], ...] = ()) -> RemovableHandle:
+        hooks = getattr(self, table)
+        handle = RemovableHandle(hooks, extra=[getattr(self, name) for name, _ in flags])
+        hooks[handle.id] = hook
+        for name, on in flags:
+            if on:
+                getattr(self, name)[handle.id] = True
+        if prepend:
+            hooks.move_to_end(handle.id, last=False)
+        return handle
+
+    def register_forward_pre_hook(self, hook: Any, *, prepend: bool = False,
+                                  with_kwargs: bool = False) -> RemovableHandle:
+        """`hook(module, args)` before forward; what it returns replaces the arguments."""
+        return self._hook("_forward_pre_hooks", hook, prepend,
+                          (("_forward_pre_hooks_with_kwargs", with_kwargs),))
+
+    def register_forward_hook(self, hook: Any, *, prepend: bool = False,
+                              with_kwargs: bool = False,
+                              always_call: bool = False) -> RemovableHandle:
+        """`hook(module, args, output)` after forward; what it returns replaces the output."""
+        return self._hook("_forward_hooks", hook, prepend,
+                          (("_forward_hooks_with_kwargs", with_kwargs),
+                           ("_forward_hooks_always_called", always_call)))
+
+    def register_full_backward_hook(self, hook: Any, prepend: bool = False) -> RemovableHandle:
+        """`hook(module, grad_input, grad_output)` once the input gradients are known."""
+        return self._hook("_backward_hooks", hook, prepend)
+
+    def register_backward_hook(self, hook: Any) -> RemovableHandle:
+        """The old name of `register_full_backward_hook`."""
+        return self._hook("_backward_hooks", hook)
+
+    def register_full_backward_pre_hook(self, hook: Any,
+                                        prepend: bool = False) -> RemovableHandle:
+        """`hook(module, grad_output)` before the module's backward; may replace it."""
+        return self._hook("_backward_pre_hooks", hook, prepend)
+
+    def register_state_dict_pre_hook(self, hook: Any) -> RemovableHandle:
+        """`hook(module, prefix, keep_vars)` before `state_dict` collects."""
+        return self._hook("_state_dict_pre_hooks", hook)
+
+    def register_state_dict_post_hook(self, hook: Any) -> RemovableHandle:
+        """`hook(module, state_dict, prefix, local_metadata)` after `state_dict` collected."""
+        return self._hook("_state_dict_hooks", hook)
+
+    _register_state_dict_hook = register_state_dict_post_hook
+
+    def register_load_state_dict_pre_hook(self, hook: Any) -> RemovableHandle:
+        """`hook(module, state_dict, prefix, local_metadata, strict, missing_keys,
+        unexpected_keys, error_msgs)` before a state dictionary is loaded."""
+        return self._hook("_load_state_dict_pre_hooks", functools.partial(hook, self))
+
+    def _register_load_state_dict_pre_hook(self, hook: Any,
+                                           with_module: bool = False) -> RemovableHandle:
+        bound = functools.partial(hook, self) if with_module else hook
+        return self._hook("_load_state_dict_pre_hooks", bound)
+
+    def register_load_state_dict_post_hook(self, hook: Any) -> RemovableHandle:
+        """`hook(module, incompatible_keys)` after a state dictionary was loaded."""
+        return self._hook("_load_state_dict_post_hooks", hook)
 
 
 class Hooks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -11,19 +10,34 @@ from facula.graph.record import recorder
 from facula.graph.tape import changes as _changes
 from facula.nn.modules import state
 from facula.nn.modules.explain import locate
-from facula.nn.modules.hooks import GLOBAL, BackwardHooks, HookDict, RemovableHandle
+from facula.nn.modules.hooks import (
+    GLOBAL,
+    BackwardHooks,
+    Hookable,
+    HookDict,
+    register_module_buffer_registration_hook,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+    register_module_full_backward_pre_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from facula.nn.modules.shown import Shown
-from facula.nn.parameter import Buffer, Parameter
+from facula.nn.parameter import Buffer, Parameter, is_lazy
 from facula.tensor import Tensor
 
-__all__ = ["Module"]
+__all__ = ["Module", "register_module_buffer_registration_hook", "register_module_forward_hook",
+           "register_module_forward_pre_hook", "register_module_full_backward_hook",
+           "register_module_full_backward_pre_hook", "register_module_module_registration_hook",
+           "register_module_parameter_registration_hook"]
 
 T = TypeVar("T", bound="Module")
 _set = object.__setattr__
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
-class Module:
+class Module(Hookable):
     """A piece of a network: parameters, buffers and other modules, and a `forward`.
 
     Subclasses call `super().__init__()` first, assign their parts as attributes and define
@@ -120,6 +134,14 @@ class Module:
             if out is not None:
                 result = out
         return boundary.outputs(result) if boundary is not None else result
+
+    def compile(self, **kwargs: Any) -> None:
+        """Capture and replay this module's `forward` from now on; see `facula.compile`.
+
+        Its own hooks run as they are, around it.
+        """
+        import facula
+        self.__dict__["forward"] = facula.compile(self.forward, **kwargs)
 
     def _explain(self, args: tuple[Any, ...],
                  kwargs: dict[str, Any]) -> tuple[str | None, str | None]:
@@ -300,6 +322,8 @@ class Module:
         """Put `module` at the dotted path `target`, whose parent must exist."""
         if target == "":
             raise ValueError("Cannot set the submodule without a target name!")
+        if not isinstance(module, Module):
+            raise ValueError(f"`module` is not an nn.Module, found {type(module)}")
         path, _, name = target.rpartition(".")
         parent = self.get_submodule(path)
         if strict and not hasattr(parent, name):
@@ -420,13 +444,20 @@ class Module:
                     if param is None or id(param) in seen:
                         continue
                     seen[id(param)] = param
+                    if is_lazy(param):
+                        param._convert(fn)          # type: ignore[attr-defined]
+                        continue
                     new = fn(param.detach())
                     if new is not param:
                         param.data = new
                     if param._grad is not None:
                         param._grad = fn(param._grad.detach())
                 for name, buffer in module._buffers.items():
-                    if buffer is not None:
+                    if is_lazy(buffer):
+                        if id(buffer) not in seen:
+                            seen[id(buffer)] = buffer           # type: ignore[assignment]
+                            buffer._convert(fn)     # type: ignore[union-attr]
+                    elif buffer is not None:
                         if id(buffer) not in seen:
                             seen[id(buffer)] = fn(buffer)
                         module._buffers[name] = seen[id(buffer)]
@@ -482,6 +513,19 @@ class Module:
     def cpu(self: T) -> T:
         """Move everything to the CPU."""
         return self._apply(lambda t: t.to("cpu"))
+
+    def cuda(self: T, device: Any = None) -> T:
+        """Raises RuntimeError, as facula computes on the CPU."""
+        return self._apply(lambda t: t.cuda(device))        # type: ignore[attr-defined]
+
+    def share_memory(self: T) -> T:
+        """`share_memory_` of every parameter and buffer."""
+        return self._apply(lambda t: t.share_memory_())     # type: ignore[attr-defined]
+
+    def to_empty(self: T, *, device: Any, recurse: bool = True) -> T:
+        """Give every parameter and buffer memory of its own, without anything in it yet."""
+        import facula
+        return self._apply(lambda t: facula.empty(t.shape, dtype=t.dtype, device=device), recurse)
 
     def train(self: T, mode: bool = True) -> T:
         """Put the module and all inside it in training mode (dropout on, batch statistics)."""
@@ -548,70 +592,6 @@ class Module:
         raise RuntimeError("Reached a code path in Module.set_extra_state() that should never be "
                            "called.")
 
-    # -- hooks
-    def _hook(self, table: str, hook: Any, prepend: bool = False,
-              flags: tuple[tuple[str, bool], ...] = ()) -> RemovableHandle:
-        hooks = getattr(self, table)
-        handle = RemovableHandle(hooks, extra=[getattr(self, name) for name, _ in flags])
-        hooks[handle.id] = hook
-        for name, on in flags:
-            if on:
-                getattr(self, name)[handle.id] = True
-        if prepend:
-            hooks.move_to_end(handle.id, last=False)
-        return handle
-
-    def register_forward_pre_hook(self, hook: Any, *, prepend: bool = False,
-                                  with_kwargs: bool = False) -> RemovableHandle:
-        """`hook(module, args)` before forward; what it returns replaces the arguments."""
-        return self._hook("_forward_pre_hooks", hook, prepend,
-                          (("_forward_pre_hooks_with_kwargs", with_kwargs),))
-
-    def register_forward_hook(self, hook: Any, *, prepend: bool = False,
-                              with_kwargs: bool = False,
-                              always_call: bool = False) -> RemovableHandle:
-        """`hook(module, args, output)` after forward; what it returns replaces the output."""
-        return self._hook("_forward_hooks", hook, prepend,
-                          (("_forward_hooks_with_kwargs", with_kwargs),
-                           ("_forward_hooks_always_called", always_call)))
-
-    def register_full_backward_hook(self, hook: Any, prepend: bool = False) -> RemovableHandle:
-        """`hook(module, grad_input, grad_output)` once the input gradients are known."""
-        return self._hook("_backward_hooks", hook, prepend)
-
-    def register_backward_hook(self, hook: Any) -> RemovableHandle:
-        """The old name of `register_full_backward_hook`."""
-        return self._hook("_backward_hooks", hook)
-
-    def register_full_backward_pre_hook(self, hook: Any,
-                                        prepend: bool = False) -> RemovableHandle:
-        """`hook(module, grad_output)` before the module's backward; may replace it."""
-        return self._hook("_backward_pre_hooks", hook, prepend)
-
-    def register_state_dict_pre_hook(self, hook: Any) -> RemovableHandle:
-        """`hook(module, prefix, keep_vars)` before `state_dict` collects."""
-        return self._hook("_state_dict_pre_hooks", hook)
-
-    def register_state_dict_post_hook(self, hook: Any) -> RemovableHandle:
-        """`hook(module, state_dict, prefix, local_metadata)` after `state_dict` collected."""
-        return self._hook("_state_dict_hooks", hook)
-
-    _register_state_dict_hook = register_state_dict_post_hook
-
-    def register_load_state_dict_pre_hook(self, hook: Any) -> RemovableHandle:
-        """`hook(module, state_dict, prefix, local_metadata, strict, missing_keys,
-        unexpected_keys, error_msgs)` before a state dictionary is loaded."""
-        return self._hook("_load_state_dict_pre_hooks", functools.partial(hook, self))
-
-    def _register_load_state_dict_pre_hook(self, hook: Any,
-                                           with_module: bool = False) -> RemovableHandle:
-        bound = functools.partial(hook, self) if with_module else hook
-        return self._hook("_load_state_dict_pre_hooks", bound)
-
-    def register_load_state_dict_post_hook(self, hook: Any) -> RemovableHandle:
-        """`hook(module, incompatible_keys)` after a state dictionary was loaded."""
-        return self._hook("_load_state_dict_post_hooks", hook)
-
     # -- printing and copying
     def _get_name(self) -> str:
         return type(self).__name__
@@ -642,12 +622,15 @@ class Module:
         new = object.__new__(type(self))
         memo[id(self)] = new
         for name, value in self.__dict__.items():
-            new.__dict__[name] = copy.deepcopy(value, memo)
+            if not (name == "forward" and hasattr(value, "is_compiled")):   # bound to this one
+                new.__dict__[name] = copy.deepcopy(value, memo)
         return new
 
     def __copy__(self: T) -> T:
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
+        if hasattr(new.__dict__.get("forward"), "is_compiled"):
+            del new.__dict__["forward"]
         return new
 
 

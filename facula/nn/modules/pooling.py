@@ -10,6 +10,7 @@ from facula.tensor import Tensor
 
 __all__ = [f"{kind}{d}d" for kind in ("MaxPool", "AvgPool", "AdaptiveMaxPool", "AdaptiveAvgPool",
                                       "LPPool", "MaxUnpool") for d in (1, 2, 3)]
+__all__ += ["FractionalMaxPool2d", "FractionalMaxPool3d"]
 
 
 def _tuple(value: Any, d: int) -> tuple[int, ...]:
@@ -133,6 +134,35 @@ class _MaxUnpool(Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
+class _FractionalMaxPool(Module):
+    _d = 0
+    _random_samples: Tensor | None
+
+    def __init__(self, kernel_size: Any, output_size: Any = None, output_ratio: Any = None,
+                 return_indices: bool = False, _random_samples: Tensor | None = None) -> None:
+        super().__init__()
+        d, name = self._d, type(self).__name__
+        self.kernel_size = _tuple(kernel_size, d)
+        if min(self.kernel_size) <= 0:
+            raise ValueError(f"kernel_size must be greater than 0, but got {kernel_size}")
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+        self.output_size = None if output_size is None else _tuple(output_size, d)
+        self.output_ratio = None if output_ratio is None else _tuple(output_ratio, d)
+        if output_size is None and output_ratio is None:
+            raise ValueError(f"{name} requires specifying either an output size, or a pooling "
+                             "ratio")
+        if output_size is not None and output_ratio is not None:
+            raise ValueError("only one of output_size and output_ratio may be specified")
+        if self.output_ratio is not None and not all(0 < r < 1 for r in self.output_ratio):
+            raise ValueError(f"output_ratio must be between 0 and 1 (got {output_ratio})")
+
+    def forward(self, input: Tensor) -> Any:
+        return getattr(F, f"fractional_max_pool{self._d}d")(
+            input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices,
+            _random_samples=self._random_samples)
+
+
 class MaxPool1d(_MaxPool):
     """`functional.max_pool1d` as a layer."""
 
@@ -248,5 +278,17 @@ class MaxUnpool2d(_MaxUnpool):
 
 class MaxUnpool3d(_MaxUnpool):
     """`functional.max_unpool3d` as a layer."""
+
+    _d = 3
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """`functional.fractional_max_pool2d` as a layer, of one `output_size` or `output_ratio`."""
+
+    _d = 2
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """`functional.fractional_max_pool3d` as a layer, of one `output_size` or `output_ratio`."""
 
     _d = 3

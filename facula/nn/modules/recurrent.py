@@ -7,6 +7,7 @@ import numbers
 import warnings
 from typing import Any
 
+from facula.graph.record import recorder
 from facula.nn import functional as F
 from facula.nn import init
 from facula.nn.functional.recurrent import (
@@ -125,7 +126,7 @@ class RNNBase(Module):
     def check_input(self, input: Tensor, batch_sizes: Any) -> None:
         """Raise ValueError for a wrong dtype, RuntimeError for a wrong shape."""
         weight = getattr(self, self._all_weights[0][0])
-        if input.dtype is not weight.dtype:
+        if input.dtype is not weight.dtype and recorder().amp is None:
             raise ValueError(f"RNN input dtype ({input.dtype}) does not match weight dtype "
                              f"({weight.dtype}). Convert input: input.to({weight.dtype}), or "
                              f"convert model: model.to({input.dtype})")

@@ -18,7 +18,9 @@ class Embedding(Module):
     """Row `i` of `weight` for every index i: input `[*]` of integers, output `[*, dim]`.
 
     The row `padding_idx` is zero at first and gets no gradient.  With `max_norm` the rows that
-    are looked up are first scaled, in place, to have at most that norm.
+    are looked up are first scaled, in place, to have at most that norm.  With `sparse` the
+    gradient is dense all the same, zero in the rows that were not looked up; `optim.SparseAdam`
+    leaves those rows alone.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None,
@@ -27,8 +29,6 @@ class Embedding(Module):
                  _weight: Tensor | None = None, _freeze: bool = False, device: Any = None,
                  dtype: Any = None) -> None:
         super().__init__()
-        if sparse:
-            raise ValueError("Embedding: sparse gradients are not offered; use sparse=False")
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         if padding_idx is not None:
@@ -106,8 +106,6 @@ class EmbeddingBag(Module):
                  include_last_offset: bool = False, padding_idx: int | None = None,
                  device: Any = None, dtype: Any = None) -> None:
         super().__init__()
-        if sparse:
-            raise ValueError("EmbeddingBag: sparse gradients are not offered; use sparse=False")
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.max_norm = max_norm

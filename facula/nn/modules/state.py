@@ -9,7 +9,7 @@ from typing import Any
 
 from facula.dtype import DType
 from facula.graph.record import recorder
-from facula.nn.parameter import Parameter
+from facula.nn.parameter import Parameter, is_lazy
 from facula.tensor import Tensor
 
 __all__ = ["HOOKS", "state_dict", "load_state_dict", "save_own", "load_own", "parse_to",
@@ -131,6 +131,15 @@ def _load_one(module: Any, name: str, key: str, target: Tensor, value: Any, assi
             errors.append(f'While copying the parameter named "{key}", expected facula.Tensor or '
                           f"Tensor-like object from checkpoint but received {type(value)}")
             return
+    if is_lazy(target):
+        if is_lazy(value):
+            return
+        target.materialize(value.shape)             # type: ignore[attr-defined]
+    elif is_lazy(value):
+        errors.append(f"While copying the parameter named {key!r}: it has shape "
+                      f"{list(target.shape)} in the model, and in the checkpoint it was never "
+                      "given one")
+        return
     if value.ndim == 1 and value.shape[0] == 1 and target.ndim == 0:
         value = value[0]                # scalars were once saved with one dimension
     if value.shape != target.shape:

@@ -9,7 +9,7 @@ from typing import Any
 from facula.dtype import DType, int32
 from facula.errors import DTypeError, LinAlgError, ShapeError
 from facula.graph.record import _local
-from facula.ops.define import _into, op
+from facula.ops.define import _into, cast_first, op
 from facula.ops.promote import broadcast_shapes, cast, expand_to, type_name
 from facula.ops.surface import public
 from facula.tensor import Tensor, prim
@@ -28,6 +28,8 @@ def operation(name: str, **rest: Any) -> Any:
 def function(name: str, **rest: Any) -> Any:
     """A plain function, which picks between operations, under a public name; it takes `out=`."""
     def wrap(fn: Callable[..., Any]) -> Callable[..., Any]:
+        fn = cast_first(fn)
+
         @functools.wraps(fn)
         def call(*args: Any, **kwargs: Any) -> Any:
             return _into(fn, args, kwargs) if "out" in kwargs else fn(*args, **kwargs)
@@ -110,9 +112,10 @@ def checked(name: str, value: Tensor, codes: Tensor, message: str) -> Tensor:
     """`value`, after raising a LinAlgError if any of the codes is not 0.
 
     PyTorch raises where the function is called, so the codes are asked for at once; within an
-    operation that is being recorded the check becomes a step of the program.
+    operation or a transformed function that is being recorded the check becomes a step of the
+    program.
     """
-    if _local.rec.depth:
+    if _local.rec.depth or _local.rec.outer is not None:
         return prim("checked", value, codes, attrs=(name, message))
     found = codes._peek().reshape(-1)
     bad = found.nonzero()[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any
 
-from facula.dtype import DType, int64
+from facula.dtype import DType, float32, int64
 from facula.errors import DTypeError, ShapeError
 from facula.ops.define import composite
 from facula.ops.linalg.common import (
@@ -353,8 +353,10 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
 
 @operation("linalg.matrix_exp", method="matrix_exp", samples=_matrices((3, 3), (2, 2, 2), (0, 0)))
 def matrix_exp(A: Tensor) -> Tensor:
-    """The exponential of square matrices, the sum of A^k / k!."""
-    return prim("matrix_exp", square("linalg.matrix_exp", A))
+    """The exponential of square matrices, the sum of A^k / k!; 16-bit floats in float32."""
+    dtype = A._node.spec.dtype
+    wide = cast(A, float32) if dtype.kind == "f" and dtype.itemsize < 4 else A
+    return cast(prim("matrix_exp", square("linalg.matrix_exp", wide)), dtype)
 
 
 # ---------------------------------------------------------------- tensors as matrices

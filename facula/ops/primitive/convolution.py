@@ -26,6 +26,7 @@ import numpy as np
 
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Spec, spec
+from facula.ops.primitive.batching import convolved, correlated
 from facula.ops.primitive.record import Sample, _count, register, shapes_text
 from facula.ops.primitive.rules import prim, zeros_like
 
@@ -203,4 +204,5 @@ for _name, _infer, _numpy, _vjp in (("conv", _infer_conv, _conv, _conv_vjp),
                                     ("conv_input", _infer_input, _conv_input, _input_vjp),
                                     ("conv_weight", _infer_weight, _conv_weight, _weight_vjp)):
     register(_name, "convolution", _infer, _numpy, vjp=_vjp, jvp=_bilinear_jvp(_name),
-             saves=("in0", "in1"), saves_for=(("in1",), ("in0",)), samples=_samples(_name))
+             saves=("in0", "in1"), saves_for=(("in1",), ("in0",)), samples=_samples(_name),
+             batch=correlated if _name == "conv_weight" else convolved)

@@ -10,6 +10,7 @@ import numpy as np
 from facula.dtype import int64, uint32
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Spec
+from facula.ops.primitive.batching import drawn
 from facula.ops.primitive.record import Infer, Sample, register
 
 __all__ = ["philox4x32"]
@@ -109,4 +110,4 @@ def _philox_samples(make: Any) -> list[Sample]:
             for shape in ((), (0,), (7,), (3, 5))]
 
 
-register("philox", "constant", _infer_philox, _philox, samples=_philox_samples)
+register("philox", "constant", _infer_philox, _philox, samples=_philox_samples, batch=drawn)

@@ -17,6 +17,7 @@ import numpy as np
 
 from facula.errors import ShapeError
 from facula.graph.spec import Spec, spec
+from facula.ops.primitive.batching import axes_first, axis_first
 from facula.ops.primitive.record import Sample, _count, check_axis, fits_kind, register
 from facula.ops.primitive.rules import prim, zeros_like
 
@@ -72,7 +73,7 @@ def _c2c_samples(make: Any) -> list[Sample]:
 
 
 register("fft_c2c", "fourier", _infer_c2c, _c2c, vjp=_c2c_vjp,
-         jvp=lambda c, t: _alone(c, t, "fft_c2c"), samples=_c2c_samples)
+         jvp=lambda c, t: _alone(c, t, "fft_c2c"), samples=_c2c_samples, batch=axes_first)
 
 
 # ---------------------------------------------------------------- real to complex
@@ -105,7 +106,7 @@ def _r2c_vjp(c: Any, g: Any) -> tuple[Any, ...]:
 
 
 register("fft_r2c", "fourier", _infer_r2c, _r2c, vjp=_r2c_vjp,
-         jvp=lambda c, t: _alone(c, t, "fft_r2c"),
+         jvp=lambda c, t: _alone(c, t, "fft_r2c"), batch=axis_first,
          samples=lambda make: [Sample((make(*shape),), (axis, 0.25)) for shape, axis in (
              ((5,), 0), ((6,), 0), ((1,), 0), ((2,), 0), ((3, 4), 0), ((2, 0, 3), 2))])
 
@@ -166,4 +167,4 @@ def _c2r_samples(make: Any) -> list[Sample]:
 
 
 register("fft_c2r", "fourier", _infer_c2r, _c2r, vjp=_c2r_vjp,
-         jvp=lambda c, t: _alone(c, t, "fft_c2r"), samples=_c2r_samples)
+         jvp=lambda c, t: _alone(c, t, "fft_c2r"), samples=_c2r_samples, batch=axis_first)

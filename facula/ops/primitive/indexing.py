@@ -16,6 +16,7 @@ import numpy as np
 from facula.dtype import int64
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Spec, spec
+from facula.ops.primitive.batching import axis_first, put, taken
 from facula.ops.primitive.movement import last_writer, zeros_like_of
 from facula.ops.primitive.record import Sample, _count, check_axis, fits_kind, register
 from facula.ops.primitive.rules import (
@@ -84,7 +85,7 @@ def _ints(values: Any) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-register("take", "indexing", _infer_take, _take, vjp=_take_vjp, saves=("in1",),
+register("take", "indexing", _infer_take, _take, vjp=_take_vjp, saves=("in1",), batch=taken,
          jvp=lambda c, tangents: prim("take", tangents[0], c.inputs[1], attrs=c.attrs),
          samples=lambda make: [Sample((make(*shape), _ints(index)), (axis,))
                                for shape, index, axis in _TAKES])
@@ -138,6 +139,7 @@ _GATHERS: Sequence[Any] = (
     ((2, 3, 2), [[[0, 0], [2, 1]], [[1, 2], [1, 1]]], 1), ((3, 2), np.zeros((0, 2)), 0))
 
 register("gather", "indexing", _infer_gather, _gather, vjp=_gather_vjp, saves=("in1",),
+         batch=axis_first,
          jvp=lambda c, tangents: _gather_tensor(tangents[0], c.inputs[1], c.attrs[0]),
          samples=lambda make: [Sample((make(*shape), _ints(index)), (axis,))
                                for shape, index, axis in _GATHERS])
@@ -293,6 +295,7 @@ def _scatter_samples(make: Any) -> list[Sample]:
 
 
 register("scatter", "indexing", _infer_scatter, _scatter, vjp=_scatter_vjp, jvp=_scatter_jvp,
+         batch=axis_first,
          saves=lambda attrs: (("in1",) if attrs[1] in ("set", "add")
                               else ("in0", "in1", "in2", "out")),
          samples=_scatter_samples)
@@ -401,5 +404,5 @@ def _index_put_samples(make: Any) -> list[Sample]:
 
 
 register("index_put", "indexing", _infer_index_put, _index_put, vjp=_index_put_vjp,
-         jvp=_index_put_jvp, saves=tuple(f"in{k}" for k in range(2, 10)),
+         jvp=_index_put_jvp, batch=put, saves=tuple(f"in{k}" for k in range(2, 10)),
          samples=_index_put_samples)

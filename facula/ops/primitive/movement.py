@@ -14,6 +14,7 @@ import numpy as np
 
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Spec, spec
+from facula.ops.primitive.batching import axis_first, each, padded, permuted, sliced, strided
 from facula.ops.primitive.record import (
     Infer,
     Sample,
@@ -77,6 +78,7 @@ def _shape_samples(pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> 
 register("reshape", "movement", _infer_reshape, lambda arrays, attrs, out:
          arrays[0].reshape(out.shape),
          vjp=lambda c, g: (reshape(g, c.inputs[0].shape),), jvp=_linear_jvp("reshape"),
+         batch=each,
          samples=_shape_samples([((3, 4), (2, 6)), ((6,), (1, 3, 2)), ((), (1, 1)),
                                  ((0, 3), (5, 0)), ((1,), ())]))
 
@@ -100,7 +102,7 @@ def _permute_vjp(c: Any, g: Any) -> tuple[Any, ...]:
 
 register("permute", "movement", _infer_permute,
          lambda arrays, attrs, out: arrays[0].transpose(attrs[0]),
-         vjp=_permute_vjp,
+         vjp=_permute_vjp, batch=permuted,
          jvp=lambda c, tangents: permute(tangents[0], c.attrs[0]),
          samples=lambda make: [Sample((make(*shape),), (order,)) for shape, order in (
              ((2, 3), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((2, 3, 4), (0, 2, 1)),
@@ -125,7 +127,7 @@ def _expand_vjp(c: Any, g: Any) -> tuple[Any, ...]:
 
 register("expand", "movement", _infer_expand,
          lambda arrays, attrs, out: np.broadcast_to(arrays[0], out.shape),
-         vjp=_expand_vjp, jvp=_linear_jvp("expand"),
+         vjp=_expand_vjp, jvp=_linear_jvp("expand"), batch=each,
          samples=_shape_samples([((1, 3), (2, 3)), ((1, 1), (4, 5)), ((2, 1, 3), (2, 4, 3)),
                                  ((), ()), ((1, 2), (0, 2))]))
 
@@ -186,7 +188,7 @@ _SLICES: Sequence[Any] = (
 
 register("slice", "movement", _infer_slice,
          lambda arrays, attrs, out: arrays[0][_window(attrs, out.shape)],
-         vjp=_slice_vjp, jvp=_linear_jvp("slice"),
+         vjp=_slice_vjp, jvp=_linear_jvp("slice"), batch=sliced,
          samples=lambda make: [Sample((make(*shape),), (starts, steps), sizes)
                                for shape, starts, steps, sizes in _SLICES])
 
@@ -231,7 +233,7 @@ def _update_jvp(name: str) -> Any:
 
 
 register("slice_update", "movement", _infer_update("slice_update"), _slice_update,
-         vjp=_slice_update_vjp, jvp=_update_jvp("slice_update"),
+         vjp=_slice_update_vjp, jvp=_update_jvp("slice_update"), batch=sliced,
          samples=lambda make: [Sample((make(*shape), make(*sizes)), (starts, steps))
                                for shape, starts, steps, sizes in _SLICES])
 
@@ -332,7 +334,7 @@ _OVERLAPPING: Sequence[Any] = (((6,), (4, 3), (1, 1), 0), ((2, 3), (3, 2), (0, 2
 
 register("as_strided", "movement", _infer_as_strided,
          lambda arrays, attrs, out: arrays[0].reshape(-1)[_strided_places(attrs, out.shape)],
-         vjp=_as_strided_vjp, jvp=_linear_jvp("as_strided"),
+         vjp=_as_strided_vjp, jvp=_linear_jvp("as_strided"), batch=strided,
          samples=lambda make: [Sample((make(*shape),), (strides, offset), sizes)
                                for shape, sizes, strides, offset in (*_STRIDED, *_OVERLAPPING)])
 
@@ -362,6 +364,7 @@ def _as_strided_update_vjp(c: Any, g: Any) -> tuple[Any, ...]:
 
 register("as_strided_update", "movement", _infer_update("as_strided_update"),
          _as_strided_update, vjp=_as_strided_update_vjp, jvp=_update_jvp("as_strided_update"),
+         batch=strided,
          samples=lambda make: [Sample((make(*shape), make(*sizes)), (strides, offset))
                                for shape, sizes, strides, offset in (*_STRIDED, *_OVERLAPPING)])
 
@@ -407,7 +410,7 @@ def _pad_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     return (slice_(g, c.attrs[0], (1,) * len(shape), shape),)
 
 
-register("pad", "movement", _infer_pad, _pad, vjp=_pad_vjp,
+register("pad", "movement", _infer_pad, _pad, vjp=_pad_vjp, batch=padded,
          jvp=lambda c, tangents: prim("pad", tangents[0], attrs=(*c.attrs[:2], 0)),
          samples=lambda make: [Sample((make(*shape),), (low, high, fill))
                                for shape, low, high, fill in (
@@ -451,7 +454,7 @@ def _cat_jvp(c: Any, tangents: tuple[Any, ...]) -> Any:
 
 register("cat", "movement", _infer_cat,
          lambda arrays, attrs, out: np.concatenate(arrays, axis=attrs[0]),
-         vjp=_cat_vjp, jvp=_cat_jvp,
+         vjp=_cat_vjp, jvp=_cat_jvp, batch=axis_first,
          samples=lambda make: [Sample(tuple([make(*s) for s in shapes]), (axis,))
                                for shapes, axis in (
              (((2,), (3,)), 0), (((2, 3), (2, 1), (2, 0)), 1), (((1, 2), (3, 2)), 0),

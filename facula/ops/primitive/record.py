@@ -17,6 +17,7 @@ import numpy as np
 from facula.dtype import DType
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Spec, spec
+from facula.ops.primitive.batching import BY_KIND, Rule
 
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "infer_same", "infer_to_bool",
            "check_axis", "fits_kind", "compute_dtype", "through_f32", "shapes_text"]
@@ -48,6 +49,7 @@ class Primitive:
     `saves` names what the vjp reads besides shapes and dtypes: 'in0', 'in1', ..., 'out'; where
     that depends on the attributes it is a function of them.  `saves_for[k]`, where given, names
     those of them that the gradient of input k reads; the others are not kept for it.
+    `batch(b)` records the results of a whole batch, see `facula.ops.primitive.batching`.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Primitive:
     saves: tuple[str, ...] | Callable[[tuple[Any, ...]], tuple[str, ...]] = ()
     samples: Callable[[Callable[..., np.ndarray]], list[Sample]] = field(default=lambda make: [])
     saves_for: tuple[tuple[str, ...], ...] = ()
+    batch: Rule | None = None
 
     def reads(self, attrs: tuple[Any, ...], mask: int = -1) -> tuple[str, ...]:
         """What the vjp of a step with these attributes reads; bit k of `mask` is set where the
@@ -80,6 +83,7 @@ def register(name: str, kind: str, infer: Infer, numpy: Meaning, **rest: Any) ->
     """Enter a primitive into `PRIMS`; a name can be declared once."""
     if name in PRIMS:
         raise ValueError(f"primitive {name!r} is declared already")
+    rest.setdefault("batch", BY_KIND.get(kind))
     PRIMS[name] = record = Primitive(name, kind, infer, numpy, **rest)
     return record
 

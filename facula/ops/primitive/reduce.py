@@ -9,6 +9,7 @@ import numpy as np
 
 from facula import dtypes as _d
 from facula.graph.spec import Spec, spec
+from facula.ops.primitive.batching import axes_first, axis_first
 from facula.ops.primitive.record import (
     Infer,
     Sample,
@@ -224,19 +225,27 @@ def _arg_samples(make: Make) -> list[Sample]:
 
 register("sum", "reduce", _infer("sum", "uifc"),
          _meaning(lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype)),
-         vjp=_sum_vjp, jvp=_sum_jvp, samples=_samples("fciu", False))
+         vjp=_sum_vjp, jvp=_sum_jvp, samples=_samples("fciu", False),
+         batch=axes_first)
 register("prod", "reduce", _infer("prod", "uifc"),
          _meaning(lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype)),
-         vjp=_prod_vjp, jvp=_prod_jvp, saves=("in0",), samples=_samples("fciu", False))
+         vjp=_prod_vjp, jvp=_prod_jvp, saves=("in0",), samples=_samples("fciu", False),
+         batch=axes_first)
 register("amax", "reduce", _infer("amax", "buif", nonempty=True),
          _meaning(lambda x, axes: np.max(x, axis=axes)),
-         vjp=_extreme_vjp, jvp=_extreme_jvp, saves=("in0", "out"), samples=_samples("fiub", True))
+         vjp=_extreme_vjp, jvp=_extreme_jvp, saves=("in0", "out"), samples=_samples("fiub", True),
+         batch=axes_first)
 register("amin", "reduce", _infer("amin", "buif", nonempty=True),
          _meaning(lambda x, axes: np.min(x, axis=axes)),
-         vjp=_extreme_vjp, jvp=_extreme_jvp, saves=("in0", "out"), samples=_samples("fiub", True))
+         vjp=_extreme_vjp, jvp=_extreme_jvp, saves=("in0", "out"), samples=_samples("fiub", True),
+         batch=axes_first)
 register("any", "reduce", _infer("any", "buifc", boolean=True), _meaning(_any),
-         samples=_samples("fciub", False))
+         samples=_samples("fciub", False),
+         batch=axes_first)
 register("all", "reduce", _infer("all", "buifc", boolean=True), _meaning(_all),
-         samples=_samples("fciub", False))
-register("argmax", "reduce", _infer_arg("argmax"), _meaning(np.argmax), samples=_arg_samples)
-register("argmin", "reduce", _infer_arg("argmin"), _meaning(np.argmin), samples=_arg_samples)
+         samples=_samples("fciub", False),
+         batch=axes_first)
+register("argmax", "reduce", _infer_arg("argmax"), _meaning(np.argmax), samples=_arg_samples,
+         batch=axis_first)
+register("argmin", "reduce", _infer_arg("argmin"), _meaning(np.argmin), samples=_arg_samples,
+         batch=axis_first)

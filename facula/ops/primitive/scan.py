@@ -9,6 +9,7 @@ import numpy as np
 
 from facula import dtypes as _d
 from facula.graph.spec import Spec
+from facula.ops.primitive.batching import axis_first
 from facula.ops.primitive.record import (
     Infer,
     Sample,
@@ -169,12 +170,13 @@ def _samples(kinds: str) -> Any:
 register("cumsum", "scan", _infer("cumsum", "uifc"), _meaning(np.cumsum),
          vjp=lambda c, g: (_reversed_sum(g, c.attrs[0]),),
          jvp=lambda c, ts: _up(c, ts, lambda c, t: prim("cumsum", t, attrs=c.attrs)),
-         samples=_samples("fciu"))
+         samples=_samples("fciu"), batch=axis_first)
 register("cumprod", "scan", _infer("cumprod", "uifc"), _meaning(np.cumprod), vjp=_cumprod_vjp,
-         jvp=lambda c, ts: _up(c, ts, _cumprod_jvp), saves=("in0",), samples=_samples("fciu"))
+         jvp=lambda c, ts: _up(c, ts, _cumprod_jvp), saves=("in0",), samples=_samples("fciu"),
+         batch=axis_first)
 register("cummax", "scan", _infer("cummax", "buif"), _meaning(np.maximum.accumulate),
          vjp=_extreme_vjp, jvp=lambda c, ts: _up(c, ts, _extreme_jvp), saves=("in0", "out"),
-         samples=_samples("fiub"))
+         samples=_samples("fiub"), batch=axis_first)
 register("cummin", "scan", _infer("cummin", "buif"), _meaning(np.minimum.accumulate),
          vjp=_extreme_vjp, jvp=lambda c, ts: _up(c, ts, _extreme_jvp), saves=("in0", "out"),
-         samples=_samples("fiub"))
+         samples=_samples("fiub"), batch=axis_first)

@@ -9,6 +9,7 @@ import numpy as np
 
 from facula.dtype import int64
 from facula.graph.spec import Spec, spec
+from facula.ops.primitive.batching import axis_first
 from facula.ops.primitive.record import (
     Sample,
     _count,
@@ -38,7 +39,7 @@ def _argsort(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec) ->
     return (x.shape[axis] - 1 - order).astype(np.int64, copy=False)
 
 
-register("argsort", "sort", _infer, _argsort,
+register("argsort", "sort", _infer, _argsort, batch=axis_first,
          samples=lambda make: [Sample((make(*shape),), (axis, down)) for down in (False, True)
                                for shape, axis in (((7,), 0), ((3, 4), 0), ((3, 4), 1),
                                                    ((0,), 0), ((2, 0, 3), 1), ((1,), 0))])

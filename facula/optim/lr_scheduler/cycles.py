@@ -9,10 +9,10 @@ from typing import Any
 from facula.optim.lr_scheduler.base import LRScheduler, set_value
 from facula.optim.optimizer import Optimizer
 
-__all__ = ["CyclicLR", "OneCycleLR"]
+__all__ = ["CyclicLR", "OneCycleLR", "per_group"]
 
 
-def _per_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
+def per_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
     if isinstance(value, (list, tuple)):
         if len(value) != len(optimizer.param_groups):
             raise ValueError(f"{name} must have the same length as optimizer.param_groups. "
@@ -40,11 +40,11 @@ class CyclicLR(LRScheduler):
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
         self.optimizer = optimizer
-        base_lrs = _per_group("base_lr", optimizer, base_lr)
+        base_lrs = per_group("base_lr", optimizer, base_lr)
         if last_epoch == -1:
             for lr, group in zip(base_lrs, optimizer.param_groups, strict=True):
                 set_value(group, "lr", lr)
-        self.max_lrs = _per_group("max_lr", optimizer, max_lr)
+        self.max_lrs = per_group("max_lr", optimizer, max_lr)
         up = float(step_size_up)
         down = float(step_size_down) if step_size_down is not None else up
         self.total_size = up + down
@@ -61,8 +61,8 @@ class CyclicLR(LRScheduler):
             if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
                 raise ValueError("optimizer must support momentum or beta1 with "
                                  "`cycle_momentum` option enabled")
-            self.base_momentums = _per_group("base_momentum", optimizer, base_momentum)
-            self.max_momentums = _per_group("max_momentum", optimizer, max_momentum)
+            self.base_momentums = per_group("base_momentum", optimizer, base_momentum)
+            self.max_momentums = per_group("max_momentum", optimizer, max_momentum)
             if last_epoch == -1:
                 for high, low, group in zip(self.max_momentums, self.base_momentums,
                                             optimizer.param_groups, strict=True):
@@ -140,7 +140,7 @@ class OneCycleLR(LRScheduler):
         ] if three_phase else [
             (float(top), "initial_lr", "max_lr", "max_momentum", "base_momentum"),
             (float(n - 1), "max_lr", "min_lr", "base_momentum", "max_momentum")]
-        highest = _per_group("max_lr", optimizer, max_lr)
+        highest = per_group("max_lr", optimizer, max_lr)
         self.cycle_momentum = cycle_momentum
         if last_epoch == -1:
             for high, group in zip(highest, optimizer.param_groups, strict=True):
@@ -151,8 +151,8 @@ class OneCycleLR(LRScheduler):
             if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
                 raise ValueError("optimizer must support momentum or beta1 with "
                                  "`cycle_momentum` option enabled")
-            tops = _per_group("max_momentum", optimizer, max_momentum)
-            bottoms = _per_group("base_momentum", optimizer, base_momentum)
+            tops = per_group("max_momentum", optimizer, max_momentum)
+            bottoms = per_group("base_momentum", optimizer, base_momentum)
             if last_epoch == -1:
                 for high, low, group in zip(tops, bottoms, optimizer.param_groups, strict=True):
                     _set_momentum(group, high)

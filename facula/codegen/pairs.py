@@ -1,0 +1,143 @@
+"""bfloat16 products by the instruction that multiplies and adds pairs (AVX512-BF16's vdpbf16ps).
+
+A lane of 32 bits holds two neighbours along k, of a row of A or of a column of B; one instruction
+adds both products to a float32 sum.  So this is the micro-kernel of float32 with half as many steps
+of k, over operands whose elements are pairs: A as it lies in memory where k is contiguous, else
+packed; B packed in panels of pairs.  An odd k is completed with zeros.
+
+The instruction takes denormal numbers for zeros and rounds each addition to nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from facula.codegen.brgemm import Place, Vector
+from facula.codegen.contract import Contraction, Epilogue
+from facula.codegen.llvm import Fn, Module
+from facula.codegen.pack import Source
+from facula.codegen.target import Target
+from facula.codegen.tiles import PARAMS, batch_offset, operand, smin, unravel
+
+__all__ = ["Pairs", "emit_pairs"]
+
+_CHUNK = 128
+"""Pairs of k that a tile packs."""
+
+
+class Pairs(Vector):
+    """A product of bfloat16 matrices, summed in float32."""
+
+    def __init__(self, module: Module, name: str, c: Contraction, epilogue: Epilogue | None,
+                 t: Target, roles: tuple[str, str]):
+        super().__init__(module, name, replace(c, k=-(-c.k // 2)), epilogue, t, roles)
+        self.whole = c
+
+    def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
+        pairs = f"<{2 * self.lanes} x bfloat>"
+        f = fn.module.declare(f"{self.vector} @llvm.x86.avx512bf16.dpbf16ps.512({self.vector}, "
+                              f"{pairs}, {pairs})")
+        a, b = (fn.val(f"bitcast {self.vector} {v} to {pairs}") for v in (x, y))
+        fn.do(f"{into} = call {self.vector} {f}({self.vector} {total}, {pairs} {a}, {pairs} {b})")
+
+    def _as_pairs(self, source: Source) -> Source | None:
+        """The same memory with pairs as elements; None where they do not lie so."""
+        numbers = (source.k, source.j_stride, source.offset, *source.batch_strides)
+        if source.k_stride != 1 or any(n % 2 for n in numbers):
+            return None
+        return replace(source, dtype="float32", itemsize=4, k=source.k // 2,
+                       batch_strides=tuple([s // 2 for s in source.batch_strides]),
+                       j_stride=source.j_stride // 2, offset=source.offset // 2)
+
+    def _packed(self, which: int, source: Source, width: int) -> Place:
+        """A copy in panels of pairs."""
+        pairs = self._as_pairs(source)
+        if pairs is not None:
+            return self._pack(which, pairs, width)
+        return self._pack(which, replace(source, k=self.c.k), width, emit=lambda module, name:
+                          emit_pairs(module, name, source, width, self.t))
+
+    def _place_a(self) -> Place:
+        c = self.whole
+        *batch, am, ak = c.a_strides
+        source = Source("bfloat16", 2, c.batch, tuple(batch), c.m, c.k, am, ak, c.a_offset)
+        pairs = self._as_pairs(source)
+        if pairs is None:
+            return self._packed(0, source, self.mr)
+        apart = pairs.j_stride * self.item
+        if apart >= 2048 and apart % 512 == 0 and pairs.k >= 128 and c.n >= 128 and c.m > 1:
+            line = 64 // self.item      # an odd number of lines apart
+            return self._pack(0, pairs, self.mr, (-(-pairs.k // line) | 1) * line)
+        return Place(self.roles[0], pairs.batch_strides, pairs.j_stride, 1, pairs.j_stride,
+                     pairs.offset)
+
+    def _place_b(self) -> Place:
+        c = self.whole
+        *batch, bk, bn = c.b_strides
+        return self._packed(1, Source("bfloat16", 2, c.batch, tuple(batch), c.n, c.k, bn, bk,
+                                      c.b_offset), self.nr)
+
+
+def emit_pairs(module: Module, name: str, x: Source, width: int, t: Target) -> int:
+    """Kernel `name` with operands (source, packed copy): panels [j // width][k // 2][width][2] of
+    bfloat16 elements; returns its number of tiles."""
+    pairs, whole = -(-x.k // 2), x.k // 2
+    panels, chunks = -(-x.j // width), -(-pairs // _CHUNK)
+    fn = Fn(module, name, PARAMS, attrs=t.attributes)
+    src, dst = operand(fn, 0), operand(fn, 1)
+    *batch, panel, chunk = unravel(fn, "%tile", (*x.distinct, panels, chunks))
+    src = fn.gep("i16", src, fn.add(batch_offset(fn, batch, x.batch_strides), x.offset))
+    flat: str | int = 0
+    for index, n in zip(batch, x.distinct, strict=True):
+        flat = fn.add(fn.mul(flat, n), index)
+    flat = fn.add(fn.mul(flat, panels), panel)
+    dst = fn.gep("i32", dst, fn.mul(flat, width * pairs))
+    src = fn.gep("i16", src, fn.mul(panel, width * x.j_stride))
+    k0 = fn.mul(chunk, _CHUNK)
+    stop = smin(fn, fn.add(k0, _CHUNK), whole)
+
+    def pair(k: str | int, both: bool, count: int) -> None:
+        """Pair k of `count` rows."""
+        low = fn.gep("i16", src, fn.mul(k, 2 * x.k_stride))
+        to = fn.gep("i32", dst, fn.mul(k, width))
+        if x.j_stride == 1:
+            for first in range(0, count, 16):
+                _interleave(fn, low, x.k_stride, to, first, min(16, count - first), both)
+            return
+        with fn.loop(0, count, hint="j") as j:
+            at = fn.gep("i16", low, fn.mul(j, x.j_stride))
+            value = fn.val(f"zext i16 {fn.load('i16', at, 2)} to i32")
+            if both:
+                high = fn.load("i16", fn.gep("i16", at, x.k_stride), 2)
+                high = fn.val(f"shl i32 {fn.val(f'zext i16 {high} to i32')}, 16")
+                value = fn.val(f"or i32 {value}, {high}")
+            fn.store("i32", value, fn.gep("i32", to, j), 4)
+
+    def rows(count: int) -> None:
+        with fn.loop(k0, stop, hint="k") as k:
+            pair(k, True, count)
+        if x.k % 2:
+            with fn.when(fn.val(f"icmp sge i64 {fn.add(k0, _CHUNK)}, {pairs}")):
+                pair(whole, False, count)
+
+    tail, full = x.j % width, x.j // width
+    if full:
+        with fn.when(fn.val(f"icmp slt i64 {panel}, {full}")):
+            rows(width)
+    if tail:
+        with fn.when(fn.val(f"icmp eq i64 {panel}, {full}")):
+            rows(tail)
+    fn.finish()
+    module.light = True
+    return prod(x.distinct) * panels * chunks
+
+
+def _interleave(fn: Fn, low: str, apart: int, to: str, j: int, count: int, both: bool) -> None:
+    """Elements j.. of a row and of the next one, in turn."""
+    row = f"<{count} x i16>"
+    a = fn.load(row, fn.gep("i16", low, j), 2)
+    b = fn.load(row, fn.gep("i16", low, apart + j), 2) if both else "zeroinitializer"
+    order = ", ".join(f"i32 {i}, i32 {count + i}" for i in range(count))
+    value = fn.val(f"shufflevector {row} {a}, {row} {b}, <{2 * count} x i32> <{order}>")
+    fn.store(f"<{2 * count} x i16>", value, fn.gep("i32", to, j), 4)

@@ -1,0 +1,125 @@
+"""Functions and methods that PyTorch keeps from earlier versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from facula.errors import ShapeError
+from facula.ops.convert import LegacyTensor
+from facula.ops.creation import as_dtype, finish
+from facula.ops.linalg import norms
+from facula.ops.promote import broadcast_shapes
+from facula.ops.reductions import wrap_dim
+from facula.ops.surface import public
+from facula.tensor import Tensor, from_array
+
+__all__ = ["frobenius_norm", "nuclear_norm", "norm_except_dim", "from_file"]
+
+_FAMILY = "older"
+
+
+def frobenius_norm(input: Tensor, dim: int | Sequence[int] = (), keepdim: bool = False) -> Tensor:
+    """The root of the sum of squares over `dim`, all dimensions if there are none."""
+    dims = (dim,) if isinstance(dim, int) else tuple(dim)
+    return norms.vector_norm(input, 2, dims or tuple(range(input.ndim)), keepdim)
+
+
+def nuclear_norm(input: Tensor, dim: Sequence[int] = (-2, -1), keepdim: bool = False) -> Tensor:
+    """The sum of the singular values of the matrices in two dimensions."""
+    return norms.matrix_norm(input, "nuc", tuple(dim), keepdim)
+
+
+def norm_except_dim(v: Tensor, pow: int = 2, dim: int = 0) -> Tensor:
+    """The `pow`-norm over all dimensions but one, which keep size 1; over all for dim -1."""
+    if dim == -1:
+        return norms.vector_norm(v, pow)
+    axis = wrap_dim(dim, v.ndim)
+    rest = tuple(k for k in range(v.ndim) if k != axis)
+    return norms.vector_norm(v, pow, rest, True) if rest else v.abs()
+
+
+for _fn, _samples in ((frobenius_norm, ((3, 4), (0,))), (nuclear_norm, ((3, 4),)),
+                      (norm_except_dim, ((2, 3, 4), 2, 1))):
+    public(_fn, _fn.__name__, _FAMILY, method=False, samples=lambda make, given=_samples: [
+        ((make(*given[0]), *given[1:]), {})])
+
+
+def from_file(filename: str, shared: bool | None = None, size: int = 0, *, dtype: Any = None,
+              layout: Any = None, device: Any = None, pin_memory: bool = False,
+              requires_grad: bool = False) -> Tensor:
+    """`size` elements at the start of a file, as a vector.
+
+    With `shared` the tensor is the file: writing to one is seen in the other, and a shorter file
+    is made longer.  Otherwise writes stay in memory.  RuntimeError if the file is too short.
+    """
+    from facula.ops.promote import get_default_dtype
+    want = get_default_dtype() if dtype is None else as_dtype(dtype)
+    if size == 0:
+        return finish(from_array(np.empty(0, want.np)), requires_grad)
+    need = size * want.itemsize
+    if shared:
+        with open(filename, "ab") as file:
+            if file.tell() < need:
+                file.truncate(need)
+    try:
+        array = np.memmap(filename, want.np, "r+" if shared else "c", shape=(size,))
+    except ValueError as error:
+        raise RuntimeError(f"from_file(): {filename} is shorter than the {need} bytes that "
+                           f"{size} elements of {want.name} take") from error
+    return finish(from_array(np.asarray(array), copy=False), requires_grad)
+
+
+# ---------------------------------------------------------------- methods
+
+def _new(self: Tensor, *args: Any, device: Any = None) -> Tensor:
+    """A tensor of this one's dtype: `x.new(2, 3)` not initialised, `x.new([1, 2])` of data."""
+    if not args:
+        args = (0,)
+    kind = type("Tensor", (LegacyTensor,), {"dtype": self.dtype})
+    return kind(*args, device=device)
+
+
+def _host_map(self: Tensor, others: tuple[Tensor, ...], fn: Callable[..., Any], name: str
+              ) -> Tensor:
+    """Overwrite each element with fn(element, elements of the others); on the host."""
+    if self.requires_grad or any(o.requires_grad for o in others):
+        raise RuntimeError(f"Can't call {name}() on Variable that requires grad. Use "
+                           f"var.detach().{name}() instead.")
+    if any(o.dtype is not self.dtype for o in others):
+        raise TypeError(f"{name}(): expected {self.dtype.name} tensors, got "
+                        f"{', '.join(o.dtype.name for o in others)}")
+    shape = self.shape
+    if broadcast_shapes(shape, *[o.shape for o in others]) != shape:
+        raise ShapeError(f"{name}(): the others have to broadcast to {list(shape)}")
+    columns = [np.broadcast_to(t.numpy(), shape).reshape(-1).tolist() for t in (self, *others)]
+    values = np.array([fn(*row) for row in zip(*columns)]).reshape(shape)
+    return self.copy_(from_array(values.astype(self.dtype.np) if prod(shape)
+                                 else np.empty(shape, self.dtype.np)))
+
+
+def _map(self: Tensor, tensor: Tensor, callable: Callable[[Any, Any], Any]) -> Tensor:
+    """Overwrite each element with callable(element, element of `tensor`)."""
+    return _host_map(self, (tensor,), callable, "map_")
+
+
+def _map2(self: Tensor, x: Tensor, y: Tensor, callable: Callable[[Any, Any, Any], Any]) -> Tensor:
+    """Overwrite each element with callable(element, element of x, element of y)."""
+    return _host_map(self, (x, y), callable, "map2_")
+
+
+def _dim_order(self: Tensor) -> tuple[int, ...]:
+    """The dimensions from the outermost in memory to the innermost."""
+    strides = self.stride()
+    return tuple(sorted(range(self.ndim), key=lambda k: -strides[k]))
+
+
+Tensor.new = _new                                            # type: ignore[attr-defined]
+Tensor.map_ = _map                                           # type: ignore[attr-defined]
+Tensor.map2_ = _map2                                         # type: ignore[attr-defined]
+Tensor.dim_order = _dim_order                                # type: ignore[attr-defined]
+Tensor.output_nr = property(lambda self: 0)                  # type: ignore[attr-defined]
+Tensor.name = property(lambda self: None)                    # type: ignore[attr-defined]

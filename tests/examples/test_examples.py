@@ -1,0 +1,54 @@
+"""The examples run, and what they say they learn they begin to learn."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+pytestmark = pytest.mark.slow
+
+
+def run(name: str, folder: Path, monkeypatch: Any, capsys: Any, *args: Any, **kwargs: Any) -> str:
+    monkeypatch.chdir(folder)
+    runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](*args, **kwargs)
+    out: str = capsys.readouterr().out
+    return out
+
+
+@pytest.mark.parametrize("name, least", [("cnn", 60), ("resnet", 20), ("lstm", 20),
+                                         ("capsules", 40)])
+def test_classifiers(name: str, least: float, tmp_path: Path, monkeypatch: Any,
+                     capsys: Any) -> None:
+    out = run(name, tmp_path, monkeypatch, capsys, 1, limit=1280)
+    share = re.search(r"accuracy ([\d.]+)%", out)
+    assert share and float(share[1]) > least, out
+
+
+def test_autoencoder(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    pytest.importorskip("PIL")
+    out = run("autoencoder", tmp_path, monkeypatch, capsys, 2, limit=1280)
+    nats = [float(x) for x in re.findall(r"([\d.]+) nats", out)]
+    assert nats[1] < nats[0] and (tmp_path / "vae.png").stat().st_size > 1000
+
+
+def test_gan(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    pytest.importorskip("PIL")
+    out = run("gan", tmp_path, monkeypatch, capsys, 1, limit=256)
+    assert "generator" in out and (tmp_path / "gan.png").stat().st_size > 1000
+
+
+def test_transformer(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    (tmp_path / "text.txt").write_text("The cat sat on the mat and the dog sat on the log. " * 40)
+    out = run("transformer", tmp_path, monkeypatch, capsys, 60, str(tmp_path / "text.txt"), 20)
+    assert float(re.findall(r"loss ([\d.]+)", out)[-1]) < 2.0
+
+
+def test_echo_state(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    out = run("echo_state", tmp_path, monkeypatch, capsys, 200, train=800, ahead=100)
+    assert float(re.findall(r"first 50 steps: ([\d.e+-]+)", out)[0]) < 0.3

@@ -1,0 +1,147 @@
+"""Custom functions (`autograd.Function`) under transforms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import facula
+from facula.autograd import Function, once_differentiable
+from facula.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+
+
+def numbers(*shape, seed=0):
+    return facula.tensor(np.random.default_rng(seed).uniform(0.3, 1.7, shape))
+
+
+class Scaled(Function):
+    """x * y with a gradient three times too large, so that one sees whose it is."""
+
+    @staticmethod
+    def forward(ctx, x, y, note=None):
+        out = x * y
+        ctx.save_for_backward(x, y)
+        ctx.save_for_forward(x, y)
+        ctx.factor = 3.0
+        return out
+
+    @staticmethod
+    def backward(ctx, g):
+        x, y = ctx.saved_tensors
+        return ctx.factor * g * y, ctx.factor * g * x, None
+
+    @staticmethod
+    def jvp(ctx, dx, dy, _=None):
+        x, y = ctx.saved_tensors
+        return 3.0 * (dx * y + x * dy)
+
+
+class Host(Function):
+    """exp by NumPy, which the graph does not see."""
+
+    @staticmethod
+    def forward(x):
+        return facula.tensor(np.exp(x.detach().numpy()))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.saved_tensors[0]
+
+
+class Two(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.kept = [x.sin(), {"cos": x.cos()}]
+        return x.sin(), x.detach() * 0 + 1
+
+    @staticmethod
+    def backward(ctx, g, h):
+        return g * ctx.kept[1]["cos"] + h
+
+    @staticmethod
+    def jvp(ctx, t):
+        return t * ctx.kept[1]["cos"], t
+
+
+def close(got, want):
+    np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_reverse():
+    x, y = numbers(4), numbers(4, seed=1)
+    f = lambda x, y: Scaled.apply(x, y, "text").sin().sum()
+    close(grad(f)(x, y), 3 * y * (x * y).cos())
+    close(grad(lambda x: Host.apply(x).sum())(x), x.exp())
+    close(jacrev(lambda x: Host.apply(x))(x), facula.diag(x.exp()))
+    _, back = vjp(lambda x, y: Scaled.apply(x, y), x, y)
+    close(back(x)[1], 3 * x * x)
+    close(grad(lambda x: (Two.apply(x)[0] + 2 * Two.apply(x)[1]).sum())(x), x.cos() + 2)
+
+
+def test_second_derivatives_go_through_backward():
+    x, y = numbers(4), numbers(4, seed=1)
+    # backward is 3 g y: its own derivative by y is that of a product, 3 g.
+    got = grad(lambda y: grad(lambda x: Scaled.apply(x, y).sum())(x).sum())(y)
+    close(got, facula.full_like(y, 3.0))
+    # The value passes the outer level with the custom gradient as well.
+    def value(y):
+        return vjp(lambda x: Scaled.apply(x, y), x)[0].sum()
+    close(grad(value)(y), 3 * x)
+
+    class Once(Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx, g):
+            return 2 * g * ctx.saved_tensors[0]
+
+    close(grad(lambda x: grad(lambda z: Once.apply(z).sum())(x).sum())(x),
+          facula.zeros_like(x))
+
+
+def test_gradients_reach_outside_through_a_custom_function():
+    x, w = numbers(3), numbers(3, seed=2).requires_grad_()
+    out = vmap(lambda a: Scaled.apply(a, w))(numbers(5, 3))
+    out.sum().backward()
+    close(w.grad, 3 * numbers(5, 3).sum(0))
+    w.grad = None
+    g, value = facula.func.grad_and_value(lambda a: Scaled.apply(a, w).sum())(x)
+    value.backward()
+    close(w.grad, 3 * x)
+    g.sum().backward()
+    close(w.grad, 3 * x + 3)
+
+
+def test_mapped():
+    x, y = numbers(5, 3), numbers(5, 3, seed=1)
+    close(vmap(grad(lambda a, b: Scaled.apply(a, b).sin().sum()))(x, y), 3 * y * (x * y).cos())
+    close(grad(lambda a: vmap(Scaled.apply)(a, y).sin().sum())(x), 3 * y * (x * y).cos())
+    close(grad(lambda b: vmap(Scaled.apply, in_dims=(0, None))(x, b).sum())(y[0]), 3 * x.sum(0))
+    close(jacrev(lambda a: vmap(Scaled.apply)(a, y).sum(1))(x).sum((0,)), 3 * y)
+    close(grad(lambda a: vmap(vmap(Scaled.apply))(a, y).sum())(x), 3 * y)
+    close(grad(lambda a: vmap(lambda b: sum(Two.apply(b)))(a).sum())(x), x.cos() + 1)
+    with pytest.raises(facula.func.VmapError):
+        vmap(Host.apply)(x)
+
+
+def test_forward():
+    x, y = numbers(4), numbers(4, seed=1)
+    out, slope = jvp(lambda x: Scaled.apply(x, y), (x,), (facula.ones_like(x),))
+    close(out, x * y)
+    close(slope, 3 * y)
+    close(jacfwd(lambda x: Scaled.apply(x, x))(x), facula.diag(6 * x))
+    close(jvp(lambda x: Two.apply(x)[0], (x,), (x,))[1], x * x.cos())
+    close(vmap(lambda a, b: jvp(lambda z: Scaled.apply(z, b), (a,), (a,))[1])(x, y), 3 * x * y)
+    close(jvp(lambda a: vmap(Scaled.apply)(a, y), (x,), (y,))[1], 3 * y * y)
+    close(hessian(lambda x: Scaled.apply(x, x).sum())(x), facula.diag(facula.full_like(x, 6.0)))
+    close(grad(lambda x: jvp(lambda z: Scaled.apply(z, y), (x,), (x,))[1].sum())(x), 3 * y)
+    with pytest.raises(NotImplementedError, match="jvp"):
+        jvp(Host.apply, (x,), (x,))

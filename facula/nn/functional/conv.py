@@ -1,8 +1,8 @@
 """Convolutions and transposed convolutions over one, two and three dimensions.
 
 Floating tensors go to the primitives of `facula.ops.primitive.convolution`, which have kernels of
-their own.  Of anything else, and of kernels that are enormous, a convolution is one matrix product a
-group: the kernel as rows, times the windows of the input as columns.  A transposed one is its
+their own.  Of anything else, and of kernels that are enormous, a convolution is one matrix product
+a group: the kernel as rows, times the windows of the input as columns.  A transposed one is its
 adjoint: a product that gives the columns, which are then added up where their windows lie.
 """
 

@@ -17,7 +17,7 @@ from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
-from facula.codegen.winograd import WinogradWeight, worthwhile
+from facula.codegen.winograd import WinogradWeight, channels_for, worthwhile
 
 if TYPE_CHECKING:
     from facula.codegen.convolve import Convolution, Emitted
@@ -53,7 +53,7 @@ class WeightSizes:
             nv = -(-self.vectors // -(-self.vectors // wide))
         self.nv, self.nr = nv, nv * lanes
         self.panels = -(-self.vectors // nv)
-        per = max((64 if self.squares else 128 * 4 // item) // self.nr, 1)
+        per = max((channels_for(-(-y[-1] // 2)) if self.squares else 128 * 4 // item) // self.nr, 1)
         self.panels_each = -(-self.panels // -(-self.panels // per))
         self.width = self.panels_each * self.nr
         counts = (y[0], *y[2:])
@@ -67,7 +67,7 @@ class WeightSizes:
         each = prod(self.block.extents)
         most = min(131072 // item // (self.width * self.taps), 262144 // item // each)
         if self.squares:
-            most = min(most, 64)
+            most = min(8192 // self.width, 64)
         step = self.channel_rows
         most = max(most // step * step, step)
         steps = -(-self.red // step)

@@ -29,6 +29,12 @@ __all__ = ["Winograd", "WinogradWeight", "worthwhile"]
 _POINTS = 256       # places of a tile
 
 
+def channels_for(line: int) -> int:
+    """How many output channels a tile is to have: the shorter a line of squares, the more it costs
+    to transform one, and so the more products are to be made of it."""
+    return min(max(512 // line, 64), 256)
+
+
 def worthwhile(dtype: str, walks: tuple[Walk, ...], images: int, red: int, out: int,
                lanes: int) -> bool:
     """Whether the transforms cost less than the multiplications that they save."""
@@ -127,7 +133,7 @@ class Winograd:
         self.nv = min(f.vectors, 2)
         self.nr = self.nv * lanes
         self.panels = -(-f.vectors // self.nv)
-        per = max(64 // self.nr, 1)
+        per = max(channels_for(-(-f.walks[1].count // 2)) // self.nr, 1)
         self.panels_each = -(-self.panels // -(-self.panels // per))
         self.width = self.panels_each * self.nr
 
@@ -139,8 +145,7 @@ class Winograd:
         flops = 2.0 * prod(counts) * f.out * f.red * 9 * f.c.groups
         wanted = max(min(flops // 1_000_000, 32), 1)
         others = f.c.groups * -(-self.panels // self.panels_each)
-        points = _POINTS
-
+        points = _POINTS if self.width <= 128 else _POINTS // 2
         least = [1, micro[1], counts[2]]    # lines are whole, so that places are neighbours
 
         def made() -> Block:

@@ -341,7 +341,7 @@ class WinogradWeight:
         turned = fn.alloca(scalar, 16 * plane + lanes)
         room = block.points + block.size[2] + lanes     # a line more where lines are odd
         columns = fn.alloca(scalar, s.panels_each * room * s.nr)
-        across = fn.alloca(scalar, s.panels_each * 16 * total * s.nr)
+        across = fn.alloca(scalar, 16 * total * s.nr)
         made = fn.alloca(scalar, 16 * self.height * s.width)
         table = tiles.table("KERNEL_squares", list(range(total)))
         image, channel, *places = c.a.strides
@@ -359,9 +359,6 @@ class WinogradWeight:
                 _forth(tiles, fn, self.even, fn.gep(scalar, cache, fn.mul(k, each)),
                        fn.gep(scalar, turned, fn.mul(k, pitch)), valid, plane)
             w.columns(fn, grads, block, starts, counts, channels, columns, room)
-            with fn.loop(0, panels, hint="p") as p:
-                self._spread(fn, fn.gep(scalar, columns, fn.mul(p, room * s.nr)),
-                             fn.gep(scalar, across, fn.mul(p, 16 * total * s.nr)), valid, counts)
             begun = fn.val(f"and i1 {fn.val(f'icmp eq i64 {n}, {low}')}, "
                            f"{fn.val(f'icmp eq i64 {b}, 0')}")
             kc: Any = 1
@@ -370,13 +367,15 @@ class WinogradWeight:
             name = "KERNEL_micro_squares"
             tiles.micro(name, [i * pitch for i in range(self.rows)], s.nv,
                         [i * s.width for i in range(self.rows)], table, s.nr)
-            with fn.loop(0, 16, hint="m") as m, fn.loop(0, panels, hint="q") as p, \
-                    fn.loop(0, count, self.rows, "i") as i:
-                x = fn.gep(scalar, turned, fn.add(fn.mul(m, plane), fn.mul(i, pitch)))
-                v = fn.gep(scalar, across, fn.mul(fn.add(fn.mul(p, 16), m), total * s.nr))
-                z = fn.gep(scalar, made, fn.add(
-                    fn.mul(fn.add(fn.mul(m, self.height), i), s.width), fn.mul(p, s.nr)))
-                fn.do(f"call void @{name}(ptr {x}, ptr {v}, ptr {z}, i64 {kc}, i1 {begun})")
+            with fn.loop(0, panels, hint="p") as p:
+                self._spread(fn, fn.gep(scalar, columns, fn.mul(p, room * s.nr)), across, valid,
+                             counts)
+                with fn.loop(0, 16, hint="m") as m, fn.loop(0, count, self.rows, "i") as i:
+                    x = fn.gep(scalar, turned, fn.add(fn.mul(m, plane), fn.mul(i, pitch)))
+                    v = fn.gep(scalar, across, fn.mul(m, total * s.nr))
+                    z = fn.gep(scalar, made, fn.add(
+                        fn.mul(fn.add(fn.mul(m, self.height), i), s.width), fn.mul(p, s.nr)))
+                    fn.do(f"call void @{name}(ptr {x}, ptr {v}, ptr {z}, i64 {kc}, i1 {begun})")
         return self._back(fn, made, sums, count, channels)
 
     def _spread(self, fn: Fn, columns: str, to: str, valid: list[Any], counts: list[Any]) -> None:

@@ -122,8 +122,8 @@ class Driver:
 
 
 STACK_BYTES = 8 << 20
-"""Of a worker: tiles of convolutions keep up to a quarter of it, and not every system gives a thread
-that much unasked."""
+"""Of a worker: tiles of convolutions keep up to a quarter of it, and not every system gives a
+thread that much unasked."""
 
 
 class _Pool:

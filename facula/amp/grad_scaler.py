@@ -18,7 +18,7 @@ import numpy as np
 from facula.dtype import float16, float32
 from facula.graph.record import recorder
 from facula.ops.define import macro
-from facula.tensor import Tensor, scalar
+from facula.tensor import Tensor, make, scalar
 
 __all__ = ["GradScaler", "OptState"]
 
@@ -258,4 +258,4 @@ def _unscale(grads: list[Any], inverse: float) -> Tensor:
             g._replace(value, stale)
     finally:
         rec.grad = grad
-    return found
+    return make(found)

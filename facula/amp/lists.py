@@ -17,7 +17,7 @@ LOWER = """
 addbmm addmm baddbmm bmm chain_matmul einsum inner matmul mm tensordot
 functional.affine_grid functional.conv1d functional.conv2d functional.conv3d
 functional.conv_transpose1d functional.conv_transpose2d functional.conv_transpose3d
-functional.linear functional.prelu functional.scaled_dot_product_attention
+functional.conv_tbc functional.linear functional.prelu functional.scaled_dot_product_attention
 linalg.matmul linalg.matrix_power linalg.multi_dot linalg.vecdot
 """.split()
 

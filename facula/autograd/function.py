@@ -87,10 +87,22 @@ class Function:
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> Any:
         """Overridden where `forward` takes no ctx."""
 
+    generate_vmap_rule: bool = False
+    """PyTorch's switch; here `forward` and `backward` are mapped unless there is a `vmap`."""
+
+    vmap: Any = None
+    """Overridden with `vmap(info, in_dims, *args)` where `forward` cannot be mapped as it is: what
+    a batch gives, and which dimensions of the results are the batch (`(outputs, out_dims)`).
+    `info` has `batch_size` and `randomness`."""
+
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run `forward` and record the call."""
         rec = _local.rec
+        if cls.vmap is not None and rec.outer is not None:
+            found = rec.custom(cls, args)                    # type: ignore[attr-defined]
+            if found is not NotImplemented:
+                return found
         ctx = FunctionCtx()
         ctx.needs_input_grad = tuple([isinstance(a, Tensor) and rec.grad and a.requires_grad
                                       for a in args])
@@ -129,7 +141,7 @@ def wrap(call: Call, outs: list[Any]) -> list[Any]:
     """The outputs of a call as tensors whose gradient goes to it."""
     rec = _local.rec
     ctx = call.ctx
-    linked = any(n is not None for n in call.nodes)
+    linked = call.linked or any(n is not None for n in call.nodes)
     wrapped: list[Any] = []
     grad, rec.grad = rec.grad, True
     rec.depth += 1                                           # all in one graph: no flush between
@@ -163,8 +175,11 @@ class Call:
     """One application: waits for the gradients of its outputs, then runs `backward`.
 
     `nodes` are the values of the arguments that gradients go to, `inputs` those of all that are
-    tensors, `places` where its outputs stand in their graph.
+    tensors, `places` where its outputs stand in their graph.  `linked` says that gradients go to
+    other values too, which are not arguments.
     """
+
+    linked = False
 
     def __init__(self, cls: Any, ctx: FunctionCtx, nodes: list[Node | None], count: int):
         self.cls = cls

@@ -43,6 +43,7 @@ def recomputed(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         return fn(*args, **kwargs)
     first, second = contexts()
     before = _stream()
+    effects = 0 if rec.tape is None else len(rec.tape.drawn)
     with first:
         result = fn(*args, **kwargs)
     if not rec.grad:
@@ -51,9 +52,9 @@ def recomputed(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     if not any(t.requires_grad for t in outs):
         return result
     drawn = before if preserve_rng and _stream() != before else None
-    if drawn is not None and rec.tape is not None:
-        rec.tape.refuse("a checkpointed function draws random numbers")
     call = Again(fn, args, kwargs, second, drawn, check, len(outs))
+    if rec.tape is not None and drawn is not None:
+        call.draws = rec.tape.drawn[effects:]
     grad, rec.grad = rec.grad, False
     try:
         cut = [prim("alias", t) for t in outs]
@@ -70,6 +71,8 @@ def _stream() -> tuple[int, int]:
 class Again(Call):
     """One checkpointed call, waiting for the gradients of its results."""
 
+    linked = True           # what the function can see of outside gets its gradient as well
+
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
                  context: AbstractContextManager[Any], stream: tuple[int, int] | None,
                  check: bool, count: int):
@@ -80,6 +83,7 @@ class Again(Call):
         self.fn, self.args, self.kwargs = fn, args, kwargs
         self.context, self.stream, self.check = context, stream, check
         self.amp = _local.rec.amp
+        self.draws: list[int] = []
         self.versions = [(t, version(t)) for t in given]
 
     def differentiate(self, run: Any, gradients: list[Tensor | None]) -> None:
@@ -101,8 +105,10 @@ class Again(Call):
                 inner.route(out._node, gradient)
         del outs, gradients[:]
         inner.run()
+        inner.free()
         if not run.retain_graph:
             self.args, self.kwargs, self.versions = (), {}, []
+            self.nodes = self.inputs = []
         if not rec.depth:
             _record.flush(rec, True)
 
@@ -114,13 +120,21 @@ class Again(Call):
             rec.set_amp(self.amp)
         if self.stream is not None:
             default_generator._seed, default_generator._position = self.stream
+        tape = rec.tape
+        if tape is not None:
+            tape.again, drawn = list(self.draws), len(tape.drawn)
         try:
             with self.context:
                 return list(tensors(self.fn(*self.args, **self.kwargs)))
         finally:
+            if tape is not None and self.stream is not None \
+                    and tape.drawn[drawn:] != self.draws:
+                tape.refuse("a checkpointed function draws other random numbers the second time")
             rec.grad = grad
             if amp is not self.amp:
                 rec.set_amp(amp)
+            if tape is not None:
+                tape.again = []
             if self.stream is not None:
                 default_generator._seed, default_generator._position = now
 
@@ -141,7 +155,7 @@ class _Inner(Pass):
     """The pass through a call that was repeated; what leaves the call goes on in `outer`."""
 
     def __init__(self, outer: Pass):
-        super().__init__(outer.rec, outer.create_graph, True)
+        super().__init__(outer.rec, outer.create_graph, outer.retain_graph)
         self.outer = outer
         self.begins = outer.rec.graph.sequence
 

@@ -348,6 +348,14 @@ class _Nest:
                 if self.steps[i.step].op in REDUCE | SCAN | {"matmul"}]
 
 
+WRITTEN_OUT = 32
+"""So many columns, or fewer, are unrolled."""
+
+
+FEW_LANES = 8
+"""The same of lanes: they would not fill a vector."""
+
+
 def _local_array(writer: KernelWriter, dtype: DType, count: int) -> str:
     return writer.fn.alloca(expr.memory_type(dtype), count * (2 if dtype.kind == "c" else 1))
 
@@ -455,15 +463,26 @@ def _joined_columns(steps: Sequence[Step], group: Group,
 
 def _column_loops(stack: ExitStack, writer: KernelWriter, sizes: Sequence[int],
                   columns: list[Index], depth: int, metadata: str) -> None:
-    """Open the loops over the columns; the innermost may carry metadata."""
+    """Open the loops over the columns; the innermost may carry metadata.
+
+    Few columns are written out, so that the loop around them is the one that becomes vectors.
+    """
+    few = prod(sizes) <= WRITTEN_OUT
     for k, (n, column) in enumerate(zip(sizes, columns, strict=True)):
         if not column.terms:
             if n == 0:
                 raise ValueError("a column of no elements has no loop")
             continue
         name = stack.enter_context(writer.fn.loop(
-            0, n, hint="c", metadata=metadata if k == depth - 1 else ""))
+            0, n, hint="c", metadata=_written_out(writer.fn) if few
+            else metadata if k == depth - 1 else ""))
         writer.emitter.names[column.terms[0][0]] = name
+
+
+def _written_out(fn: Fn) -> str:
+    """Metadata of a loop that LLVM is to unroll completely; it unrolls no other."""
+    full = fn.module.metadata('!{!"llvm.loop.unroll.full"}')
+    return fn.module.metadata(f"!{{!SELF, {full}}}", distinct=True)
 
 
 def _range(fn: Fn, tile: str | int, chunk: int, count: int, ntiles: int
@@ -515,7 +534,9 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
             em.names[outer_row.terms[0][0]] = p
 
         def lanes(work: Callable[[str | int], None]) -> None:
-            with fn.loop(low, high, hint="l", metadata="!LOOP") as l:
+            few = isinstance(low, int) and isinstance(high, int) and high - low <= FEW_LANES
+            with fn.loop(low, high, hint="l",
+                         metadata=_written_out(fn) if few else "!LOOP") as l:
                 em.open()
                 if lane.terms:
                     em.names[lane.terms[0][0]] = l

@@ -242,4 +242,6 @@ def _numpy_state() -> Any:
 
 def freed(node: Any) -> bool:
     """Is this the value of a graph that a backward pass has used up?"""
-    return node.origin is FREED
+    origin = node.origin
+    return origin is FREED or origin is not None and len(origin) == 2 \
+        and origin[1] in origin[0].freed

@@ -28,7 +28,7 @@ from facula.errors import TransformError, VmapError
 from facula.graph.flush import _UNHELD
 from facula.graph.record import Edge, Graph, Node, Recorder, State, _local
 from facula.graph.spec import Spec, Step
-from facula.ops.define import macro
+from facula.ops.define import remembered
 from facula.tensor import DETACHED, Tensor, make, prim
 
 __all__ = ["Trace", "Plan", "plan_of", "detached", "dependents", "replay", "outside"]
@@ -87,7 +87,10 @@ class Trace(Recorder):
         self.depth = 0
         self.tape = outer.tape
         self.watch = None
+        self.amp = None
         self.graph = Graph(self.root, self)
+        if outer.amp is not None:
+            self.set_amp(outer.amp)
         self.args: dict[Node, Tensor] = {}
         self.known: dict[int, Tensor] = {}
         self.inputs: list[tuple[Tensor, Node, Tensor]] = []
@@ -156,6 +159,10 @@ class Trace(Recorder):
     def written_to(self, before: Node, value: Node) -> None:
         if self.outside(before):
             self.changed[value] = self.changed.pop(before, before)
+
+    def custom(self, cls: Any, args: tuple[Any, ...]) -> Any:
+        """A call of a custom function that says itself how it is mapped."""
+        return NotImplemented
 
     # -- begin and end
     def __enter__(self) -> Trace:
@@ -237,7 +244,7 @@ class Trace(Recorder):
         with outside(self.outer):
             if graph.functions:                 # a state says nothing of custom functions
                 return body(self, plan, given)
-            return list(macro(key, given, lambda *tensors: body(self, plan, tensors)))
+            return list(remembered(key, given, lambda *tensors: body(self, plan, tensors)))
 
     def hand_over(self, nodes: Sequence[Node], values: Sequence[Tensor]) -> None:
         """Make nodes of this trace stand for values outside."""
@@ -300,15 +307,23 @@ class Trace(Recorder):
 
 
 class outside:
-    """Record with another recorder than the thread's own for a while."""
+    """Record with another recorder than the thread's own for a while.
+
+    What is recorded there was settled inside, dtypes included: autocast is off.
+    """
 
     def __init__(self, rec: Recorder):
         self.rec = rec
 
     def __enter__(self) -> None:
         self.before, _local.rec = _local.rec, self.rec
+        self.amp = self.rec.amp
+        if self.amp is not None:
+            self.rec.set_amp(None)
 
     def __exit__(self, *_: Any) -> None:
+        if self.amp is not None:
+            self.rec.set_amp(self.amp)
         _local.rec = self.before
 
 

@@ -240,7 +240,7 @@ def flush(rec: Recorder, background: bool = False) -> None:
                 node.origin = (graph, node.at[1]) if origin else FREED
             node.at = _NOWHERE
         if rec.tape is not None:
-            rec.tape.flushed(graph, program, alive, bool(copies))
+            rec.tape.flushed(graph, program, alive, bool(copies), buffers)
         for node, home in copies:
             node.value = _copy_home(home, node.value, node.spec)
             node.strides = home.strides
@@ -337,6 +337,10 @@ def _remember(graph: Graph, program: Program, buffers: list[Buffer], alive: list
                 # Its origin is this graph, and the two would keep each other alive.
                 node = None
         graph.kept[i] = buffers[place[i]] if node is None else node
+    if graph.functions:
+        # A call that no gradient can reach any more need not hold on to what it was given.
+        calls = {id(call) for i, (call, _) in graph.functions.items() if i in program.through}
+        graph.functions = {i: f for i, f in graph.functions.items() if id(f[0]) in calls}
     wanted = set()
     for i in program.through:
         step = steps[i]

@@ -92,6 +92,10 @@ def unwatch(tables: Sequence[Watched]) -> dict[int, set[Any]]:
     return {k: set(v) for k, v in _reads.items()}
 
 
+def _gone() -> None:
+    """A reference to the node of a value that was kept without one."""
+
+
 class Flushed(NamedTuple):
     """One program that ran, and the state whose path is what was recorded.
 
@@ -136,6 +140,9 @@ class Tape:
         self.labels: dict[int, tuple[Any, ...]] = {}
         self.made: dict[int, tuple[Any, tuple[Any, ...]]] = {}
         self.snapshots: dict[int, tuple[Any, tuple[Any, ...]]] = {}
+        self.memory: dict[int, tuple[Any, tuple[Any, ...]]] = {}
+        self.drawn: list[int] = []          # the effects that draws were, in order
+        self.again: list[int] = []          # those of them that are about to be repeated
         self.numbers: list[Any] = []        # number leaves, kept so that their ids stay theirs
 
     def refuse(self, reason: str) -> None:
@@ -166,16 +173,24 @@ class Tape:
 
     def draw(self, generator: Any, words: int, key: Any, position: Any) -> None:
         """Random numbers were taken, and these nodes say from where in the stream."""
-        self.effects.append(Draw(generator, words))
-        self.label(key, len(self.effects) - 1, 0)
-        self.label(position, len(self.effects) - 1, 1)
+        if self.again:                      # the same numbers, by a checkpoint's second call
+            effect = self.again.pop(0)
+            if self.effects[effect] != Draw(generator, words):
+                self.refuse("a checkpointed function draws other random numbers the second time")
+        else:
+            effect = len(self.effects)
+            self.effects.append(Draw(generator, words))
+        self.drawn.append(effect)
+        self.label(key, effect, 0)
+        self.label(position, effect, 1)
 
     def snapshot(self, taken: Any, node: Any) -> None:
         """`taken` holds a copy of memory that somebody outside can write to."""
         self.snapshots[id(taken)] = (weakref.ref(taken), self.source(node))
 
-    def flushed(self, graph: Any, program: Any, alive: list[Any], copies: bool) -> None:
-        """A program has run."""
+    def flushed(self, graph: Any, program: Any, alive: list[Any], copies: bool,
+                buffers: list[Any]) -> None:
+        """A program has run, and filled the `buffers`."""
         if copies:
             self.refuse("a tensor whose memory NumPy shares was written to")
         sources = [self.source(node) for _, node in graph.leaves]
@@ -186,13 +201,17 @@ class Tape:
             elif source[0] == "constant":
                 self.numbers.append(node)
         place = {index: k for k, (index, _) in enumerate(graph.leaves)}
-        made = [(weakref.ref(node), slot, twice) for node, slot, twice in
-                zip(alive, program.slots, program.twice, strict=True)]
+        made: list[tuple[Any, int, bool]] = [
+            (weakref.ref(node), slot, twice) for node, slot, twice in
+            zip(alive, program.slots, program.twice, strict=True)]
         number = len(self.flushes)
         for k, (ref, _, _) in enumerate(made):
             self.made[id(alive[k])] = (ref, ("made", number, k))
-        if program.history is not None:
-            self.refuse("a value that gradients can still flow from outlives the call")
+        if program.history is not None:     # what a backward pass later in the call will read
+            slots = {index: slot for slot, index in enumerate(program.outputs)}
+            for slot in sorted(slots[i] for i in program.keep if i in slots):
+                self.memory[id(buffers[slot])] = (buffers[slot], ("made", number, len(made)))
+                made.append((_gone, slot, False))
         self.flushes.append(Flushed(program, graph.state, sources, made,
                                     {place[leaf] for leaf in program.donations.values()}))
 
@@ -209,4 +228,7 @@ class Tape:
         taken = self.snapshots.get(key)
         if taken is not None and taken[0]() is node:
             return taken[1]
+        kept = self.memory.get(id(node.value))
+        if kept is not None and kept[0] is node.value and node.strides is None:
+            return kept[1]
         return ("unknown",)

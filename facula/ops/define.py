@@ -23,8 +23,8 @@ from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.tensor import Tensor, freeze_number
 
-__all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "macro", "sample", "attach",
-           "freeze"]
+__all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "macro", "remembered", "sample",
+           "attach", "freeze"]
 
 
 class OpRecord:
@@ -352,6 +352,19 @@ def macro(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor
     rec = _local.rec
     found = body(*tensors) if rec.depth else _memo(rec, ("macro", key), tensors, body, tensors, {})
     return [t._node for t in found] if type(found) is _Nodes else found
+
+
+def remembered(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor]]
+               ) -> tuple[Tensor, ...]:
+    """`macro`, whose results are tensors: gradients flow through them."""
+    def body(*args: Tensor) -> tuple[Tensor, ...]:
+        return tuple(fn(*args))
+
+    rec = _local.rec
+    if rec.depth:
+        return body(*tensors)
+    out: tuple[Tensor, ...] = _memo(rec, ("remembered", key), tensors, body, tensors, {})
+    return out
 
 
 def attach(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from facula.dtype import DType, bool_, int64
+from facula.dtype import DType, bool_, float32, int64
 from facula.errors import DTypeError
 from facula.ops.define import attach, op
-from facula.ops.promote import as_float, full_like, type_name
+from facula.ops.promote import as_float, cast, full_like, type_name
 from facula.ops.surface import only, public, unary
 from facula.tensor import Tensor, prim
 
@@ -275,12 +275,14 @@ def rad2deg(input: Tensor) -> Tensor:
 
 @op(method=True, inplace=True, samples=_within(0.2, 3))
 def sinc(input: Tensor) -> Tensor:
-    """sin(pi x) / (pi x), and 1 at 0."""
-    x = as_float(input)
+    """sin(pi x) / (pi x), and 1 at 0; 16-bit floats in float32, which pi x needs."""
+    given = as_float(input)
+    x = cast(given, float32) if given.dtype.itemsize < 4 else given
     zero = prim("eq", x, full_like(x, 0.0))
     # Both branches are evaluated, so the division is kept away from 0, and its gradient too.
     y = prim("mul", prim("where", zero, full_like(x, 1.0), x), full_like(x, math.pi))
-    return prim("where", zero, full_like(x, 1.0), prim("div", prim("sin", y), y))
+    out = prim("where", zero, full_like(x, 1.0), prim("div", prim("sin", y), y))
+    return cast(out, given.dtype)
 
 
 @op(method=True, inplace=True, samples=_within(0.05, 0.95))

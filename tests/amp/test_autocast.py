@@ -350,6 +350,14 @@ def test_compiled_functions_are_captured_for_each_mode():
     assert product.replays >= 4 and inside.replays >= 4
 
 
+def test_function_transforms_are_under_it():
+    w, x = facula.randn(2, 2), facula.randn(3, 2, 2)
+    for inside in (True, False):
+        with autocast("cpu", enabled=inside):
+            assert facula.func.vmap(lambda t: t @ w)(x).dtype is (BF16 if inside else F32)
+            assert facula.func.grad(lambda t: (t @ w).float().sum())(x[0]).dtype is F32
+
+
 def test_casts_of_a_weight_are_merged():
     from facula.graph.record import recorder
     from facula.schedule.simplify import simplify

@@ -117,6 +117,8 @@ class Builder:
             for u in uses:
                 a, e = self.env[u], self.error(u)
                 noise = e * rng.choice([-1.0, 1.0], a.shape)
+                if a.dtype.kind == "c":              # in both parts, whichever is read
+                    noise = noise + 1j * e * rng.choice([-1.0, 1.0], a.shape)
                 perturbed[u] = np.asarray(
                     (a.astype("c16" if a.dtype.kind == "c" else "f8") + noise).astype(a.dtype)
                     if e and a.dtype.kind not in "bui" else a.copy())

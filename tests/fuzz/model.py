@@ -180,6 +180,10 @@ def lgamma(a: Any) -> Any:
     return np.vectorize(math.lgamma, otypes=[a.dtype])(a) if a.size else a
 
 
+def erfc(a: Any) -> Any:
+    return np.vectorize(math.erfc, otypes=[a.dtype])(a) if a.size else a
+
+
 def sigmoid(a: Any) -> Any:
     return 1 / (1 + np.exp(-a))
 

@@ -194,6 +194,20 @@ def test_expanded_tensors_are_not_written_to() -> None:
     equal(x, [0, 1, 2])
 
 
+def test_a_write_of_nothing_into_an_expanded_tensor() -> None:
+    x = arange(3)
+    part = x.expand(2, 3)[0:0]
+    for write in (lambda v: v.add_(1), lambda v: v.fill_(2), lambda v: v.unsqueeze(1).mul_(3),
+                  lambda v: v.copy_(facula.ones(0, 3)), lambda v: v.__setitem__(..., 1.0)):
+        write(part)
+    equal(x, [0, 1, 2])
+    y = facula.ones(3, requires_grad=True)
+    z = y * 2
+    z.expand(2, 3)[0:0].mul_(5)
+    z.sum().backward()
+    equal(y.grad, [2, 2, 2])
+
+
 def test_a_write_into_one_row_of_an_expanded_tensor() -> None:
     x = arange(3)
     wide = x.expand(2, 3)

@@ -45,3 +45,13 @@ def test_logsumexp_of_a_complex_number() -> None:
     x = facula.tensor(1 + 9j, requires_grad=True)
     facula.view_as_real(facula.logsumexp(x, 0)).sum().backward()
     assert x.grad.item() == pytest.approx(1 + 1j)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_sinc_of_half(dtype: str) -> None:
+    """pi x is not rounded to the dtype, in which sin(pi x) of an integer would not be 0."""
+    x = [-3.0, -1.5, 2.0, 5.0, 0.0, 0.25]
+    got = facula.tensor(x, dtype=getattr(facula, dtype)).sinc()
+    want = torch.tensor(x, dtype=getattr(torch, dtype)).sinc()
+    assert got.dtype.name == dtype
+    np.testing.assert_allclose(got.float().numpy(), want.float().numpy(), rtol=1e-2, atol=1e-6)

@@ -24,9 +24,10 @@ from typing import Any
 
 from harness import HERE, ROOT
 
-ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "rnn", "gpt",
-         "decode", "curvature", "import_time", "first_step", "install_size")
-HEADLINES = ("mlp_step", "epoch", "gpt", "gemm", "import_time", "install_size")
+ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "cnn",
+         "conv_sweep", "rnn", "gpt", "decode", "curvature", "import_time", "first_step",
+         "install_size")
+HEADLINES = ("mlp_step", "epoch", "cnn", "gpt", "gemm", "import_time", "install_size")
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
 MARKS = ("<!-- figures: written by benchmarks/report.py -->\n", "<!-- end of figures -->")
@@ -216,7 +217,7 @@ def main() -> int:
     if not args.source:
         for name in args.only or ORDER:
             more = ["--quick"] * args.quick + ["--no-peers"] * args.no_peers
-            if name != "gemm" and args.threads != 2:
+            if name not in ("gemm", "conv_sweep") and args.threads != 2:
                 more += ["--threads", str(args.threads)]
             failure = run(name, folder, more)
             if failure is not None:

@@ -87,6 +87,12 @@ def test_every_guide_is_in_its_list():
         assert path.name == "README.md" or f"]({path.name})" in text, path.name
 
 
+def test_every_example_is_in_the_list():
+    text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "examples").glob("*.py"):
+        assert f"| `{path.name}` |" in text, path.name
+
+
 def test_no_page_has_two_sides_of_a_merge():
     for path in EVERY_PAGE:
         text = path.read_text(encoding="utf-8")

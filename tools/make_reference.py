@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ForwardRef
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "reference"
@@ -68,13 +68,16 @@ def signature(fn: Any) -> str:
         return "(...)"
 
     def plain(annotation: Any) -> Any:
+        if isinstance(annotation, ForwardRef):               # of a NamedTuple's fields
+            annotation = annotation.__forward_arg__
         return _Plain(annotation) if isinstance(annotation, str) else annotation
 
     parameters = [p.replace(annotation=plain(p.annotation))
                   for p in found.parameters.values() if p.name not in ("self", "cls")]
     result = inspect.Signature.empty if inspect.isclass(fn) else plain(found.return_annotation)
     text = str(found.replace(parameters=parameters, return_annotation=result))
-    return re.sub(r" at 0x[0-9a-f]+", "", text).replace("facula.tensor.", "")
+    text = re.sub(r" at 0x[0-9a-f]+", "", text).replace("facula.tensor.", "")
+    return re.sub(r"<function (\w+)>", r"\1", text)            # a default
 
 
 def _doc(thing: Any) -> str:

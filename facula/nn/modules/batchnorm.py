@@ -109,19 +109,25 @@ class _BatchNorm(_Norm):
 
 
 class BatchNorm1d(_BatchNorm):
-    """Normalises each channel of `[N, C]` or `[N, C, L]` over the batch."""
+    """Normalises each channel of `[N, C]` or `[N, C, L]` over the batch (Ioffe and Szegedy 2015).
+
+    (x - mean) / sqrt(var + eps) * weight + bias, weight and bias `[C]` being learned (`affine`).
+    In training mean and variance are the batch's, and running averages follow them, of which the
+    new value has the weight `momentum` (None: all batches count alike); in evaluation they are
+    the running averages.  ShapeError for an input of other dimensions.
+    """
 
     _dims = (2, 3)
 
 
 class BatchNorm2d(_BatchNorm):
-    """Normalises each channel of `[N, C, H, W]` over the batch."""
+    """Normalises each channel of `[N, C, H, W]` over the batch; see `BatchNorm1d`."""
 
     _dims = (4,)
 
 
 class BatchNorm3d(_BatchNorm):
-    """Normalises each channel of `[N, C, D, H, W]` over the batch."""
+    """Normalises each channel of `[N, C, D, H, W]` over the batch; see `BatchNorm1d`."""
 
     _dims = (5,)
 

@@ -67,14 +67,22 @@ class _WeightedLoss(_Loss):
 
 
 class L1Loss(_Loss):
-    """|input - target|."""
+    """|input - target|.
+
+    Both of one shape `[*]`, else BroadcastError.  `reduction` is 'mean', 'sum' or, for a loss of
+    shape `[*]`, 'none'.
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.l1_loss(input, target, reduction=self.reduction)
 
 
 class MSELoss(_Loss):
-    """(input - target)**2."""
+    """(input - target)**2.
+
+    Both of one shape `[*]`, else BroadcastError.  `reduction` is 'mean', 'sum' or, for a loss of
+    shape `[*]`, 'none'.
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(input, target, reduction=self.reduction)
@@ -108,7 +116,10 @@ class HuberLoss(_Loss):
 class CrossEntropyLoss(_WeightedLoss):
     """Log-softmax and negative log-likelihood of logits `[N, C, *]`.
 
-    `target` holds class numbers `[N, *]` or probabilities `[N, C, *]`.
+    `target` holds class numbers `[N, *]` or probabilities `[N, C, *]`.  Class number
+    `ignore_index` counts for nothing; `weight` `[C]` scales classes, and 'mean' divides by the
+    sum of the weights.  `label_smoothing` e mixes the target with e / C of every class (Szegedy
+    et al. 2016).
     """
 
     def __init__(self, weight: Tensor | None = None, size_average: Any = None,
@@ -137,7 +148,11 @@ class NLLLoss(_WeightedLoss):
 
 
 class BCELoss(_WeightedLoss):
-    """Binary cross-entropy of probabilities."""
+    """Binary cross-entropy: -(target * log(input) + (1 - target) * log(1 - input)).
+
+    Both of one shape `[*]`, else BroadcastError.  `reduction` is 'mean', 'sum' or, for a loss of
+    shape `[*]`, 'none'.
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy(input, target, weight=self.weight,
@@ -145,7 +160,12 @@ class BCELoss(_WeightedLoss):
 
 
 class BCEWithLogitsLoss(_Loss):
-    """Binary cross-entropy of sigmoid(input)."""
+    """Binary cross-entropy of sigmoid(input), computed from the logits so that it cannot overflow.
+
+    `pos_weight` scales what positive targets count for.  Input and target have
+    one shape `[*]`, else BroadcastError.  `reduction` is 'mean', 'sum' or, for a loss of
+    shape `[*]`, 'none'.
+    """
 
     def __init__(self, weight: Tensor | None = None, size_average: Any = None,
                  reduce: Any = None, reduction: str = "mean",

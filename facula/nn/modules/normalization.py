@@ -22,7 +22,11 @@ def _shape(normalized_shape: Any) -> tuple[int, ...]:
 
 
 class LayerNorm(Module):
-    """Normalises the last dimensions, `normalized_shape`, to mean 0 and variance 1."""
+    """Normalises the last dimensions, `normalized_shape`, to mean 0 and variance 1.
+
+    (x - mean) / sqrt(var + eps) * weight + bias (Ba, Kiros and Hinton 2016); weight and bias have
+    `normalized_shape`, the output has the input's shape.
+    """
 
     def __init__(self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True,
                  bias: bool = True, device: Any = None, dtype: Any = None) -> None:

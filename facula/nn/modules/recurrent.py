@@ -264,6 +264,7 @@ class RNNBase(Module):
 class RNN(RNNBase):
     """Elman's network: `h = tanh(W_ih x + b_ih + W_hh h + b_hh)`, or with relu.
 
+    `output, h = rnn(input, h0)`, of the shapes that an `LSTM` has without `proj_size`.
     Arguments as `RNNBase`, with `nonlinearity`, 'tanh' or 'relu', after `num_layers`.  ValueError
     for another one.
     """
@@ -289,7 +290,16 @@ def _no_projection(kwargs: dict[str, Any]) -> None:
 
 
 class LSTM(RNNBase):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997); the gates are i, f, g, o."""
+    """Long short-term memory (Hochreiter and Schmidhuber 1997); the gates are i, f, g, o.
+
+    `output, (h, c) = lstm(input, (h0, c0))`; without the states they are zero.
+
+    input    `[T, N, input_size]`, without a batch `[T, input_size]`, or a PackedSequence
+    output   `[T, N, D * H]`, D being 2 if `bidirectional`, H `proj_size` or else `hidden_size`
+    h, c     `[D * num_layers, N, H]` and `[D * num_layers, N, hidden_size]`, at the last step
+
+    With `batch_first` N comes first in input and output.  Other arguments as for `RNNBase`.
+    """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1,
                  bias: bool = True, batch_first: bool = False, dropout: float = 0.0,
@@ -300,7 +310,11 @@ class LSTM(RNNBase):
 
 
 class GRU(RNNBase):
-    """Gated recurrent units (Cho et al. 2014); the gates are r, z, n."""
+    """Gated recurrent units (Cho et al. 2014); the gates are r, z, n.
+
+    `output, h = gru(input, h0)`, of the shapes that an `LSTM` has without `proj_size`; arguments
+    as for `RNNBase`.
+    """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1,
                  bias: bool = True, batch_first: bool = False, dropout: float = 0.0,

@@ -30,7 +30,8 @@ PACKAGE = "facula"
 # around it.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ground", ("config", "errors", "dtype", "dtypes", "device", "version")),
-    ("values", ("graph.spec", "runtime.flight", "runtime.allocator", "runtime.plan")),
+    ("values", ("graph.spec", "runtime.flight", "runtime.interrupts", "runtime.allocator",
+                "runtime.plan")),
     ("primitives", ("ops.primitive", "ops.table")),
     ("graph", ("graph",)),
     ("reference", ("reference",)),
@@ -57,7 +58,7 @@ COMPILER = ("schedule", "codegen", "reference", "runtime")
 DRIVERS = ("schedule", "codegen", "reference", "runtime", "graph.flush", "compiler", "jit", "viz",
            "profiler", "testing", "cli", "__main__")
 # Memory, its layout, and who writes to it now: every tensor holds some.
-LIGHT = ("runtime.flight", "runtime.allocator", "runtime.plan")
+LIGHT = ("runtime.flight", "runtime.interrupts", "runtime.allocator", "runtime.plan")
 
 # (importer, imported, reason); a name stands for itself and everything below it.
 UPWARD: tuple[tuple[str, str, str], ...] = (

@@ -152,7 +152,8 @@ def wrap(call: Call, outs: list[Any]) -> list[Any]:
                 wrapped.append(out)
                 continue
             out._fresh()
-            t = prim("alias", make(out._node, linked))
+            # A step that is kept when the graph is sealed: what is made again has no Call.
+            t = prim("graft", make(out._node, linked), make(out._node))
             graph, index = t._node.at
             assert graph is not None
             graph.functions[index] = (call, k)

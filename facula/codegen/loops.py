@@ -262,8 +262,8 @@ def _wants_lanes(steps: Sequence[Step], group: Group,
     return awkward(rows[-1]) < awkward(columns[-1])
 
 
-def _collapse(steps: Sequence[Step], group: Group, storage: Callable[[int], Storage | None]
-              ) -> tuple[int, int, list[Index]]:
+def _collapse(steps: Sequence[Step], group: Group, storage: Callable[[int], Storage | None],
+              columns: Sequence[Index] = ()) -> tuple[int, int, list[Index]]:
     """Join as many trailing rows as memory allows into one long loop: (outer, inner, indices)."""
     rows = group.rows
     for keep in range(0, max(len(rows), 1)):
@@ -275,7 +275,7 @@ def _collapse(steps: Sequence[Step], group: Group, storage: Callable[[int], Stor
         if not lane.terms or keep >= len(rows) - 1:
             return outer, inner, index
         var = lane.terms[0][0]
-        if all(_is_affine(at, var) for at in _offsets(steps, group, storage, index, [])):
+        if all(_is_affine(at, var) for at in _offsets(steps, group, storage, index, columns)):
             return outer, inner, index
     return 1, 1, []
 
@@ -509,6 +509,9 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
         rows = [*unflatten(loop_var("p", outer, 0), group.rows[:-1]),
                 *([loop_var("l", inner, 1)] if group.rows else [])]
         width = min(inner, 256)
+        if inner < 64 and len(group.rows) > 1:      # too few to fill vectors
+            outer, inner, rows = _collapse(steps, group, storage, columns)
+            width = min(inner, 1024)
     blocks = -(-inner // width)
     chunk = _rows_per_tile(outer, cost * width)
     ntiles = -(-outer // chunk) * blocks
@@ -521,7 +524,7 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
     first, last = _range(fn, tile_p, chunk, outer, -(-outer // chunk))
     low, high = _range(fn, tile_l, width, inner, blocks)
     if not simple:
-        _lane_arrays(writer, nest, steps, group, width, low)
+        _lane_arrays(writer, nest, steps, group, width, low, inner)
     lane, outer_row = loop_var("l", inner, 1), loop_var("p", outer, 0)
     with fn.loop(first, last, hint="p") as p:
         em.open()
@@ -560,8 +563,9 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
 
 
 def _lane_arrays(writer: KernelWriter, nest: _Nest, steps: Sequence[Step], group: Group,
-                 width: int, low: str | int) -> None:
-    """Arrays for what each row of a block keeps, addressed by the row's own number."""
+                 width: int, low: str | int, inner: int) -> None:
+    """Arrays for what each row of a block keeps, addressed by the row's own number, which runs
+    over the trailing dimensions that make up `inner`."""
     fn = writer.fn
 
     def based(array: str, type_: str) -> str:
@@ -575,11 +579,11 @@ def _lane_arrays(writer: KernelWriter, nest: _Nest, steps: Sequence[Step], group
             type_ = expr.memory_type(dtype)
             array = based(_local_array(writer, dtype, width),
                           f"[2 x {type_}]" if dtype.kind == "c" else type_)
-            strides = [0] * len(step.spec.shape)
+            strides, each = [0] * len(step.spec.shape), 1
             for d in range(len(strides) - 1, -1, -1):
-                if step.spec.shape[d] != 1:
-                    strides[d] = 1
-                    break
+                if step.spec.shape[d] != 1 and each < inner:
+                    strides[d] = each
+                    each *= step.spec.shape[d]
             writer.local[item.step] = (array, tuple(strides), ", !llvm.access.group !ACCESS")
         if item.role == "all" and step.op in REDUCE | SCAN | {"matmul"}:
             nest.accumulators[item.step] = Accumulator(fn, steps, item.step, width, based,

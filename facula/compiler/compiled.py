@@ -15,6 +15,7 @@ from facula.compiler.entry import only_given
 from facula.compiler.replay import Entry, build
 from facula.config import flag
 from facula.graph.record import LOCK, _local
+from facula.runtime.interrupts import hold, release
 
 __all__ = ["compile", "explain", "Compiled"]
 
@@ -57,19 +58,24 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         rec = _local.rec
         if rec.tape is None and not rec.depth and rec.watch is None:
-            with LOCK:
-                for entry in self.entries:
-                    if entry.amp is not rec.amp:
-                        continue
-                    out = entry.replay(args, kwargs, rec) if not flag.CHECK_COMPILE \
-                        else self._checked(entry, args, kwargs, rec)
-                    if out is not MISS:
-                        self.replays += 1
-                        entry.replays += 1
-                        if entry is not self.entries[0]:
-                            self.entries.remove(entry)
-                            self.entries.insert(0, entry)
-                        return out
+            held = hold()
+            try:
+                with LOCK:
+                    for entry in self.entries:
+                        if entry.amp is not rec.amp:
+                            continue
+                        out = entry.replay(args, kwargs, rec) if not flag.CHECK_COMPILE \
+                            else self._checked(entry, args, kwargs, rec)
+                        if out is not MISS:
+                            self.replays += 1
+                            entry.replays += 1
+                            if entry is not self.entries[0]:
+                                self.entries.remove(entry)
+                                self.entries.insert(0, entry)
+                            return out
+            finally:
+                if held:
+                    release()
             if self._wait[rec.grad] <= 0:
                 return self._record(rec, args, kwargs)
             self._wait[rec.grad] -= 1

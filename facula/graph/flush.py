@@ -21,6 +21,7 @@ from facula.graph.recover import Late, recover
 from facula.graph.spec import Spec, Step
 from facula.runtime import flight, watch
 from facula.runtime.allocator import Buffer, from_numpy_private
+from facula.runtime.interrupts import hold, release
 
 __all__ = ["flush", "value_of", "Program", "make_executable"]
 
@@ -188,68 +189,84 @@ def flush(rec: Recorder, background: bool = False) -> None:
 
     Raises what the operations raise (an index out of range); the values that would have come of
     it then raise the same error when they are asked for, and everything older is as it was.
+    An interrupt waits until all values have their memory (`facula.runtime.interrupts`).
     """
     with LOCK:
         graph = rec.graph
-        handles = graph.handles
-        if not handles or rec.outer is not None:
+        if not graph.handles or rec.outer is not None:
             return
-        if flight.current is not None:
-            _land(graph)
-        unheld = _UNHELD
-        # One comprehension, while nothing else here holds the nodes: the counts are exact.
-        alive = [n for n in handles if sys.getrefcount(n) > unheld]
-        rec.fresh_graph()
-        graph.handles = handles = []
-        if not alive:
-            _clear(graph)
-            return
-        donations, copies, homes = _homes(graph, alive)
-        key = (tuple([n.at[1] for n in alive]), graph.freed, donations)
-        programs = graph.state.programs
-        if programs is None:
-            programs = graph.state.programs = {}
-        program = programs.get(key)
-        if program is None:
-            program = programs[key] = Program(graph.state.path(), key[0], graph.freed,
-                                              dict(donations))
-            program.place = programs, key
-        program.used = graph.sequence
-        values = [n.value for _, n in graph.leaves]
-        anomaly = None if rec.watch is None else rec.watch.examine(graph)
+        held = hold()
         try:
-            if background and not copies:
-                buffers = program.run(values, Late(graph, values, alive, key[0], homes))
-            else:
-                buffers = program.run(values)
-        except IndexError as error:
-            failure = recover(graph, alive, homes, error)
-            _clear(graph)
-            graph.failure = failure
-            raise failure from None
-        except BaseException as error:
-            _clear(graph)
-            graph.failure = error
-            raise
-        for node, slot, origin, twice in zip(alive, program.slots, program.origins,
-                                             program.twice):
-            value = buffers[slot]
-            # Two handles on one value: each may be overwritten without the other.
-            node.value = value.snapshot(node.spec) if twice else value
-            if origin is not None:
-                node.origin = (graph, node.at[1]) if origin else FREED
-            node.at = _NOWHERE
-        if rec.tape is not None:
-            rec.tape.flushed(graph, program, alive, bool(copies), buffers)
-        for node, home in copies:
-            node.value = _copy_home(home, node.value, node.spec)
-            node.strides = home.strides
-        if program.history is None:
-            _clear(graph)
+            _run(rec, graph, background)
+        finally:
+            if held:
+                release()
+
+
+def _run(rec: Recorder, graph: Graph, background: bool) -> None:
+    """`flush`, with the lock and with something pending in `graph`."""
+    if flight.current is not None:
+        _land(graph)
+    handles = graph.handles
+    unheld = _UNHELD
+    # One comprehension, while nothing else here holds the nodes: the counts are exact.
+    alive = [n for n in handles if sys.getrefcount(n) > unheld]
+    rec.fresh_graph()
+    graph.handles = handles = []
+    if not alive:
+        _clear(graph)
+        return
+    donations, copies, homes = _homes(graph, alive)
+    key = (tuple([n.at[1] for n in alive]), graph.freed, donations)
+    programs = graph.state.programs
+    if programs is None:
+        programs = graph.state.programs = {}
+    program = programs.get(key)
+    if program is None:
+        program = programs[key] = Program(graph.state.path(), key[0], graph.freed,
+                                          dict(donations))
+        program.place = programs, key
+    program.used = graph.sequence
+    values = [n.value for _, n in graph.leaves]
+    anomaly = None if rec.watch is None else rec.watch.examine(graph)
+    try:
+        if background and not copies:
+            buffers = program.run(values, Late(graph, values, alive, key[0], homes))
         else:
-            _remember(graph, program, buffers, alive)
-        if anomaly is not None:
-            raise anomaly
+            buffers = program.run(values)
+    except IndexError as error:
+        failure = recover(graph, alive, homes, error)
+        _clear(graph)
+        graph.failure = failure
+        raise failure from None
+    except BaseException as error:
+        # Out of memory, or an interrupt that would not wait: what was to be overwritten stays.
+        for node in alive:
+            home = homes.get(node.at[1])
+            if home is not None and type(home.value) is Buffer:
+                node.value, node.strides, node.at = home.value, home.strides, _NOWHERE
+        _clear(graph)
+        graph.failure = error
+        raise
+    for node, slot, origin, twice in zip(alive, program.slots, program.origins,
+                                         program.twice):
+        value = buffers[slot]
+        # Two handles on one value: each may be overwritten without the other.
+        node.value = value.snapshot(node.spec) if twice else value
+        if origin is not None:
+            node.origin = (graph, node.at[1]) if origin else FREED
+        node.at = _NOWHERE
+    if rec.tape is not None:
+        rec.tape.flushed(graph, program, alive, bool(copies), buffers)
+    for node, home in copies:
+        node.value = _copy_home(home, node.value, node.spec)
+        node.strides = home.strides
+    if program.history is None:
+        _clear(graph)
+    else:
+        _remember(graph, program, buffers, alive)
+    if anomaly is not None:
+        raise anomaly
 
 
 def _land(graph: Graph) -> None:

@@ -54,7 +54,7 @@ def frexp(input: Tensor) -> Any:
     0, infinities and NaN are their own mantissa, and their exponent is 0; exponents are int32.
     """
     if input.dtype.kind != "f":
-        raise DTypeError("torch.frexp() only supports floating-point dtypes")
+        raise DTypeError("frexp() only supports floating-point dtypes")
     own = input.dtype
     x = cast(input, float32) if own.itemsize == 2 else input
     still = constant(x)

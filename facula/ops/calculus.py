@@ -105,28 +105,28 @@ def gradient(input: Tensor, *, spacing: Any = None, dim: Any = None, edge_order:
     else:
         dims = tuple(range(input.ndim))
     if isinstance(spacing, (tuple, list)) and len(spacing) != len(dims):
-        raise RuntimeError("torch.gradient expected spacing to be unspecified, a scalar or a list "
+        raise RuntimeError("gradient expected spacing to be unspecified, a scalar or a list "
                            f"of length equal to 'self.dim() = {len(dims)}', but got "
                            f"{len(spacing)}")
     if edge_order not in (1, 2):
-        raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")
+        raise RuntimeError("gradient only supports edge_order=1 and edge_order=2.")
     axes = [wrap_dim(v, input.ndim) for v in dims]
     if len(set(axes)) != len(axes):
         raise RuntimeError("dim 0 appears multiple times in the list of dims")
     if input.dtype.kind == "u" or input.dtype is bool_:
-        raise DTypeError(f"torch.gradient expects a signed dtype, got {input.dtype!r}")
+        raise DTypeError(f"gradient expects a signed dtype, got {input.dtype!r}")
     for k, axis in enumerate(axes):
         n = input.shape[axis] if input.ndim else 1
         if n < edge_order + 1:
-            raise RuntimeError("torch.gradient expected each dimension size to be at least "
+            raise RuntimeError("gradient expected each dimension size to be at least "
                                "edge_order+1")
         if isinstance(spacing, (tuple, list)) and isinstance(spacing[k], Tensor):
             if spacing[k].ndim != 1:
-                raise RuntimeError("torch.gradient expected each element of spacing to have one "
+                raise RuntimeError("gradient expected each element of spacing to have one "
                                    f"dimension, but got an element with {spacing[k].ndim} "
                                    "dimensions!")
             if spacing[k].numel() != n:
-                raise RuntimeError("torch.gradient expected each element of spacing to have as "
+                raise RuntimeError("gradient expected each element of spacing to have as "
                                    f"many elements as its dimension, {n}")
     result: tuple[Tensor, ...] = _gradients(input, tuple(axes), spacing, edge_order)
     return result

@@ -35,7 +35,7 @@ def block_diag(*tensors: Any) -> Tensor:
     blocks = []
     for k, t in enumerate(ts):
         if t.ndim > 2:
-            raise RuntimeError("torch.block_diag: Input tensors must have 2 or fewer dimensions. "
+            raise RuntimeError("block_diag: Input tensors must have 2 or fewer dimensions. "
                                f"Input {k} has {t.ndim} dimensions")
         shape = ((1, 1), (1, t.numel()), t._node.spec.shape)[t.ndim]
         blocks.append(prim("reshape", cast(t, dtype), shape=shape))

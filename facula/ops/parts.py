@@ -236,9 +236,9 @@ def _even(name: str, input: Tensor, what: Any, axis: int) -> tuple[Tensor, ...]:
     if isinstance(what, int):
         n = input._node.spec.shape[axis]
         if what <= 0 or n % what:
-            raise RuntimeError(f"torch.{name} attempted to split along dimension {axis}, but the "
+            raise RuntimeError(f"{name} attempted to split along dimension {axis}, but the "
                                f"size of the dimension {n} is not divisible by the split_size "
-                               f"{what}!".replace("torch.", ""))
+                               f"{what}!")
     return tensor_split(input, what, axis)
 
 

@@ -189,7 +189,7 @@ def histogramdd(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor |
     `range` has the lower and upper end for each dimension in turn.
     """
     if input.ndim < 2:
-        raise RuntimeError("torch.histogramdd: input tensor should have at least 2 dimensions, but "
+        raise RuntimeError("histogramdd: input tensor should have at least 2 dimensions, but "
                            f"got {input.ndim}")
     if input.dtype.kind != "f":
         raise DTypeError(f'"histogramdd" not implemented for \'{input.dtype.name}\'')
@@ -197,7 +197,7 @@ def histogramdd(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor |
     rows = input._peek().reshape(-1, count)
     each = [bins] * count if isinstance(bins, int) else list(bins)
     if len(each) != count:
-        raise RuntimeError("torch.histogramdd: The size of bins must be equal to the innermost "
+        raise RuntimeError("histogramdd: The size of bins must be equal to the innermost "
                            "dimension of the input.")
     edges, places = [], []
     inside = np.ones(len(rows), bool)
@@ -205,12 +205,12 @@ def histogramdd(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor |
         column = rows[:, k]
         if isinstance(b, Tensor):
             if b.ndim != 1 or not b.numel() or b.dtype is not input.dtype:
-                raise RuntimeError("torch.histogramdd: bins tensor should have one dimension, at "
+                raise RuntimeError("histogramdd: bins tensor should have one dimension, at "
                                    "least one element, and the dtype of the input")
             line = np.array(b._peek())
         else:
             if b <= 0:
-                raise RuntimeError(f"torch.histogramdd(): bins {b} must be > 0")
+                raise RuntimeError(f"histogramdd(): bins {b} must be > 0")
             if range is not None:
                 low, high = float(range[2 * k]), float(range[2 * k + 1])
             else:

@@ -86,7 +86,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     """
     ts = _list("cat", tensors)
     if not ts:
-        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
+        raise ValueError("cat(): expected a non-empty list of Tensors")
     dtype = ts[0].dtype
     for k, t in enumerate(ts):
         if not t.ndim:

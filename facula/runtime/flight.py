@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from facula.runtime.interrupts import hold, release
+
 __all__ = ["Flight", "current", "take_off", "finish"]
 
 
@@ -44,18 +46,26 @@ def take_off(flight: Flight) -> None:
 
 
 def finish() -> None:
-    """Wait for the program in the background.  Raises its error, once."""
+    """Wait for the program in the background.  Raises its error, once.
+
+    Its memory is held until it has ended: an interrupt waits.
+    """
     global current
-    with _lock:
-        flight = current
-        if flight is None:
-            return
-        try:
-            status = flight.join()
-        finally:
-            current = None
-    if status:
-        raise flight.failed()
+    held = hold()
+    try:
+        with _lock:
+            flight = current
+            if flight is None:
+                return
+            try:
+                status = flight.join()
+            finally:
+                current = None
+        if status:
+            raise flight.failed()
+    finally:
+        if held:
+            release()
 
 
 def renew() -> None:

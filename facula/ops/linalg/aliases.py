@@ -144,7 +144,7 @@ def geqrf(input: Tensor) -> Geqrf:
 
     See `facula.linalg.householder_product`.
     """
-    matrix("torch.geqrf", input, "input")
+    matrix("geqrf", input, "input")
     return Geqrf(*unpack(prim("geqrf", input), geqrf_shapes(*input.shape[-2:])))
 
 
@@ -153,25 +153,25 @@ def geqrf(input: Tensor) -> Geqrf:
 def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False
           ) -> Tensor:
     """Q other (other Q unless `left`, Q^H for Q with `transpose`) for the Q of `geqrf`."""
-    matrix("torch.ormqr", input, "input")
-    matrix("torch.ormqr", other, "other")
+    matrix("ormqr", input, "input")
+    matrix("ormqr", other, "other")
     if other.shape[-2 if left else -1] < tau.shape[-1]:
-        raise ShapeError(f"torch.ormqr: other.shape[-{2 if left else 1}] must be greater than or "
+        raise ShapeError(f"ormqr: other.shape[-{2 if left else 1}] must be greater than or "
                          "equal to tau.shape[-1]")
     if other.shape[-2 if left else -1] != input.shape[-2]:
-        raise ShapeError(f"torch.ormqr: other.shape[-{2 if left else 1}] must be equal to "
+        raise ShapeError(f"ormqr: other.shape[-{2 if left else 1}] must be equal to "
                          "input.shape[-2]")
     if tau.shape[-1] > input.shape[-1]:
-        raise ShapeError("torch.ormqr: tau.shape[-1] must be less than or equal to "
+        raise ShapeError("ormqr: tau.shape[-1] must be less than or equal to "
                          "input.shape[-1]")
     if input.ndim - tau.ndim != 1 or tuple(tau.shape[:-1]) != tuple(input.shape[:-2]):
-        raise ShapeError("torch.ormqr: Expected tau to have one dimension less than input and "
+        raise ShapeError("ormqr: Expected tau to have one dimension less than input and "
                          f"batch dimensions {list(input.shape[:-2])}, but got {list(tau.shape)}")
     if other.ndim != input.ndim or tuple(other.shape[:-2]) != tuple(input.shape[:-2]):
-        raise ShapeError("torch.ormqr: batch dimensions of other have to be equal to "
+        raise ShapeError("ormqr: batch dimensions of other have to be equal to "
                          f"{list(input.shape[:-2])}, but got {list(other.shape)}")
-    same_dtype("torch.ormqr", input, tau)
-    same_dtype("torch.ormqr", input, other)
+    same_dtype("ormqr", input, tau)
+    same_dtype("ormqr", input, other)
     count = tau.shape[-1]
     x = other if left else adjoint(other)
     turned = transpose if left else not transpose
@@ -196,9 +196,9 @@ def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True,
               unpack_pivots: bool = True) -> LuUnpack:
     """(P, L, U) with A = P L U, from `lu_factor`; what is not asked for is empty."""
     if LU_pivots.dtype is not int32:
-        raise RuntimeError("torch.lu_unpack: LU_pivots is expected to be a contiguous tensor of "
-                           "torch.int32 dtype. Note: this function is intended to be used with "
-                           "the output produced by torch.linalg.lu_factor")
+        raise RuntimeError("lu_unpack: LU_pivots is expected to be a contiguous tensor of "
+                           "facula.int32 dtype. Note: this function is intended to be used with "
+                           "the output produced by facula.linalg.lu_factor")
     m, n = LU_data.shape[-2:]
     k = min(m, n)
     none = prim("full", attrs=(0.0,), shape=(0,), dtype=LU_data.dtype)
@@ -221,10 +221,10 @@ def triangular_solve(b: Tensor, A: Tensor, upper: bool = True, transpose: bool =
                      unitriangular: bool = False) -> Triangular:
     """(X, A): X solves A X = b for triangular A (A^T with `transpose`); batches broadcast."""
     if b.ndim < 2:
-        raise ShapeError("torch.triangular_solve: Expected b to have at least 2 dimensions, but it "
+        raise ShapeError("triangular_solve: Expected b to have at least 2 dimensions, but it "
                          f"has {b.ndim} dimensions instead")
     if A.ndim < 2:
-        raise ShapeError("torch.triangular_solve: Expected A to have at least 2 dimensions, but it "
+        raise ShapeError("triangular_solve: Expected A to have at least 2 dimensions, but it "
                          f"has {A.ndim} dimensions instead")
     square("triangular_solve", A)
     same_dtype("triangular_solve", A, b)

@@ -174,7 +174,7 @@ def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> 
     [..., m, n]; with k = min(m, n), U is [..., m, m] or, without `full_matrices`, [..., m, k], Vh
     [..., n, n] or [..., k, n].  The gradient of U and Vh assumes distinct singular values.
     """
-    _driver("torch.linalg.svd", driver)
+    _driver("linalg.svd", driver)
     matrix("linalg.svd", A)
     full = bool(full_matrices)
     u, s, vh = unpack(prim("svd", A, attrs=(full,)), _factor.svd_shapes(A.shape[-2], A.shape[-1],
@@ -185,7 +185,7 @@ def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> 
 @operation("linalg.svdvals", samples=_matrices((3, 3), (4, 2), (2, 2, 3), (0, 3)))
 def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
     """The singular values of matrices, descending."""
-    _driver("torch.linalg.svdvals", driver)
+    _driver("linalg.svdvals", driver)
     return prim("svdvals", matrix("linalg.svdvals", A))
 
 
@@ -280,12 +280,12 @@ def _factored(make: Any, *batch: int) -> Any:
 def lu_solve(LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True,
              adjoint: bool = False) -> Tensor:
     """X with A X = B (X A = B unless `left`, A^H for A with `adjoint`), from `lu_factor` of A."""
-    square("torch.linalg.lu_solve", LU, "LU")
-    matrix("torch.linalg.lu_solve", B, "B")
+    square("linalg.lu_solve", LU, "LU")
+    matrix("linalg.lu_solve", B, "B")
     same_dtype("linalg.lu_solve", LU, B)
     if pivots.dtype is not int32:
         raise RuntimeError("linalg.lu_solve: pivots should be a Tensor of scalar type "
-                           "torch.int32")
+                           "facula.int32")
     n = LU.shape[-1]
     if B.shape[-2 if left else -1] != n:
         raise ShapeError("linalg.lu_solve: Incompatible shapes of A and B for the equation "
@@ -319,7 +319,7 @@ def _substituted(both: Tensor, pivots: Tensor, b: Tensor, turned: bool) -> Tenso
 
 @operation("linalg.ldl_factor_ex", register=False)
 def _ldl_factor_ex(A: Tensor, *, hermitian: bool = False) -> LdlFactorEx:
-    square("torch.linalg.ldl_factor_ex", A)
+    square("linalg.ldl_factor_ex", A)
     f, pivots, code = unpack(prim("ldl", A, attrs=(bool(hermitian),)),
                              _factor.ldl_shapes(A.shape[-1]))
     return LdlFactorEx(f, cast(real(pivots), int32), error_codes(code))
@@ -338,7 +338,7 @@ def ldl_factor_ex(A: Tensor, *, hermitian: bool = False, check_errors: bool = Fa
     """
     out: LdlFactorEx = _ldl_factor_ex(A, hermitian=hermitian)
     if check_errors:
-        found = checked("torch.linalg.ldl_factor_ex", out.LD, out.info, _SINGULAR_BLOCK)
+        found = checked("linalg.ldl_factor_ex", out.LD, out.info, _SINGULAR_BLOCK)
         return LdlFactorEx(found, out.pivots, out.info)
     return out
 
@@ -347,24 +347,24 @@ def ldl_factor_ex(A: Tensor, *, hermitian: bool = False, check_errors: bool = Fa
 def ldl_factor(A: Tensor, *, hermitian: bool = False) -> LdlFactor:
     """(LD, pivots); LinAlgError where D is singular.  See `ldl_factor_ex`."""
     f, pivots, info = _ldl_factor_ex(A, hermitian=hermitian)
-    return LdlFactor(checked("torch.linalg.ldl_factor", f, info, _SINGULAR_BLOCK), pivots)
+    return LdlFactor(checked("linalg.ldl_factor", f, info, _SINGULAR_BLOCK), pivots)
 
 
 @operation("linalg.ldl_solve")
 def ldl_solve(LD: Tensor, pivots: Tensor, B: Tensor, *, hermitian: bool = False) -> Tensor:
     """X with A X = B, from `ldl_factor` of A; only B receives a gradient."""
-    square("torch.linalg.ldl_solve", LD, "LD")
-    matrix("torch.linalg.ldl_solve", B, "B")
+    square("linalg.ldl_solve", LD, "LD")
+    matrix("linalg.ldl_solve", B, "B")
     if LD.dtype is not B.dtype:
-        raise RuntimeError("torch.linalg.ldl_solve: LD and B must have the same dtype")
+        raise RuntimeError("linalg.ldl_solve: LD and B must have the same dtype")
     if pivots.dtype.kind not in "ui":
-        raise RuntimeError("torch.linalg.ldl_solve: Expected pivots to be integers. Got "
+        raise RuntimeError("linalg.ldl_solve: Expected pivots to be integers. Got "
                            f"{pivots.dtype.name}")
     if tuple(pivots.shape) != tuple(LD.shape[:-1]):
-        raise ShapeError("torch.linalg.ldl_solve: Expected LD.shape[:-1] and pivots.shape to be "
+        raise ShapeError("linalg.ldl_solve: Expected LD.shape[:-1] and pivots.shape to be "
                          f"the same, but got {list(LD.shape)} and {list(pivots.shape)}")
     if B.shape[-2] != LD.shape[-1]:
-        raise ShapeError("torch.linalg.ldl_solve: Incompatible shapes of A and B "
+        raise ShapeError("linalg.ldl_solve: Incompatible shapes of A and B "
                          f"({list(LD.shape)} and {list(B.shape)})")
     LD, B = broadcast_batch(LD, B)
     return prim("ldl_solve", LD, cast(expand_to(pivots, LD.shape[:-1]), int64), B,

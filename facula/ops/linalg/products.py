@@ -135,7 +135,7 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
 
     v_i is column i of A [..., m, n] below the diagonal, with a one on it; tau is [..., k].
     """
-    name = "torch.linalg.householder_product"
+    name = "linalg.householder_product"
     matrix(name, A, "input")
     m, n = A.shape[-2:]
     if m < n:

@@ -78,7 +78,7 @@ def _tolerance(A: Tensor, atol: Any, rtol: Any) -> tuple[Tensor, Tensor]:
     def number(value: Any) -> Tensor:
         if isinstance(value, Tensor):
             if value.dtype.kind == "c":
-                raise DTypeError("torch.linalg.matrix_rank: atol and rtol tensors of complex type "
+                raise DTypeError("linalg.matrix_rank: atol and rtol tensors of complex type "
                                  "are not supported.")
             return expand_to(cast(value, d), tuple(broadcast_shapes(value.shape, batch)))
         return prim("full", attrs=(float(value),), shape=tuple(batch), dtype=d)
@@ -190,7 +190,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
     """(result, info) of A X = B; info (int32) is not 0 where A is singular.  See `solve`."""
     out: SolveEx = _solve_ex(A, B, left)
     if check_errors:
-        return SolveEx(checked("torch.linalg.solve", out.result, out.info, _NO_SOLUTION),
+        return SolveEx(checked("linalg.solve", out.result, out.info, _NO_SOLUTION),
                        out.info)
     return out
 
@@ -205,7 +205,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     LinAlgError where A is singular.
     """
     x, info = _solve_ex(A, B, left)
-    return checked("torch.linalg.solve", x, info, _NO_SOLUTION)
+    return checked("linalg.solve", x, info, _NO_SOLUTION)
 
 
 @operation("linalg.solve_triangular", samples=lambda make: [
@@ -264,17 +264,17 @@ def lstsq(A: Tensor, B: Tensor, rcond: Any = None, *, driver: str | None = None)
     """
     driver = "gelsy" if driver is None else driver
     if driver not in _DRIVERS:
-        raise RuntimeError("torch.linalg.lstsq: parameter `driver` should be one of (gels, gelsy, "
+        raise RuntimeError("linalg.lstsq: parameter `driver` should be one of (gels, gelsy, "
                            f"gelsd, gelss), got {driver}")
-    matrix("torch.linalg.lstsq", A, "input")
+    matrix("linalg.lstsq", A, "input")
     if B.ndim < 1:
-        raise ShapeError("torch.linalg.lstsq: other must have at least 1 dimension.")
+        raise ShapeError("linalg.lstsq: other must have at least 1 dimension.")
     if A.dtype is not B.dtype:
-        raise DTypeError("torch.linalg.lstsq: Expected input and other to have the same dtype, but "
+        raise DTypeError("linalg.lstsq: Expected input and other to have the same dtype, but "
                          f"got input's dtype {A.dtype.name} and other's dtype {B.dtype.name}")
     vector = _is_vector(A, B)
     if B.shape[-1 if vector else -2] != A.shape[-2]:
-        raise ShapeError("torch.linalg.lstsq: input.size(-2) should match other.size(-"
+        raise ShapeError("linalg.lstsq: input.size(-2) should match other.size(-"
                          f"{1 if vector else 2})")
     if isinstance(rcond, Tensor):
         rcond = float(rcond)                          # type: ignore[arg-type]

@@ -348,7 +348,7 @@ def _eig(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
 def _eig_of(a: np.ndarray, fn: Any) -> Any:
     from facula.errors import LinAlgError
     if not np.isfinite(a).all():
-        raise LinAlgError("torch.linalg.eig: input tensor should not contain infs or NaNs.")
+        raise LinAlgError("linalg.eig: input tensor should not contain infs or NaNs.")
     return _converged(lambda: fn(a), "linalg.eig")
 
 

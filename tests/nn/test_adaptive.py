@@ -105,13 +105,13 @@ def test_a_module_compiled_in_place():
         want = net(x).numpy()
         assert net.compile() is None
         for _ in range(4):
-            np.testing.assert_allclose(net(x).numpy(), want, rtol=1e-6)
+            np.testing.assert_allclose(net(x).numpy(), want, rtol=1e-5, atol=1e-6)
         assert net.forward.replays
         twin = copy.deepcopy(net)
         assert "forward" not in twin.__dict__ and "forward" not in copy.copy(net).__dict__
         net[2].weight.zero_()
         np.testing.assert_allclose(net(x).numpy(), np.tile(net[2].bias.detach().numpy(), (5, 1)))
-        np.testing.assert_allclose(twin(x).numpy(), want, rtol=1e-6)
+        np.testing.assert_allclose(twin(x).numpy(), want, rtol=1e-5, atol=1e-6)
         net.register_forward_hook(lambda module, args, out: out * 0)
         assert not net(x).any().item()
     assert isinstance(net, nn.Sequential) and list(net.state_dict()) == list(twin.state_dict())

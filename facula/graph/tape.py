@@ -197,7 +197,8 @@ class Tape:
         for source, (index, node) in zip(sources, graph.leaves, strict=True):
             if source[0] == "unknown":
                 self.refuse(f"a tensor of shape {list(node.spec.shape)} was made from values that "
-                            "are not facula's: make it outside, and pass it as an argument")
+                            "are not facula's: make it outside, and pass it as an argument "
+                            "(what an optimiser makes at its first step, the next call finds)")
             elif source[0] == "constant":
                 self.numbers.append(node)
         place = {index: k for k, (index, _) in enumerate(graph.leaves)}

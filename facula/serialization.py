@@ -27,7 +27,8 @@ from facula.dtype import DType
 from facula.errors import DataError
 from facula.graph.spec import spec
 from facula.runtime.allocator import Buffer
-from facula.tensor import Size, Tensor, from_array, from_buffer
+from facula.storage import Size
+from facula.tensor import Tensor, from_array, from_buffer
 
 __all__ = ["save", "load"]
 

@@ -1,4 +1,4 @@
-"""Run every benchmark, or take what they have written, and write docs/benchmarks.md.
+"""Run every benchmark, or take what they have written; write docs/benchmarks.md and README.md.
 
     python benchmarks/report.py                     run all (under 15 minutes), write the page
     python benchmarks/report.py --quick             the same with short rounds: no figures to keep
@@ -6,7 +6,9 @@
     python benchmarks/report.py --only gemm loader  run these, take the others from the folder
 
 Every figure in the page comes out of a JSON file that a benchmark wrote; what was not run is
-listed with the reason.  The machine should be quiet: the page says how busy others kept it.
+listed with the reason.  The first figure of each benchmark in HEADLINES goes into README.md, too,
+between the two marks there, unless the run was a quick one or the page goes elsewhere.  The machine
+should be quiet: the page says how busy others kept it.
 """
 
 from __future__ import annotations
@@ -22,9 +24,13 @@ from typing import Any
 
 from harness import HERE, ROOT
 
-ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "rnn", "gpt",
-         "import_time", "first_step", "install_size")
+ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "cnn",
+         "conv_sweep", "rnn", "gpt", "decode", "curvature", "import_time", "first_step",
+         "install_size")
+HEADLINES = ("mlp_step", "epoch", "cnn", "gpt", "gemm", "import_time", "install_size")
 PAGE = ROOT / "docs" / "benchmarks.md"
+README = ROOT / "README.md"
+MARKS = ("<!-- figures: written by benchmarks/report.py -->\n", "<!-- end of figures -->")
 QUIET = 0.1
 """The share of a processor that other programs may take before the page says so."""
 
@@ -54,15 +60,44 @@ def _number(x: float | None) -> str:
     return f"{x:.1f}" if abs(x) >= 10 else f"{x:.2f}" if abs(x) >= 0.1 else f"{x:.4f}"
 
 
+def _claim(c: dict[str, Any], link: str) -> str:
+    """A claim as a row of a table."""
+    sign = "at least" if c["sense"] == ">=" else "at most"
+    unit = c["unit"].replace("x", " ×")
+    return (f"| [{c['what']}]({link}) | {_number(c['value'])}{unit} | {sign} "
+            f"{c['bound']:g}{unit} | {'met' if c['met'] else '**missed**'} |")
+
+
 def _claims(results: list[dict[str, Any]]) -> list[str]:
-    lines = ["| figure | measured | has to be | |", "|---|---|---|---|"]
-    for r in results:
-        for c in r["claims"]:
-            sign = "at least" if c["sense"] == ">=" else "at most"
-            unit = c["unit"].replace("x", " ×")
-            lines.append(f"| [{c['what']}](#{r['name']}) | {_number(c['value'])}{unit} | {sign} "
-                         f"{c['bound']:g}{unit} | {'met' if c['met'] else '**missed**'} |")
-    return lines
+    return ["| figure | measured | has to be | |", "|---|---|---|---|",
+            *(_claim(c, f"#{r['name']}") for r in results for c in r["claims"])]
+
+
+def headlines(results: list[dict[str, Any]]) -> str | None:
+    """The README's lines: the first figure of each of HEADLINES, met or missed; None if there
+    is nothing to say or anything of it comes from a quick run."""
+    found = {r["name"]: r for r in results if r["name"] in HEADLINES and r["claims"]}
+    if not found or any(r["quick"] for r in found.values()):
+        return None
+    last = max(found.values(), key=lambda r: r["started"])
+    day = datetime.datetime.fromtimestamp(last["started"], datetime.UTC).date()
+    processor = last["machine"].get("processor", "unknown processor")
+    lines = [f"Measured on {processor}, {last['threads']} threads, {day}; peers, errors and "
+             "commands are in [docs/benchmarks.md](docs/benchmarks.md).", "",
+             "| figure | measured | has to be | |", "|---|---|---|---|",
+             *(_claim(found[name]["claims"][0], f"docs/benchmarks.md#{name}")
+               for name in HEADLINES if name in found)]
+    return "\n".join(lines) + "\n"
+
+
+def write_headlines(text: str, path: Path) -> None:
+    """Put the lines between the marks.  Raises ValueError for a file without both."""
+    old = path.read_text(encoding="utf-8")
+    first, last = MARKS
+    if old.count(first) != 1 or old.count(last) != 1 or old.index(first) > old.index(last):
+        raise ValueError(f"{path} has to have the lines {first.strip()!r} and {last!r} once each")
+    head, _, rest = old.partition(first)
+    path.write_text(head + first + text + last + rest.partition(last)[2], encoding="utf-8")
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
@@ -168,6 +203,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=ORDER, metavar="NAME",
                         help="run these alone: " + " ".join(ORDER))
     parser.add_argument("--page", default=str(PAGE), help="the page to write (docs/benchmarks.md)")
+    parser.add_argument("--readme", metavar="FILE",
+                        help="the file that takes the first figures (README.md, if the page is "
+                             "docs/benchmarks.md)")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
@@ -179,7 +217,7 @@ def main() -> int:
     if not args.source:
         for name in args.only or ORDER:
             more = ["--quick"] * args.quick + ["--no-peers"] * args.no_peers
-            if name != "gemm" and args.threads != 2:
+            if name not in ("gemm", "conv_sweep") and args.threads != 2:
                 more += ["--threads", str(args.threads)]
             failure = run(name, folder, more)
             if failure is not None:
@@ -193,6 +231,13 @@ def main() -> int:
             absent.setdefault(name, "not run")
     Path(args.page).write_text(page(results, absent))
     print(f"wrote {args.page}")
+    readme = args.readme or (README if Path(args.page).resolve() == PAGE else None)
+    first = headlines(results)
+    if readme is not None and first is not None:
+        write_headlines(first, Path(readme))
+        print(f"wrote the figures in {readme}")
+    elif readme is not None:
+        print(f"left {readme} as it is: no figures to keep")
     missed = [c["what"] for r in results for c in r["claims"] if not c["met"]]
     for what in missed:
         print(f"missed: {what}")

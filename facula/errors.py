@@ -12,7 +12,8 @@ from types import FrameType
 
 __all__ = ["FaculaError", "ShapeError", "DTypeError", "BroadcastError", "StaleTensorError",
            "GradientError", "LinAlgError", "CacheError", "DataError", "AnomalyError",
-           "TransformError", "VmapError", "user_line"]
+           "CurvatureError", "NotFiniteError", "ClosureError", "TransformError", "VmapError",
+           "user_line"]
 
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -63,6 +64,18 @@ class CacheError(FaculaError):
 
 class DataError(FaculaError, OSError):
     """A data file that is missing, truncated or not what it claims to be."""
+
+
+class CurvatureError(FaculaError, ArithmeticError):
+    """A curvature matrix that a method cannot go along: indefinite where it has to be positive."""
+
+
+class NotFiniteError(FaculaError, ArithmeticError):
+    """A NaN or an infinity where an optimiser needs a number."""
+
+
+class ClosureError(FaculaError):
+    """A closure that is not a function of the parameters, or returns something else than asked."""
 
 
 def user_line(skip: int = 1) -> str | None:

@@ -31,17 +31,25 @@ MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("nn", "Modules", ("facula.nn", "facula.nn.init", "facula.nn.utils",
                        "facula.nn.utils.rnn", "facula.nn.utils.parametrize",
                        "facula.nn.utils.parametrizations", "facula.nn.utils.prune",
-                       "facula.nn.utils.stateless")),
+                       "facula.nn.utils.stateless", "facula.nn.grad")),
+    ("functional", "Functions of layers that are not operations", ("facula.nn.functional",)),
     ("optim", "Optimisers", ("facula.optim", "facula.optim.lr_scheduler",
                              "facula.optim.swa_utils")),
+    ("curvature", "Curvature", ("facula.curvature",)),
     ("amp", "Mixed precision", ("facula.amp",)),
     ("utils", "Utilities", ("facula.utils.checkpoint",)),
     ("data", "Data", ("facula.utils.data",)),
     ("vision", "Vision", ("facula.vision.datasets", "facula.vision.transforms")),
     ("viz", "Looking at graphs", ("facula.viz",)),
+    ("profiler", "Profiles", ("facula.profiler",)),
+    ("compile", "Compiled functions", ("facula.compiler",)),
+    ("windows", "Windows", ("facula.signal.windows",)),
+    ("masked", "Masked reductions", ("facula.masked",)),
     ("array_api", "Array API standard", ("facula.array_api", "facula.array_api.linalg",
                                          "facula.array_api.fft")),
     ("errors", "Errors", ("facula.errors",)),
+    # What `facula` itself holds beyond all of these.
+    ("package", "Top-level functions", ("facula", "facula.backends", "facula.cuda")),
 )
 
 
@@ -83,6 +91,14 @@ def _block(doc: str) -> list[str]:
     return lines
 
 
+def _public(name: str, record: Any) -> Any:
+    """The plain function that carries an operation's name in front of it, else None."""
+    found = getattr(importlib.import_module("facula.nn.functional"),
+                    name.removeprefix("functional."), None) \
+        if name.startswith("functional.") else None
+    return found if inspect.isfunction(found) and found is not record.fn and _doc(found) else None
+
+
 def ops_pages() -> dict[str, str]:
     """A page for each family of the registry."""
     import facula  # noqa: F401
@@ -99,8 +115,10 @@ def ops_pages() -> dict[str, str]:
     for family, rows in families.items():
         lines = [f"# Operations: {family.replace('-', ', ')}", ""]
         for name, record in sorted(rows, key=lambda row: row[0]):
-            lines += [f"## `{name}`", "", "```text", f"{name}{signature(record.body)}", "```", ""]
-            lines += _block(record.doc)
+            front = _public(name, record)
+            shown = signature(front or record.body)
+            lines += [f"## `{name}`", "", "```text", f"{name}{shown}", "```", ""]
+            lines += _block(_doc(front) if front else record.doc)
             notes = []
             if record.method:
                 notes.append(f"method `Tensor.{record.method}`")
@@ -161,11 +179,19 @@ def _members(thing: type) -> list[str]:
     return lines
 
 
+def _of_the_package(name: str, thing: Any, seen: set[int]) -> bool:
+    """Whether a name of `facula` is its own: not on another page, no method's in-place form."""
+    home = getattr(thing, "__module__", None) or ""
+    return (id(thing) not in seen and home.startswith("facula") and name != "Any"
+            and not (name.endswith("_") and hasattr(sys.modules["facula"].Tensor, name)))
+
+
 def module_pages() -> dict[str, str]:
     """A page for each row of MODULES whose modules exist."""
     from facula.ops.define import OPS
 
-    registered = {id(record.fn) for record in OPS.values()}
+    registered = {id(_public(name, record) or record.fn) for name, record in OPS.items()}
+    seen: set[int] = set()
     pages = {}
     for page, title, names in MODULES:
         lines = [f"# {title}", ""]
@@ -186,6 +212,9 @@ def module_pages() -> dict[str, str]:
                 thing = getattr(module, n)
                 if id(thing) in registered or not (inspect.isclass(thing) or callable(thing)):
                     continue
+                if name == "facula" and not _of_the_package(n, thing, seen):
+                    continue
+                seen.add(id(thing))
                 shown = "" if inspect.isclass(thing) and issubclass(thing, BaseException) \
                     else signature(thing)
                 lines += [f"### `{n}`", "", "```text", f"{n}{shown}", "```", "",

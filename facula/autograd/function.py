@@ -87,10 +87,22 @@ class Function:
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> Any:
         """Overridden where `forward` takes no ctx."""
 
+    generate_vmap_rule: bool = False
+    """PyTorch's switch; here `forward` and `backward` are mapped unless there is a `vmap`."""
+
+    vmap: Any = None
+    """Overridden with `vmap(info, in_dims, *args)` where `forward` cannot be mapped as it is: what
+    a batch gives, and which dimensions of the results are the batch (`(outputs, out_dims)`).
+    `info` has `batch_size` and `randomness`."""
+
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run `forward` and record the call."""
         rec = _local.rec
+        if cls.vmap is not None and rec.outer is not None:
+            found = rec.custom(cls, args)                    # type: ignore[attr-defined]
+            if found is not NotImplemented:
+                return found
         ctx = FunctionCtx()
         ctx.needs_input_grad = tuple([isinstance(a, Tensor) and rec.grad and a.requires_grad
                                       for a in args])
@@ -140,7 +152,8 @@ def wrap(call: Call, outs: list[Any]) -> list[Any]:
                 wrapped.append(out)
                 continue
             out._fresh()
-            t = prim("alias", make(out._node, linked))
+            # A step that is kept when the graph is sealed: what is made again has no Call.
+            t = prim("graft", make(out._node, linked), make(out._node))
             graph, index = t._node.at
             assert graph is not None
             graph.functions[index] = (call, k)

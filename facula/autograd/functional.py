@@ -121,7 +121,6 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     outs, back = pull(run, *given)
     weights = _vector(v, outs, run.many, "vjp")
     found = back(weights)
-    found = found if isinstance(found, tuple) else (found,)
     return (_given_back(outs, run.many, create_graph), _given_back(found, many, create_graph))
 
 
@@ -167,7 +166,6 @@ def vhp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     both = _gradient(run, len(given))
     _, back, value = pull(lambda *x: both(*x), *given, has_aux=True)
     found = back(weights)
-    found = found if isinstance(found, tuple) else (found,)
     return _given_back([value], False, create_graph), _given_back(found, many, create_graph)
 
 

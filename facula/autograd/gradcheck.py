@@ -40,18 +40,25 @@ def gradcheck(func: Func, inputs: Tensor | Sequence[Any], *, eps: float = 1e-6,
     be float64 or complex128.  `fast_mode` compares one random projection of each Jacobian.
     `nondet_tol` is how far two backward passes may differ.
 
+    `check_forward_ad` compares forward derivatives, too, and `check_batched_forward_grad` those of
+    several directions at once.
+
     Raises GradcheckError (or returns False, without `raise_exception`); ValueError if no input
-    requires a gradient, or for forward-mode checks, as there is no forward mode.
+    requires a gradient, or if nothing is to be checked.
     """
-    if check_forward_ad or check_batched_forward_grad:
-        raise ValueError("gradcheck: there is no forward-mode differentiation to check; leave "
-                         "check_forward_ad and check_batched_forward_grad False")
-    if not check_backward_ad:
-        raise ValueError("gradcheck: with check_backward_ad=False nothing is left to check")
+    if not check_backward_ad and not check_forward_ad:
+        raise ValueError("gradcheck: with neither check_backward_ad nor check_forward_ad nothing "
+                         "is left to check")
+    if check_batched_forward_grad and not check_forward_ad:
+        raise ValueError("gradcheck: check_batched_forward_grad=True needs check_forward_ad=True")
     args = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     try:
         check = _Check(func, args, eps, atol, rtol)
         check.outputs_are_constant_in_rest()
+        if check_forward_ad:
+            check.forward(fast_mode, check_batched_forward_grad)
+        if not check_backward_ad:
+            return True
         if fast_mode:
             check.projections(nondet_tol)
         else:
@@ -282,6 +289,51 @@ class _Check:
                         f"Jacobian mismatch for output {j} with respect to input "
                         f"{self.where[n]}, along one random direction,\nnumerical:{want}\n"
                         f"analytical:{have}\n")
+
+    def forward(self, fast: bool, batched: bool) -> None:
+        """Tangents along every coordinate (or one random direction) of each input."""
+        from facula.func import jvp, vmap
+
+        def run(*given: Tensor) -> tuple[Tensor, ...]:
+            args = list(self.args)
+            for k, t in zip(self.where, given, strict=True):
+                args[k] = t
+            return tuple(_floating(_as_tuple(self.func(*args))))
+
+        rng = np.random.default_rng(2)
+        primals = tuple([from_array(v, copy=True) for v in self.values])
+        for n, value in enumerate(self.values):
+            if fast:
+                draw = rng.standard_normal(value.shape)
+                ways = [np.asarray(draw / (np.linalg.norm(draw) or 1.0)).astype(value.dtype)]
+            else:
+                ways = [step / self.eps for _, step in self.steps(n)]
+            found = []
+            for way in ways:
+                zeros = [np.zeros_like(v) for v in self.values]
+                zeros[n] = way
+                tangents = tuple([from_array(z, copy=True) for z in zeros])
+                slopes = [_array(t) for t in jvp(run, primals, tangents)[1]]
+                found.append(slopes)
+                for j, (have, want) in enumerate(zip(slopes, self.slope(n, way * self.eps),
+                                                     strict=True)):
+                    if not np.allclose(have, want, rtol=self.rtol, atol=self.atol):
+                        raise GradcheckError(
+                            f"Jacobian computed with forward mode mismatch for output {j} with "
+                            f"respect to input {self.where[n]},\nnumerical:{want}\n"
+                            f"analytical:{have}\n")
+            if batched and ways:
+                stack = from_array(np.stack(ways), copy=True)
+
+                def along(way: Tensor, n: int = n) -> Any:
+                    rest = [from_array(np.zeros_like(v), copy=True) for v in self.values]
+                    return jvp(run, primals, (*rest[:n], way, *rest[n + 1:]))[1]
+
+                for j, every in enumerate(vmap(along, randomness="same")(stack)):
+                    each = np.stack([slopes[j] for slopes in found])
+                    if not np.allclose(_array(every), each, equal_nan=True):
+                        raise GradcheckError(f"the tangents of output {j} along a batch of "
+                                             "directions differ from those along each")
 
     def undefined_gradients(self) -> None:
         """Outputs that get no gradient count as if they got zeros."""

@@ -200,7 +200,8 @@ class Vector:
                     line = 64 // self.item      # an odd number of lines apart
                     lines = -(-c.k // line)
                     return self._pack(0, source, self.mr, (lines | 1) * line)
-            elif am != 1 or (size > 1 << 17 and (c.n >= 256 or least < 128)):
+            elif am != 1 or size > 2 * self.t.l2_bytes or (
+                    size > 1 << 17 and (c.n >= 256 or least < 128)):
                 return self._pack(0, source, self.mr)
         # rows far apart are pages far apart, where no hardware looks ahead
         far = am == 1 and ak * self.item >= 1024 and size > self.t.l2_bytes

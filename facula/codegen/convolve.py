@@ -225,12 +225,16 @@ class _Forward:
     def _rows(self, fn: Fn, src: str, dst: str, first: Any, last: Any, count: Any) -> None:
         """Rows of the weight, one an input channel and tap, with `count` columns."""
         scalar = self.tiles.scalar
+        tiles = Tiles(fn.module, self.c.dtype, self.t)
 
         def taps(d: int, from_: str, to: str) -> None:
             if d == len(self.walks):
-                with fn.loop(0, count, hint="j") as j:
-                    value = fn.load(scalar, fn.gep(scalar, from_, fn.mul(j, self.out_stride)))
-                    fn.store(scalar, value, fn.gep(scalar, to, j))
+                # zeros after the last: a row has room for whole vectors
+                with fn.loop(0, count, self.tiles.lanes, hint="j") as j:
+                    left = fn.val(f"sub i64 {count}, {j}")
+                    at = fn.gep(scalar, from_, fn.mul(j, self.out_stride))
+                    fn.store(self.tiles.vector, tiles.strided(fn, at, self.out_stride, left),
+                             fn.gep(scalar, to, j), self.tiles.item)
                 return
             w = self.walks[d]
             if w.taps == 1:
@@ -250,6 +254,7 @@ class _Forward:
         tmp = "b" if not self.taps else self._packed(out) if self.squares is None else \
             self.squares.packed(out)
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
+        fn.written = True
         source, packed = operand(fn, 0), operand(fn, 1)
         o_blocks = -(-self.panels // self.panels_each)
         g, *at, ob = unravel(fn, "%tile", (c.groups, *block.blocks, o_blocks))

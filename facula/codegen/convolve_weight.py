@@ -17,7 +17,7 @@ from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
-from facula.codegen.winograd import WinogradWeight, worthwhile
+from facula.codegen.winograd import WinogradWeight, channels_for, worthwhile
 
 if TYPE_CHECKING:
     from facula.codegen.convolve import Convolution, Emitted
@@ -53,7 +53,7 @@ class WeightSizes:
             nv = -(-self.vectors // -(-self.vectors // wide))
         self.nv, self.nr = nv, nv * lanes
         self.panels = -(-self.vectors // nv)
-        per = max((64 if self.squares else 128 * 4 // item) // self.nr, 1)
+        per = max((channels_for(-(-y[-1] // 2)) if self.squares else 128 * 4 // item) // self.nr, 1)
         self.panels_each = -(-self.panels // -(-self.panels // per))
         self.width = self.panels_each * self.nr
         counts = (y[0], *y[2:])
@@ -67,7 +67,7 @@ class WeightSizes:
         each = prod(self.block.extents)
         most = min(131072 // item // (self.width * self.taps), 262144 // item // each)
         if self.squares:
-            most = min(most, 64)
+            most = min(8192 // self.width, 64)
         step = self.channel_rows
         most = max(most // step * step, step)
         steps = -(-self.red // step)
@@ -109,6 +109,7 @@ class Weight:
             LanesWeight(c, s.block.walks, self.t, tiles).emit(out, self.finish)
             return
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
+        fn.written = True
         source, grads = operand(fn, 0), operand(fn, 1)
         parts = max(c.parts, 1)
         c_blocks, o_blocks = -(-s.red // s.depth), -(-s.panels // s.panels_each)
@@ -247,10 +248,10 @@ class Weight:
             one = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
                      linkage="internal")
             values = []
-            for r in range(lanes):
-                inside = one.val(f"icmp slt i64 {r}, %rows")
+            for k in range(lanes):
+                inside = one.val(f"icmp slt i64 {k}, %rows")
                 limit = one.val(f"select i1 {inside}, i64 %places, i64 0")
-                at = one.val(f"getelementptr {scalar}, ptr %from, i64 {r * channel}")
+                at = one.val(f"getelementptr {scalar}, ptr %from, i64 {k * channel}")
                 values.append(tiles.some(one, at, limit))
             for j, value in enumerate(tiles.transposed(one, values)):
                 one.store(vector, value, one.gep(scalar, "%to", j * nr), tiles.item)

@@ -71,9 +71,6 @@ class Tiles:
         at = fn.val(f"getelementptr {self.scalar}, ptr {to}, i64 {end}")
         fn.do(f"call void {f}({vector} {value}, ptr {at}, i32 {self.item}, <{lanes} x i1> {mask})")
 
-    def _iota(self) -> str:
-        return "<" + ", ".join(f"i32 {i}" for i in range(self.lanes)) + ">"
-
     def _splat(self, fn: Fn, type_: str, value: str | int) -> str:
         if isinstance(value, int):
             return "<" + ", ".join([f"{type_} {value}"] * self.lanes) + ">"
@@ -128,24 +125,36 @@ class Tiles:
         limit = self._splat(fn, "i32", size if isinstance(size, int)
                             else fn.val(f"trunc i64 {size} to i32"))
 
+        def masked(first: str | int, apart: int) -> str:
+            """Which of the positions first, first + apart, ... are inside."""
+            short = first if isinstance(first, int) else fn.val(f"trunc i64 {first} to i32")
+            each = "<" + ", ".join(f"i32 {i * apart}" for i in range(self.lanes)) + ">"
+            where = fn.val(f"add <{self.lanes} x i32> {self._splat(fn, 'i32', short)}, {each}")
+            return fn.val(f"icmp ult <{self.lanes} x i32> {where}, {limit}")
+
+        def neighbours(first: str | int) -> str:
+            f = fn.module.declare(f"{self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, "
+                                  f"{mask_type}, {self.vector})")
+            base = fn.val(f"getelementptr {self.scalar}, ptr {source}, i64 {first}")
+            return fn.val(f"call {self.vector} {f}(ptr {base}, i32 {self.item}, {mask_type} "
+                          f"{masked(first, 1)}, {self.vector} zeroinitializer)")
+
         def some(at: str | int) -> None:
             first = fn.add(start, fn.mul(at, apart))
-            short = first if isinstance(first, int) else fn.val(f"trunc i64 {first} to i32")
-            lanes = self._iota() if apart == 1 else \
-                "<" + ", ".join(f"i32 {i * apart}" for i in range(self.lanes)) + ">"
-            where = fn.val(f"add <{self.lanes} x i32> {self._splat(fn, 'i32', short)}, {lanes}")
-            mask = fn.val(f"icmp ult <{self.lanes} x i32> {where}, {limit}")
-            base = fn.val(f"getelementptr {self.scalar}, ptr {source}, i64 {fn.mul(first, step)}")
             if apart * step == 1:
-                f = fn.module.declare(f"{self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, "
-                                      f"i32, {mask_type}, {self.vector})")
-                value = fn.val(f"call {self.vector} {f}(ptr {base}, i32 {self.item}, {mask_type} "
-                               f"{mask}, {self.vector} zeroinitializer)")
+                value = neighbours(first)
+            elif apart == 2 and step == 1:      # every second one of two vectors
+                pair = [neighbours(fn.add(first, k)) for k in (0, self.lanes)]
+                order = ", ".join(f"i32 {2 * i}" for i in range(self.lanes))
+                value = fn.val(f"shufflevector {self.vector} {pair[0]}, {self.vector} {pair[1]}, "
+                               f"<{self.lanes} x i32> <{order}>")
             else:
+                base = fn.val(f"getelementptr {self.scalar}, ptr {source}, "
+                              f"i64 {fn.mul(first, step)}")
                 far = "<" + ", ".join(f"i64 {i * apart * step}" for i in range(self.lanes)) + ">"
                 places = fn.val(f"getelementptr {self.scalar}, ptr {base}, "
                                 f"<{self.lanes} x i64> {far}")
-                value = self._gather(fn, places, mask)
+                value = self._gather(fn, places, masked(first, apart))
             fn.store(self.vector, value, fn.gep(self.scalar, to, at), self.item)
 
         if count <= self.lanes:
@@ -272,10 +281,10 @@ class Tiles:
             params = (("ptr", "from"), ("ptr", "to"))
             square = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
                         linkage="internal")
-            values = [square.load(self.vector, square.gep(self.scalar, "%from", i * source_ld),
-                                  self.item) for i in range(lanes)]
-            for row, value in enumerate(transpose_square(square, values, self.scalar)):
-                square.store(self.vector, value, square.gep(self.scalar, "%to", row * to_ld),
+            values = [square.load(self.vector, square.gep(self.scalar, "%from", k * source_ld),
+                                  self.item) for k in range(lanes)]
+            for k, value in enumerate(transpose_square(square, values, self.scalar)):
+                square.store(self.vector, value, square.gep(self.scalar, "%to", k * to_ld),
                              self.item)
             square.finish()
         with fn.loop(0, rows, lanes, "i") as i, fn.loop(0, columns, lanes, "j") as j:

@@ -13,19 +13,14 @@ from typing import Any
 from facula.codegen import half
 from facula.codegen.llvm import Fn, float_literal
 from facula.dtype import DType, bool_, float32, float64
+from facula.ops.table import PRIMS
 
 __all__ = ["ELEMENTWISE", "register_type", "load_value", "store_value", "constant", "emit_op",
            "emit_cast", "select", "widen", "narrow", "compute_dtype", "memory_type"]
 
 Value = Any     # a name or literal; (real, imaginary) for a complex number
 
-_UNARY = set("""neg abs sign exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan
-asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid floor ceil round trunc isnan
-isinf isfinite logical_not bitwise_not conj real imag cast alias bitcast relu""".split())
-_BINARY = set("""add sub mul div floor_divide remainder fmod pow atan2 maximum minimum fmax fmin
-eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor
-shift_left shift_right copysign hypot logaddexp complex""".split())
-ELEMENTWISE = frozenset(_UNARY | _BINARY | {"where"})
+ELEMENTWISE = frozenset(name for name, record in PRIMS.items() if record.kind == "elementwise")
 """Every primitive that `emit_op` can write."""
 
 _INT = {1: "i8", 2: "i16", 4: "i32", 8: "i64"}

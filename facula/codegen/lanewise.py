@@ -119,6 +119,7 @@ class Lanes:
         tiles, lanes, scalar = f.tiles, f.tiles.lanes, f.tiles.scalar
         tmp = self.packed(out)
         fn = Fn(f.module, "KERNEL", PARAMS, attrs=f.t.attributes)
+        fn.written = True
         source, packed = operand(fn, 0), operand(fn, 1)
         *at, gb = unravel(fn, "%tile", (*block.blocks, self.blocks))
         starts = [fn.mul(i, n) for i, n in zip(at, block.size, strict=True)]
@@ -180,6 +181,7 @@ class LanesWeight:
         tiles, lanes, scalar = self.tiles, self.tiles.lanes, self.tiles.scalar
         parts = max(c.parts, 1)
         fn = Fn(tiles.module, "KERNEL", PARAMS, attrs=self.t.attributes)
+        fn.written = True
         source, grads = operand(fn, 0), operand(fn, 1)
         part, gb = unravel(fn, "%tile", (parts, self.blocks))
         g0 = fn.mul(gb, lanes)

@@ -55,6 +55,7 @@ class Module:
         self.declarations: dict[str, str] = {}
         self.globals: dict[str, str] = {}
         self._metadata: list[str] = []
+        self._untouched: list[str] = []
 
     def declare(self, signature: str) -> str:
         """Declare an external function once, e.g. `float @llvm.fabs.f32(float)`; its @name."""
@@ -69,6 +70,13 @@ class Module:
         self._metadata.append(f"{ref} = {prefix}{body.replace('!SELF', ref)}")
         return ref
 
+    def untouched(self) -> str:
+        """Metadata of a loop that is neither to be unrolled nor made vectors of."""
+        if not self._untouched:
+            self._untouched = [self.metadata('!{!"llvm.loop.unroll.disable"}'),
+                               self.metadata('!{!"llvm.loop.vectorize.enable", i1 false}')]
+        return self.metadata(f"!{{!SELF, {', '.join(self._untouched)}}}", distinct=True)
+
     def text(self) -> str:
         parts = [*self.globals.values(), *self.declarations.values(), *self.functions.values()]
         head = LIGHT if self.light else ""
@@ -79,7 +87,11 @@ class Fn:
     """One function being written, block after block.
 
     `params` are (type, name) pairs; inside, a parameter is `%name`.  Close with `finish()`.
+    Where `written` is set, loops without metadata of their own stay as they are written: LLVM
+    spends a long time on finding nothing in loops around calls and vectors.
     """
+
+    written = False
 
     def __init__(self, module: Module, name: str, params: Sequence[tuple[str, str]],
                  ret: str = "void", attrs: str = "", linkage: str = ""):
@@ -188,6 +200,8 @@ class Fn:
         following = self.val(f"add nsw i64 {index}, {step}", f"{hint}n")
         self._lines[slot] = (f"  {index} = phi i64 [ {start}, %{before} ], "
                              f"[ {following}, %{self._label} ]")
+        if self.written and not metadata:
+            metadata = self.module.untouched()
         tail = f", !llvm.loop {metadata}" if metadata else ""
         self.do(f"br label %{head}{tail}")
         self.place(done)

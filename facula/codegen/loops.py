@@ -44,12 +44,10 @@ ATTRS = '"prefer-vector-width"="512" "no-trapping-math"="true" nounwind'
 
 @dataclass(frozen=True)
 class Storage:
-    """Where a value lies: a slot of the program, strides and (where it is only written) the
-    place of its first element, in elements."""
+    """Where a value lies: a slot of the program, and strides in elements."""
 
     slot: int
     strides: tuple[int, ...]
-    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class KernelWriter:
         """Store an element of a step at its place in memory."""
         place = self.storage(number)
         assert place is not None
-        at = self.emitter.index(flatten(index, place.strides, place.offset))
+        at = self.emitter.index(flatten(index, place.strides))
         expr.store_value(self.fn, self.steps[number].spec.dtype, value,
                          self.pointer(place.slot), at, self.tags(place.slot))
 
@@ -264,8 +262,8 @@ def _wants_lanes(steps: Sequence[Step], group: Group,
     return awkward(rows[-1]) < awkward(columns[-1])
 
 
-def _collapse(steps: Sequence[Step], group: Group, storage: Callable[[int], Storage | None]
-              ) -> tuple[int, int, list[Index]]:
+def _collapse(steps: Sequence[Step], group: Group, storage: Callable[[int], Storage | None],
+              columns: Sequence[Index] = ()) -> tuple[int, int, list[Index]]:
     """Join as many trailing rows as memory allows into one long loop: (outer, inner, indices)."""
     rows = group.rows
     for keep in range(0, max(len(rows), 1)):
@@ -277,7 +275,7 @@ def _collapse(steps: Sequence[Step], group: Group, storage: Callable[[int], Stor
         if not lane.terms or keep >= len(rows) - 1:
             return outer, inner, index
         var = lane.terms[0][0]
-        if all(_is_affine(at, var) for at in _offsets(steps, group, storage, index, [])):
+        if all(_is_affine(at, var) for at in _offsets(steps, group, storage, index, columns)):
             return outer, inner, index
     return 1, 1, []
 
@@ -346,6 +344,14 @@ class _Nest:
     def accumulating(self, stage: int) -> list[Item]:
         return [i for i in self.items(stage, "all")
                 if self.steps[i.step].op in REDUCE | SCAN | {"matmul"}]
+
+
+WRITTEN_OUT = 32
+"""So many columns, or fewer, are unrolled."""
+
+
+FEW_LANES = 8
+"""The same of lanes: they would not fill a vector."""
 
 
 def _local_array(writer: KernelWriter, dtype: DType, count: int) -> str:
@@ -455,15 +461,26 @@ def _joined_columns(steps: Sequence[Step], group: Group,
 
 def _column_loops(stack: ExitStack, writer: KernelWriter, sizes: Sequence[int],
                   columns: list[Index], depth: int, metadata: str) -> None:
-    """Open the loops over the columns; the innermost may carry metadata."""
+    """Open the loops over the columns; the innermost may carry metadata.
+
+    Few columns are written out, so that the loop around them is the one that becomes vectors.
+    """
+    few = prod(sizes) <= WRITTEN_OUT
     for k, (n, column) in enumerate(zip(sizes, columns, strict=True)):
         if not column.terms:
             if n == 0:
                 raise ValueError("a column of no elements has no loop")
             continue
         name = stack.enter_context(writer.fn.loop(
-            0, n, hint="c", metadata=metadata if k == depth - 1 else ""))
+            0, n, hint="c", metadata=_written_out(writer.fn) if few
+            else metadata if k == depth - 1 else ""))
         writer.emitter.names[column.terms[0][0]] = name
+
+
+def _written_out(fn: Fn) -> str:
+    """Metadata of a loop that LLVM is to unroll completely; it unrolls no other."""
+    full = fn.module.metadata('!{!"llvm.loop.unroll.full"}')
+    return fn.module.metadata(f"!{{!SELF, {full}}}", distinct=True)
 
 
 def _range(fn: Fn, tile: str | int, chunk: int, count: int, ntiles: int
@@ -492,6 +509,9 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
         rows = [*unflatten(loop_var("p", outer, 0), group.rows[:-1]),
                 *([loop_var("l", inner, 1)] if group.rows else [])]
         width = min(inner, 256)
+        if inner < 64 and len(group.rows) > 1:      # too few to fill vectors
+            outer, inner, rows = _collapse(steps, group, storage, columns)
+            width = min(inner, 1024)
     blocks = -(-inner // width)
     chunk = _rows_per_tile(outer, cost * width)
     ntiles = -(-outer // chunk) * blocks
@@ -504,7 +524,7 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
     first, last = _range(fn, tile_p, chunk, outer, -(-outer // chunk))
     low, high = _range(fn, tile_l, width, inner, blocks)
     if not simple:
-        _lane_arrays(writer, nest, steps, group, width, low)
+        _lane_arrays(writer, nest, steps, group, width, low, inner)
     lane, outer_row = loop_var("l", inner, 1), loop_var("p", outer, 0)
     with fn.loop(first, last, hint="p") as p:
         em.open()
@@ -512,7 +532,9 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
             em.names[outer_row.terms[0][0]] = p
 
         def lanes(work: Callable[[str | int], None]) -> None:
-            with fn.loop(low, high, hint="l", metadata="!LOOP") as l:
+            few = isinstance(low, int) and isinstance(high, int) and high - low <= FEW_LANES
+            with fn.loop(low, high, hint="l",
+                         metadata=_written_out(fn) if few else "!LOOP") as l:
                 em.open()
                 if lane.terms:
                     em.names[lane.terms[0][0]] = l
@@ -541,8 +563,9 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
 
 
 def _lane_arrays(writer: KernelWriter, nest: _Nest, steps: Sequence[Step], group: Group,
-                 width: int, low: str | int) -> None:
-    """Arrays for what each row of a block keeps, addressed by the row's own number."""
+                 width: int, low: str | int, inner: int) -> None:
+    """Arrays for what each row of a block keeps, addressed by the row's own number, which runs
+    over the trailing dimensions that make up `inner`."""
     fn = writer.fn
 
     def based(array: str, type_: str) -> str:
@@ -556,11 +579,11 @@ def _lane_arrays(writer: KernelWriter, nest: _Nest, steps: Sequence[Step], group
             type_ = expr.memory_type(dtype)
             array = based(_local_array(writer, dtype, width),
                           f"[2 x {type_}]" if dtype.kind == "c" else type_)
-            strides = [0] * len(step.spec.shape)
+            strides, each = [0] * len(step.spec.shape), 1
             for d in range(len(strides) - 1, -1, -1):
-                if step.spec.shape[d] != 1:
-                    strides[d] = 1
-                    break
+                if step.spec.shape[d] != 1 and each < inner:
+                    strides[d] = each
+                    each *= step.spec.shape[d]
             writer.local[item.step] = (array, tuple(strides), ", !llvm.access.group !ACCESS")
         if item.role == "all" and step.op in REDUCE | SCAN | {"matmul"}:
             nest.accumulators[item.step] = Accumulator(fn, steps, item.step, width, based,

@@ -29,6 +29,12 @@ __all__ = ["Winograd", "WinogradWeight", "worthwhile"]
 _POINTS = 256       # places of a tile
 
 
+def channels_for(line: int) -> int:
+    """How many output channels a tile is to have: the shorter a line of squares, the more it costs
+    to transform one, and so the more products are to be made of it."""
+    return min(max(512 // line, 64), 256)
+
+
 def worthwhile(dtype: str, walks: tuple[Walk, ...], images: int, red: int, out: int,
                lanes: int) -> bool:
     """Whether the transforms cost less than the multiplications that they save."""
@@ -127,7 +133,7 @@ class Winograd:
         self.nv = min(f.vectors, 2)
         self.nr = self.nv * lanes
         self.panels = -(-f.vectors // self.nv)
-        per = max(64 // self.nr, 1)
+        per = max(channels_for(-(-f.walks[1].count // 2)) // self.nr, 1)
         self.panels_each = -(-self.panels // -(-self.panels // per))
         self.width = self.panels_each * self.nr
 
@@ -139,8 +145,7 @@ class Winograd:
         flops = 2.0 * prod(counts) * f.out * f.red * 9 * f.c.groups
         wanted = max(min(flops // 1_000_000, 32), 1)
         others = f.c.groups * -(-self.panels // self.panels_each)
-        points = _POINTS
-
+        points = _POINTS if self.width <= 128 else _POINTS // 2
         least = [1, micro[1], counts[2]]    # lines are whole, so that places are neighbours
 
         def made() -> Block:
@@ -336,7 +341,7 @@ class WinogradWeight:
         turned = fn.alloca(scalar, 16 * plane + lanes)
         room = block.points + block.size[2] + lanes     # a line more where lines are odd
         columns = fn.alloca(scalar, s.panels_each * room * s.nr)
-        across = fn.alloca(scalar, s.panels_each * 16 * total * s.nr)
+        across = fn.alloca(scalar, 16 * total * s.nr)
         made = fn.alloca(scalar, 16 * self.height * s.width)
         table = tiles.table("KERNEL_squares", list(range(total)))
         image, channel, *places = c.a.strides
@@ -354,9 +359,6 @@ class WinogradWeight:
                 _forth(tiles, fn, self.even, fn.gep(scalar, cache, fn.mul(k, each)),
                        fn.gep(scalar, turned, fn.mul(k, pitch)), valid, plane)
             w.columns(fn, grads, block, starts, counts, channels, columns, room)
-            with fn.loop(0, panels, hint="p") as p:
-                self._spread(fn, fn.gep(scalar, columns, fn.mul(p, room * s.nr)),
-                             fn.gep(scalar, across, fn.mul(p, 16 * total * s.nr)), valid, counts)
             begun = fn.val(f"and i1 {fn.val(f'icmp eq i64 {n}, {low}')}, "
                            f"{fn.val(f'icmp eq i64 {b}, 0')}")
             kc: Any = 1
@@ -365,13 +367,15 @@ class WinogradWeight:
             name = "KERNEL_micro_squares"
             tiles.micro(name, [i * pitch for i in range(self.rows)], s.nv,
                         [i * s.width for i in range(self.rows)], table, s.nr)
-            with fn.loop(0, 16, hint="m") as m, fn.loop(0, panels, hint="q") as p, \
-                    fn.loop(0, count, self.rows, "i") as i:
-                x = fn.gep(scalar, turned, fn.add(fn.mul(m, plane), fn.mul(i, pitch)))
-                v = fn.gep(scalar, across, fn.mul(fn.add(fn.mul(p, 16), m), total * s.nr))
-                z = fn.gep(scalar, made, fn.add(
-                    fn.mul(fn.add(fn.mul(m, self.height), i), s.width), fn.mul(p, s.nr)))
-                fn.do(f"call void @{name}(ptr {x}, ptr {v}, ptr {z}, i64 {kc}, i1 {begun})")
+            with fn.loop(0, panels, hint="p") as p:
+                self._spread(fn, fn.gep(scalar, columns, fn.mul(p, room * s.nr)), across, valid,
+                             counts)
+                with fn.loop(0, 16, hint="m") as m, fn.loop(0, count, self.rows, "i") as i:
+                    x = fn.gep(scalar, turned, fn.add(fn.mul(m, plane), fn.mul(i, pitch)))
+                    v = fn.gep(scalar, across, fn.mul(m, total * s.nr))
+                    z = fn.gep(scalar, made, fn.add(
+                        fn.mul(fn.add(fn.mul(m, self.height), i), s.width), fn.mul(p, s.nr)))
+                    fn.do(f"call void @{name}(ptr {x}, ptr {v}, ptr {z}, i64 {kc}, i1 {begun})")
         return self._back(fn, made, sums, count, channels)
 
     def _spread(self, fn: Fn, columns: str, to: str, valid: list[Any], counts: list[Any]) -> None:

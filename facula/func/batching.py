@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from facula.errors import VmapError
 from facula.func.trace import Plan, Trace, detached, outside
@@ -16,9 +16,16 @@ from facula.ops.primitive.rules import cat, expand, permute, reshape
 from facula.ops.table import PRIMS
 from facula.tensor import DETACHED, Tensor, prim
 
-__all__ = ["vmap", "Mapped"]
+__all__ = ["vmap", "Mapped", "VmapInfo"]
 
 RANDOMNESS = ("error", "different", "same")
+
+
+class VmapInfo(NamedTuple):
+    """What `Function.vmap` is told: how many examples there are, and of random numbers."""
+
+    batch_size: int
+    randomness: str
 
 
 class Mapped(Trace):
@@ -68,6 +75,45 @@ class Mapped(Trace):
 
         super().written_to(before, value)
 
+    def what(self) -> Any:
+        """What the steps say nothing of, but the mapped ones depend on."""
+        return ("vmap", self.size, self.randomness == "different",
+                tuple([node in self.args for _, node in self.graph.leaves]))
+
+    def custom(self, cls: Any, args: tuple[Any, ...]) -> Any:
+        """Call `cls.vmap` outside, and go on with placeholders for its results."""
+        where = [k for k, a in enumerate(args) if isinstance(a, Tensor)]
+        places = tuple([self.index(args[k]) for k in where])
+        batched = self.batched()
+        if batched.isdisjoint(places):
+            return NotImplemented
+        given = list(args)
+        dims: list[int | None] = [None] * len(args)
+        for k, place, value in zip(where, places, self.carried(self.what(), places, _replay)):
+            given[k] = value
+            dims[k] = 0 if place in batched else None
+        with outside(self.outer):
+            result, out_dims = cls.vmap(VmapInfo(self.size, self.randomness), tuple(dims), *given)
+            leaves, tree = flatten(result)
+            found = broadcast_prefix(out_dims, tree)
+            if found is None:
+                raise VmapError(f"{cls.__name__}.vmap: out_dims {out_dims!r} are not nested as the "
+                                "outputs are")
+            leaves = [t if dim is None or not isinstance(t, Tensor)
+                      else _moved(t, _wrapped(dim, t, 0, "out_dim"), 0)
+                      for t, dim in zip(leaves, found)]
+        inside = []
+        for t, dim in zip(leaves, found):
+            if dim is not None and isinstance(t, Tensor):
+                if t.shape[:1] != (self.size,):
+                    raise VmapError(f"{cls.__name__}.vmap: a result of shape {list(t.shape)}, "
+                                    f"batch in front, for {self.size} examples")
+                own = t._node.spec
+                t = self.place(t, spec(own.shape[1:], own.dtype), t._rg)
+                self.inputs.pop()               # no tensor of the user's is behind it
+            inside.append(t)
+        return unflatten(inside, tree)
+
     def leaving(self, outs: Sequence[int]) -> list[Node]:
         batched = self.batched()
         return [n for n in self.escaped(outs) if n.at[1] not in batched]
@@ -79,9 +125,7 @@ class Mapped(Trace):
         batched = self.batched()
         kept = self.leaving(outs)
         every = (*outs, *[i for _, i in written], *[n.at[1] for n in kept])
-        what = ("vmap", self.size, self.randomness == "different",
-                tuple([node in self.args for _, node in self.graph.leaves]))
-        values = self.carried(what, every, _replay)
+        values = self.carried(self.what(), every, _replay)
         n = len(outs)
         if kept:
             self.hand_over(kept, values[n + len(written):])

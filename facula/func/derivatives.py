@@ -258,9 +258,9 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """`func(*primals)` and a function that multiplies vectors by its Jacobian from the left.
 
     Returns `(output, vjp_fn)`, or `(output, vjp_fn, aux)` with `has_aux`.  `vjp_fn` takes
-    tensors nested as the output and returns a gradient for each of `primals` (no tuple for a
-    single one), as often as it is called; what it needs was computed once.  RuntimeError where
-    `func` returns anything but tensors.
+    tensors nested as the output and returns a tuple of gradients, one for each of `primals`, as
+    often as it is called; what it needs was computed once.  RuntimeError where `func` returns
+    anything but tensors.
     """
     what = "vjp(f, *primals)"
     body = _Body(func, primals, {}, range(len(primals)), what, has_aux)
@@ -272,7 +272,8 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         raise
     specs = [t._node.spec for t in outs]
     with trace:
-        seeds = [trace.variable(t._node.spec) for t in outs]
+        # Gradients flow through whatever vectors there will be, if they have any.
+        seeds = [trace.variable(t._node.spec, t.dtype.kind in "fc") for t in outs]
         places = [s._node.at[1] for s in seeds]
         found = _gradients(trace, outs, seeds, body)
         trace.lasting = True
@@ -280,8 +281,9 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         reads = [_value(trace, i, linear.steps) for i in linear.reads]
     values, linear.kept = body.finish(outs, reads)
 
-    def vjp_fn(*cotangents: Any) -> Any:
-        leaves, given = flatten(cotangents[0] if len(cotangents) == 1 else cotangents)
+    def vjp_fn(cotangents: Any, retain_graph: bool = True,
+               create_graph: bool | None = None) -> tuple[Any, ...]:
+        leaves, given = flatten(cotangents)
         if given != tree:
             raise RuntimeError("vjp_fn: Expected pytree structure of cotangents to be the same as "
                                "pytree structure of outputs to the function")
@@ -289,8 +291,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
             if tuple(t.shape) != s.shape:
                 raise RuntimeError(f"vjp_fn: Expected a cotangent of shape {list(s.shape)}, the "
                                    f"output's, and got one of {list(t.shape)}")
-        each = body.nested(linear([_cast(t, s) for t, s in zip(leaves, specs)]))
-        return each[0] if len(each) == 1 else tuple(each)
+        return tuple(body.nested(linear([_cast(t, s) for t, s in zip(leaves, specs)])))
 
     output = unflatten(values, tree)
     return (output, vjp_fn, body.more) if has_aux else (output, vjp_fn)
@@ -379,7 +380,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
     trace = body.trace
     outs, tree = _tensors(body.result, what)
     with trace:
-        moving = [trace.variable(t._node.spec) for t in body.inputs]
+        moving = [trace.variable(t._node.spec, True) for t in body.inputs]
         places = [t._node.at[1] for t in moving]
         found = push(trace, [trace.index(t) for t in outs], body.places, moving)
         slopes = [_zeros(o) if t is None else t for o, t in zip(outs, found)]

@@ -107,6 +107,9 @@ def push(trace: Trace, outs: Sequence[int], inputs: Sequence[int], tangents: Seq
     extra = links(trace) if graph.functions else {}
     needed = _ancestors(steps, outs, extra)
     grad, trace.grad = trace.grad, True
+    amp = trace.amp
+    if amp is not None:
+        trace.set_amp(None)             # tangents have the dtypes that the values have
     if plain:
         trace.depth += 1
     try:
@@ -117,6 +120,8 @@ def push(trace: Trace, outs: Sequence[int], inputs: Sequence[int], tangents: Seq
         trace.grad = grad
         if plain:
             trace.depth -= 1
+        if amp is not None:
+            trace.set_amp(amp)
     found = [known.get(i) for i in outs]
     if plain and len(graph.leaves) == entered:
         start.edges[key] = Edge(graph.state, outs=tuple(
@@ -162,7 +167,7 @@ def _tangent(trace: Trace, steps: list[Step], i: int, known: dict[int, Tensor | 
         rule = record.jvp
 
     # Under no_grad() a tangent flows on, but is a constant for gradients.
-    trace.grad = any(t is None or step.mask >> k & 1 or not (steps[j].mask or j in trace.linked)
+    trace.grad = all(t is None or step.mask >> k & 1 or not (steps[j].mask or j in trace.linked)
                      for k, (j, t) in enumerate(zip(step.inputs, tangents)))
 
     def value(j: int, linked: bool) -> Tensor:

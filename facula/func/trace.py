@@ -160,6 +160,10 @@ class Trace(Recorder):
         if self.outside(before):
             self.changed[value] = self.changed.pop(before, before)
 
+    def custom(self, cls: Any, args: tuple[Any, ...]) -> Any:
+        """A call of a custom function that says itself how it is mapped."""
+        return NotImplemented
+
     # -- begin and end
     def __enter__(self) -> Trace:
         _local.rec = self
@@ -303,15 +307,23 @@ class Trace(Recorder):
 
 
 class outside:
-    """Record with another recorder than the thread's own for a while."""
+    """Record with another recorder than the thread's own for a while.
+
+    What is recorded there was settled inside, dtypes included: autocast is off.
+    """
 
     def __init__(self, rec: Recorder):
         self.rec = rec
 
     def __enter__(self) -> None:
         self.before, _local.rec = _local.rec, self.rec
+        self.amp = self.rec.amp
+        if self.amp is not None:
+            self.rec.set_amp(None)
 
     def __exit__(self, *_: Any) -> None:
+        if self.amp is not None:
+            self.rec.set_amp(self.amp)
         _local.rec = self.before
 
 

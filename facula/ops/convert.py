@@ -383,6 +383,16 @@ def _names(self: Tensor) -> tuple[None, ...]:
     return (None,) * self.ndim
 
 
+def _is_inference(self: Tensor) -> bool:
+    """False: tensors made under `inference_mode` are like those made under `no_grad`."""
+    return False
+
+
+def _get_device(self: Tensor) -> int:
+    """-1, which is PyTorch's number for the CPU."""
+    return -1
+
+
 _METHODS: dict[str, Any] = {
     "numpy": numpy, "item": item, "tolist": tolist, "to": to, "type": type_, "type_as": type_as,
     "clone": clone, "copy_": copy_, "fill_": fill_, "zero_": zero_, "size": size,
@@ -392,10 +402,10 @@ _METHODS: dict[str, Any] = {
     "is_floating_point": lambda self: self.dtype.kind == "f",
     "is_complex": lambda self: self.dtype.kind == "c",
     "is_signed": lambda self: self.dtype.is_signed,
-    "is_inference": lambda self: False, "is_pinned": lambda self, device=None: False,
+    "is_inference": _is_inference, "is_pinned": lambda self, device=None: False,
     "is_shared": lambda self: False, "is_coalesced": lambda self: False,
     "pin_memory": _same, "share_memory_": _same, "has_names": lambda self: False,
-    "get_device": lambda self: -1, "is_nonzero": _bool,
+    "get_device": _get_device, "is_nonzero": _bool,
     "__array__": _array, "__array_wrap__": _array_wrap, "__array_priority__": 1000,
     "__bool__": _bool, "__int__": _number(int), "__float__": _number(float),
     "__complex__": _number(complex), "__index__": _index, "__format__": _format,

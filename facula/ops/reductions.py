@@ -9,10 +9,11 @@ from typing import Any
 
 from facula.dtype import DType, bfloat16, bool_, float16, float32, int64, uint8
 from facula.errors import DTypeError
+from facula.graph.record import _local
 from facula.ops.define import op
 from facula.ops.promote import as_float, cast, expand_to, full_like, operands, type_name
 from facula.ops.surface import need_tensors
-from facula.tensor import Tensor, make, prim
+from facula.tensor import DETACHED, Tensor, make, prim
 
 __all__ = ["sum", "mean", "prod", "amax", "amin", "max", "min", "aminmax", "argmax", "argmin",
            "all", "any", "count_nonzero", "nansum", "nanmean", "logsumexp", "softmax",
@@ -66,8 +67,8 @@ def reduce_to(name: str, x: Tensor, axes: tuple[int, ...], keepdim: bool = False
 
 
 def constant(t: Tensor) -> Tensor:
-    """The value of `t` as a constant for gradients."""
-    return make(t._node)
+    """The value of `t` as a constant for gradients and tangents."""
+    return prim("alias", make(t._node), attrs=DETACHED) if _local.rec.forward else make(t._node)
 
 
 def numpy_names(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -121,6 +121,11 @@ class Driver:
         return 400 / max(best * 1e6, 0.1)
 
 
+STACK_BYTES = 8 << 20
+"""Of a worker: tiles of convolutions keep up to a quarter of it, and not every system gives a
+thread that much unasked."""
+
+
 class _Pool:
     """Workers and the control block they share with the launching thread."""
 
@@ -132,14 +137,19 @@ class _Pool:
         spins = max(1, int(config.flag.SPIN_US * native.rounds_per_us))
         ctypes.c_int64.from_address(self.block.ptr + SPINS).value = spins
         self.workers = []
-        for i in range(threads - 1):
-            # the arguments are bound, so that the worker touches no Python name after a fork
-            # the launching thread claims from the front, so the first worker begins at the back
-            end = FRONT if i % 2 else BACK
-            worker = threading.Thread(target=native.work, args=(self.block.ptr, end),
-                                      daemon=True, name=f"facula-{i + 1}")
-            worker.start()
-            self.workers.append(worker)
+        before = threading.stack_size(STACK_BYTES)
+        try:
+            for i in range(threads - 1):
+                # the arguments are bound, so that the worker touches no Python name after a fork
+                # the launching thread claims from the front, so the first worker begins at the
+                # back
+                end = FRONT if i % 2 else BACK
+                worker = threading.Thread(target=native.work, args=(self.block.ptr, end),
+                                          daemon=True, name=f"facula-{i + 1}")
+                worker.start()
+                self.workers.append(worker)
+        finally:
+            threading.stack_size(before)
 
     def close(self) -> None:
         """Wake the workers and wait until they have left native code."""

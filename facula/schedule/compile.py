@@ -24,9 +24,11 @@ from facula.schedule.fuse import (
     Item,
     choose_roots,
     group_items,
+    in_parts,
     item_index,
     item_start,
     memory_behind,
+    rearranged,
     squeeze,
 )
 from facula.schedule.index import row_major
@@ -39,6 +41,7 @@ from facula.schedule.products import (
     has_strides,
     leaf_strides,
     matrix_behind,
+    order_in,
     source_behind,
 )
 
@@ -113,6 +116,8 @@ class _Build:
         self.spans: dict[int, list[int]] = {}        # slot -> [first phase, last phase]
         self.views: dict[int, tuple[int, int]] = {}  # slot -> (temporary that it is in, byte)
         self.packed: dict[tuple[str, int], tuple[int, int]] = {}
+        self.staged: dict[int, Storage] = {}
+        self.moved: set[int] = set()                 # in memory as soon as what they are made of
         self._concatenations()
         self._intermediates()
 
@@ -162,7 +167,8 @@ class _Build:
                     self._temporary(item.step)
 
     def _concatenations(self) -> None:
-        """Values that are put one after another in a temporary are computed right there."""
+        """Values that are put one after another in a temporary are computed right there, and so
+        are those that are only rearranged."""
         products: dict[int, list[tuple[int, int]]] = {}
         for number in self.home:
             if self.steps[number].op in PRODUCTS:
@@ -172,19 +178,44 @@ class _Build:
                     products.setdefault(behind, []).append((number, which))
         for number in sorted(self.home, reverse=True):
             step = self.steps[number]
-            if step.op != "cat" or number in self.outputs:
+            if step.op in ("reshape", "permute"):
+                self._rearrange(number, products)
+            if not in_parts(self.steps, number):
                 continue
             if number not in self.places:
                 self._temporary(number)
-            place = self.places[number]
+            slot = self.places[number].slot
+            if self.views.get(slot, (slot, 0))[0] not in self.temporaries:
+                # in an output, of which there are no views: made in a temporary and copied
+                self.staged[number] = Storage(self._take(number), row_major(step.spec.shape))
+            place = self._put_together(number)
             for source, view in zip(step.inputs, self._windows(number), strict=True):
                 if self._may_lie(source, place.strides, products.get(source, ())):
                     self.places[source] = Storage(self._view(place.slot, view), place.strides)
 
+    def _rearrange(self, number: int, products: dict[int, list[tuple[int, int]]]) -> None:
+        """Have the value that step `number` rearranges computed into that step's memory."""
+        source = rearranged(self.steps, number, self.home.__contains__)
+        if source is None or source not in self.home or number in self.donated:
+            return
+        wanted = number in self.places
+        strides = order_in(self.steps, source, number, self.places[number].strides if wanted
+                           else row_major(self.steps[number].spec.shape))
+        if strides is None or not self._may_lie(source, strides, products.get(source, ())):
+            return
+        if not wanted:
+            self._temporary(number)
+        self.places[source] = Storage(self.places[number].slot, strides)
+        self.moved.add(number)
+
+    def _put_together(self, number: int) -> Storage:
+        """Where a concatenation is made."""
+        return self.staged.get(number) or self.places[number]
+
     def _windows(self, number: int) -> list[int]:
         """The byte at which each input of a concatenation begins."""
         step, at, found = self.steps[number], 0, []
-        axis, place = step.attrs[0], self.places[number]
+        axis, place = step.attrs[0], self._put_together(number)
         for source in step.inputs:
             found.append(at)
             at += (self.steps[source].spec.shape[axis] * place.strides[axis]
@@ -211,10 +242,13 @@ class _Build:
             for number, which in products)
 
     def _temporary(self, number: int) -> None:
-        step = self.steps[number]
-        slot = self._slot()
-        self.places[number] = Storage(slot, row_major(step.spec.shape))
+        self.places[number] = Storage(self._take(number), row_major(self.steps[number].spec.shape))
+
+    def _take(self, number: int) -> int:
+        """The slot of a new temporary of the size of a value."""
+        slot, step = self._slot(), self.steps[number]
         self.temporaries[slot] = step.spec.numel * step.spec.dtype.itemsize
+        return slot
 
     # -- which outputs may overwrite a leaf
     def _donate(self, donations: dict[int, int]) -> dict[int, int]:
@@ -363,8 +397,10 @@ class _Build:
             return units
         if group.kind == "contract":
             return self._emit_contract(group, start, ends)
-        if len(group.items) == 1 and self.steps[group.items[0].step].op == "cat":
+        if len(group.items) == 1 and in_parts(self.steps, group.items[0].step):
             return self._emit_parts(group, start)
+        if group.items[0].step in self.moved:
+            return []
         kernel = emit_group(self.steps, group, self._storage, self._scalars)
         return [_Unit(kernel, start, list(kernel.slots), number)]
 
@@ -372,30 +408,39 @@ class _Build:
         """What of a concatenation is not in its place, each part by a kernel of its own: no
         element asks where it is from."""
         number = group.items[0].step
-        step, place = self.steps[number], self.places[number]
+        step, place = self.steps[number], self._put_together(number)
         units = []
-        base = self.views.get(place.slot, (place.slot, 0))[0]
         for source, byte in zip(step.inputs, self._windows(number), strict=True):
-            shape = self.steps[source].spec.shape
             found = self.places.get(source)
-            if 0 in shape or found is not None and found.slot in self.views and (
-                    self.views[found.slot] == self._byte(place.slot, byte)):
+            if 0 in self.steps[source].spec.shape or found is not None and (
+                    self.views.get(found.slot) == self._byte(place.slot, byte)):
                 continue
-            steps = [*self.steps, Step("alias", (), (source,), self.steps[source].spec, 0,
-                                       step.where)]
-            part = len(self.steps)
-            if base in self.temporaries:
-                mine = Storage(self._view(place.slot, byte), place.strides)
-            else:
-                mine = Storage(place.slot, place.strides, byte // step.spec.dtype.itemsize)
-            alone = Group(group.number, "loops", squeeze(shape), (), [Item(part, "rows")])
-
-            def storage(n: int, part: int = part, mine: Storage = mine) -> Storage | None:
-                return mine if n == part else self._storage(n)
-
-            kernel = emit_group(steps, alone, storage, self._scalars)
-            units.append(_Unit(kernel, start, list(kernel.slots), group.number))
+            to = Storage(self._view(place.slot, byte), place.strides)
+            units.append(self._copy(group, source, to, start))
+        if number in self.staged:
+            end = start + bool(units)
+            units.append(self._copy(group, number, self.places[number], end, place))
+            span = self.spans.setdefault(place.slot, [start, end])
+            span[0], span[1] = min(span[0], start), max(span[1], end)
         return units
+
+    def _copy(self, group: Group, source: int, to: Storage, level: int,
+              made: Storage | None = None) -> _Unit:
+        """A kernel that computes a value (again) at a place, or copies it from where it is `made`.
+        """
+        steps = [*self.steps, Step("alias", (), (source,), self.steps[source].spec, 0,
+                                   self.steps[source].where)]
+        copy = len(self.steps)
+        alone = Group(group.number, "loops", squeeze(steps[copy].spec.shape), (),
+                      [Item(copy, "rows")])
+
+        def storage(n: int) -> Storage | None:
+            if n == source and made is not None:
+                return made
+            return to if n == copy else self._storage(n)
+
+        kernel = emit_group(steps, alone, storage, self._scalars)
+        return _Unit(kernel, level, list(kernel.slots), group.number)
 
     def _byte(self, slot: int, byte: int) -> tuple[int, int]:
         base, offset = self.views.get(slot, (slot, 0))

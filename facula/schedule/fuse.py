@@ -8,7 +8,7 @@ epilogue, and the update of a weight is the epilogue of the contraction that mak
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from facula.codegen.lower import INLINE, MOVEMENT, Place, accesses, operands
@@ -17,7 +17,8 @@ from facula.schedule.index import Index, const, loop_var
 from facula.schedule.products import CONVOLUTIONS, PRODUCTS, matrix_behind, source_behind, terms
 
 __all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "item_index",
-           "lowered", "memory_behind", "squeeze", "REDUCE", "SCAN", "UPDATE"]
+           "lowered", "in_parts", "memory_behind", "rearranged",
+           "squeeze", "REDUCE", "SCAN", "UPDATE"]
 
 REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all", "argmax", "argmin"])
 SCAN = frozenset(["cumsum", "cumprod", "cummax", "cummin"])
@@ -129,11 +130,35 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
                 readers[i] |= readers[number]
                 repeated[i] = repeated[i] or repeated[number] or grows
     _drop_cheap(steps, roots, costly)
-    for number in [r for r in roots if steps[r].op == "cat" and r not in outputs]:
+    for number in [r for r in roots if in_parts(steps, r)]:
         # each part is computed where it will lie
         roots.update(i for i in steps[number].inputs if steps[i].op not in _FREE)
     _add_operands(steps, roots)
+    for number in list(roots):
+        # what is only rearranged is computed where it will lie, too
+        source = rearranged(steps, number, roots.__contains__)
+        if source is not None and steps[number].spec.numel >= PUT_TOGETHER:
+            roots.add(source)
+    _add_operands(steps, roots)
     return {r for r in roots if steps[r].op != "leaf"}
+
+
+def in_parts(steps: Sequence[Step], number: int) -> bool:
+    """Whether step `number` is a concatenation that is worth a kernel for each of its parts."""
+    step = steps[number]
+    count = len(step.inputs)
+    return step.op == "cat" and (count <= 8 or step.spec.numel >= 64 * count)
+
+
+def rearranged(steps: Sequence[Step], number: int, stop: Callable[[int], bool]) -> int | None:
+    """The value of which step `number` has all elements in another order, if there is one that
+    is computed; not past one that `stop` says is in memory anyway."""
+    source = number
+    while steps[source].op in ("reshape", "permute") and (source == number or not stop(source)):
+        source = steps[source].inputs[0]
+    if source == number or steps[source].op in _FREE or steps[source].op in MOVEMENT:
+        return None
+    return source
 
 
 def _drop_cheap(steps: Sequence[Step], roots: set[int], costly: Sequence[int]) -> None:
@@ -331,7 +356,7 @@ def _new_group(groups: list[Group], kind: str, full: tuple[int, ...],
 
 def _apart(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
            in_memory: object) -> Group:
-    """The group of a concatenation, which is its own: its parts are."""
+    """The group of a concatenation or of a rearranged value, which are groups of their own."""
     group = _new_group(groups, "loops", squeeze(steps[number].spec.shape), ())
     group.items.append(Item(number, "rows"))
     group.reads = [(i, ()) for part in steps[number].inputs
@@ -341,7 +366,8 @@ def _apart(steps: Sequence[Step], number: int, groups: list[Group], home: dict[i
 
 def _place(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
            in_memory: object) -> Group:
-    if steps[number].op == "cat":
+    source = rearranged(steps, number, home.__contains__)
+    if steps[number].op == "cat" or source in home:
         return _apart(steps, number, groups, home, in_memory)
     full, axes = item_space(steps, number)
     trial = Group(-1, "loops", full, axes)
@@ -384,7 +410,7 @@ def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...]
           in_memory: object) -> bool:
     """Add the item to the group if it fits there; whether it did."""
     if group.kind == "update" or len(group.items) >= MAX_ITEMS or \
-            steps[group.items[0].step].op == "cat":
+            steps[group.items[0].step].op in ("cat", "reshape", "permute"):
         return False
     step = steps[item.step]
     reshaped = False

@@ -15,16 +15,40 @@ from facula.codegen.convolve import Convolution
 from facula.codegen.direct import View
 from facula.codegen.lower import MOVEMENT, Place, operands
 from facula.graph.spec import Step
-from facula.schedule.index import Index, flatten, loop_var, row_major
+from facula.schedule.index import Index, flatten, loop_var, row_major, unflatten
 
 __all__ = ["CONVOLUTIONS", "PRODUCTS", "contraction_of", "convolution_of", "has_strides",
-           "leaf_strides", "matrix_behind", "source_behind", "terms"]
+           "leaf_strides", "matrix_behind", "order_in", "source_behind", "terms"]
 
 CONVOLUTIONS = frozenset(["conv", "conv_input", "conv_weight"])
 PRODUCTS = CONVOLUTIONS | {"matmul"}
 """Operations that have kernels of their own, with what follows them as the end of their tiles."""
 
 Strides = tuple[int, ...]
+
+
+def order_in(steps: Sequence[Step], source: int, number: int, strides: Strides) -> Strides | None:
+    """Strides of step `source` where step `number`, which is `source` reshaped and permuted, has
+    these; None where strides cannot express that, or not with neighbours side by side."""
+    chain, at = [], number
+    while at != source:
+        chain.append(at)
+        at = steps[at].inputs[0]
+    shape = steps[source].spec.shape
+    variables = [loop_var(f"d{d}", n, d) for d, n in enumerate(shape)]
+    index: Sequence[Index] = variables
+    for at in reversed(chain):
+        step = steps[at]
+        if step.op == "permute":
+            index = [index[axis] for axis in step.attrs[0]]
+        else:
+            flat = flatten(index, row_major(steps[step.inputs[0]].spec.shape))
+            index = unflatten(flat, step.spec.shape)
+    found = _affine(flatten(index, strides), variables)
+    if found is None or found[1]:
+        return None
+    inner = [s for s, n in zip(found[0], shape, strict=True) if n != 1]
+    return found[0] if not inner or inner[-1] == 1 else None
 
 
 def _indices(steps: Sequence[Step], number: int) -> tuple[list[Index], Index, Index, Index]:

@@ -322,8 +322,8 @@ def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int
                          groups, out.dtype.itemsize)
     if not parts:
         return None
-    cut = b.enter(op, (stride, low, dilation, groups, parts), inputs,
-                  spec((parts, *out.shape), out.dtype), where)
+    split = spec((parts, *out.shape), out.dtype)
+    cut = b.enter(op, (stride, low, dilation, groups, parts), inputs, split, where)
     return b.enter("sum", ((0,),), (cut,), out, where)
 
 

@@ -81,7 +81,8 @@ def key_of(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, i
     except TypeError:
         return None
     return cache.key_of("plan", source, f"{sys.version_info[:2]}/{marshal.version}", repr(host()),
-                        repr(target()), text, repr(list(outputs)), repr(sorted(donations.items())))
+                        repr((target(), config.flag.WINOGRAD)), text, repr(list(outputs)),
+                        repr(sorted(donations.items())))
 
 
 def store(key: str, native: Native, kernels: Sequence[Kernel]) -> None:

@@ -45,6 +45,8 @@ def _window(steps: Sequence[Step], number: int) -> _Window | None:
     if len(cut) != 1 or starts[cut[0]] < 0:
         return None
     axis = cut[0]
+    if starts[axis] + inner[axis] > step.spec.shape[axis]:
+        return None
     return _Window(axis, starts[axis], starts[axis] + inner[axis], value)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "tutorial.md"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "tutorial.md",
+         *sorted((ROOT / "docs" / "guide").glob("*.md"))]
 EVERY_PAGE = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"),
                      ROOT / "benchmarks" / "README.md", ROOT / "examples" / "README.md"})
 
@@ -78,6 +79,18 @@ def test_reference_is_up_to_date():
     done = subprocess.run([sys.executable, str(ROOT / "tools" / "make_reference.py"), "--check"],
                           capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_guide_is_in_its_list():
+    text = (ROOT / "docs" / "guide" / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "docs" / "guide").glob("*.md"):
+        assert path.name == "README.md" or f"]({path.name})" in text, path.name
+
+
+def test_no_page_has_two_sides_of_a_merge():
+    for path in EVERY_PAGE:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"^(?:<{7}|={7}$|>{7})", text, re.M), _name(path)
 
 
 def test_no_page_names_a_place_of_one_machine():

@@ -145,3 +145,92 @@ def test_forward():
     close(grad(lambda x: jvp(lambda z: Scaled.apply(z, y), (x,), (x,))[1].sum())(x), 3 * y)
     with pytest.raises(NotImplementedError, match="jvp"):
         jvp(Host.apply, (x,), (x,))
+
+
+def test_gradcheck_of_forward_derivatives():
+    from facula.autograd import GradcheckError, gradcheck
+
+    class Right(Scaled):
+        @staticmethod
+        def backward(ctx, g):
+            x, y = ctx.saved_tensors
+            return g * y, g * x
+
+        @staticmethod
+        def jvp(ctx, dx, dy):
+            x, y = ctx.saved_tensors
+            return dx * y + x * dy
+
+    class Wrong(Right):
+        @staticmethod
+        def jvp(ctx, dx, dy):
+            x, y = ctx.saved_tensors
+            return dx * y - x * dy
+
+    pair = numbers(3).requires_grad_(), numbers(3, seed=1).requires_grad_()
+    options = {"check_forward_ad": True, "check_batched_forward_grad": True}
+    assert gradcheck(Right.apply, pair, **options)
+    assert gradcheck(Right.apply, pair, fast_mode=True, **options)
+    assert gradcheck(lambda x: x.exp().cumsum(0), pair[0], check_backward_ad=False, **options)
+    for fast in (False, True):
+        with pytest.raises(GradcheckError, match="forward mode"):
+            gradcheck(Wrong.apply, pair, fast_mode=fast, **options)
+    assert gradcheck(Wrong.apply, pair)
+    with pytest.raises(ValueError, match="needs check_forward_ad"):
+        gradcheck(Right.apply, pair, check_batched_forward_grad=True)
+    with pytest.raises(ValueError, match="nothing"):
+        gradcheck(Right.apply, pair, check_backward_ad=False)
+
+
+def test_constants_inside_operations_have_no_tangent():
+    x, y = numbers(3), numbers(3, seed=1)
+    close(jvp(facula.nextafter, (x, y), (x, y))[1], x)
+    mantissa = lambda x: facula.frexp(x)[0]
+    close(jvp(mantissa, (x,), (x,))[1], vjp(mantissa, x)[1](x)[0])
+
+
+class Sorted(Function):
+    """NumPy sorts along a dimension, which no graph sees, and says what a batch is."""
+
+    @staticmethod
+    def forward(x, dim):
+        return facula.tensor(np.sort(x.detach().numpy(), dim)), facula.tensor(
+            np.argsort(x.detach().numpy(), dim))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+        ctx.dim = inputs[1]
+
+    @staticmethod
+    def backward(ctx, g, _):
+        index = ctx.saved_tensors[0]
+        return facula.zeros_like(g).scatter(ctx.dim, index, g), None
+
+    @staticmethod
+    def vmap(info, in_dims, x, dim):
+        assert info.batch_size == 5 and info.randomness == "error"
+        x = x.movedim(in_dims[0], 0)
+        return Sorted.apply(x, dim + 1 if dim >= 0 else dim), 0
+
+
+def test_a_function_that_says_how_it_is_mapped():
+    x = numbers(5, 4)
+    values, order = vmap(lambda a: Sorted.apply(a, 0))(x)
+    close(values, x.sort(1)[0])
+    assert order.tolist() == x.argsort(1).tolist()
+    y = x.clone().requires_grad_()
+    (vmap(lambda a: Sorted.apply(a * 2, 0)[0] * facula.arange(4.0))(y)).sum().backward()
+    close(y.grad, 2 * x.argsort(1).argsort(1).double())
+    close(grad(lambda a: (vmap(lambda b: Sorted.apply(b, 0)[0])(a) * facula.arange(4.0)).sum())(x),
+          x.argsort(1).argsort(1).double())
+    close(Sorted.apply(x, 1)[0], values)
+
+    class Bad(Sorted):
+        @staticmethod
+        def vmap(info, in_dims, x, dim):
+            return x.sum(0), 0
+
+    with pytest.raises(facula.func.VmapError, match="batch in front"):
+        vmap(lambda a: Bad.apply(a, 0))(x)

@@ -134,3 +134,30 @@ def test_printing_inside_a_mapped_function():
     assert seen == ["tensor(..., size=(2,), dtype=facula.float32, one of a batch)"]
     grad(lambda a: (seen.append(repr(a.detach())), a.sum())[1])(facula.ones(2))
     assert seen[1] == "tensor([1., 1.])"
+
+
+def test_autocast_around_and_inside():
+    a, b = facula.randn(4, 5, 6), facula.randn(4, 6, 3)
+
+    def product(x, y):
+        out = x @ y
+        assert out.dtype is facula.bfloat16
+        return out.float().sum()
+
+    with facula.autocast("cpu"):
+        want = vmap(lambda x, y: (x @ y))(a, b)
+        assert want.dtype is facula.bfloat16 and (a[0] @ b[0]).dtype is facula.bfloat16
+        g = vmap(grad(product))(a, b)
+        out, slope = jvp(product, (a[0], b[0]), (a[0], b[0]))
+    inside = vmap(lambda x, y: grad(lambda z: _cast_product(product, z, y))(x))(a, b)
+    assert g.dtype is facula.float32 and slope.dtype is facula.float32
+    assert (a[0] @ b[0]).dtype is facula.float32
+    np.testing.assert_array_equal(g.numpy(), inside.numpy())
+    np.testing.assert_allclose(g.numpy(), np.broadcast_to(b.numpy().sum(2)[:, None], g.shape),
+                               rtol=0.05, atol=0.05)
+    np.testing.assert_allclose(slope.item(), 2 * out.item(), rtol=0.05)
+
+
+def _cast_product(product, x, y):
+    with facula.autocast("cpu"):
+        return product(x, y)

@@ -48,7 +48,14 @@ def leaves(value):
     return [value]
 
 
+def nesting(value):
+    if isinstance(value, (tuple, list)):
+        return type(value).__name__, [nesting(v) for v in value]
+    return {k: nesting(v) for k, v in value.items()} if isinstance(value, dict) else None
+
+
 def same(got, want, rtol=1e-6):
+    assert nesting(got) == nesting(want)
     got, want = leaves(got), leaves(want)
     assert len(got) == len(want)
     for a, b in zip(got, want):
@@ -80,12 +87,17 @@ COMPOSED = {
     "jacfwd jacfwd": lambda f: f.jacfwd(f.jacfwd(vector)),
     "jacrev jacrev": lambda f: f.jacrev(f.jacrev(vector)),
     "hessian of hessian": lambda f: f.hessian(lambda x: f.hessian(scalar)(x).sum()),
-    "jvp of vjp": lambda f: lambda x: f.jvp(lambda y: f.vjp(vector, y)[1](y), (x,), (x * 2,)),
+    "jvp of vjp": lambda f: lambda x: f.jvp(lambda y: f.vjp(vector, y)[1](y)[0], (x,), (x * 2,)),
     "vjp of jvp": lambda f: lambda x: f.vjp(lambda y: f.jvp(vector, (y,), (y,))[1], x)[1](x),
     "jvp of grad": lambda f: lambda x: f.jvp(f.grad(scalar), (x,), (x.cos(),)),
     "grad of jvp": lambda f: f.grad(lambda x: f.jvp(scalar, (x,), (x.sin(),))[1]),
     "linearize": lambda f: lambda x: f.linearize(vector, x)[1](x.sin()),
     "linearize of grad": lambda f: lambda x: f.linearize(f.grad(scalar), x)[1](x),
+    # PyTorch traces its linear part with the values of the moment: its jvp is the oracle.
+    "grad of linearize": lambda f: f.grad(lambda x: (
+        f.linearize(vector, x)[1](x * x) if f is func else f.jvp(vector, (x,), (x * x,))[1]
+    ).sum()),
+    "grad of vjp": lambda f: f.grad(lambda x: f.vjp(vector, x)[1](x * x)[0].sum()),
     "jvp with itself": lambda f: lambda x: f.jvp(
         lambda y: f.jvp(vector, (y,), (y * y,))[1], (x,), (x,)),
     "perturbation": lambda f: f.grad(lambda x: (x * f.grad(
@@ -163,7 +175,9 @@ def test_arguments_auxiliary_values_and_nests():
          torch.func.hessian(lambda x, y: (x * x * y).sum(), (0, 1))(ta, tb))
     out, back, extra = vjp(lambda x: (x * 2, {"half": x / 2}), a, has_aux=True)
     same(extra["half"], ta / 2)
-    same(back(b), (tb * 2,)[0])
+    theirs = torch.func.vjp(lambda x: (x * 2, {"half": x / 2}), ta, has_aux=True)[1](tb)
+    assert type(back(b)) is type(theirs) is tuple      # of a single input, too
+    same(back(b), theirs)
     out, slope, extra = jvp(lambda x: (x * 2, x / 2), (a,), (b,), has_aux=True)
     same((out, slope, extra), (ta * 2, tb * 2, ta / 2))
     for name in ("jacrev", "jacfwd"):
@@ -189,7 +203,7 @@ def test_products_with_random_vectors_by_differences():
     _, push = linearize(f, facula.tensor(x))
     np.testing.assert_allclose(push(facula.tensor(v)).numpy(), got.numpy(), rtol=1e-12)
     _, pull = vjp(f, facula.tensor(x))
-    np.testing.assert_allclose((pull(facula.tensor(u)) * facula.tensor(v)).sum().item(),
+    np.testing.assert_allclose((pull(facula.tensor(u))[0] * facula.tensor(v)).sum().item(),
                                float(got.numpy() @ u), rtol=1e-9)
 
 

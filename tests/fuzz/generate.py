@@ -116,9 +116,10 @@ class Builder:
             rng = np.random.default_rng(self.count)
             for u in uses:
                 a, e = self.env[u], self.error(u)
-                noise = e * rng.choice([-1.0, 1.0], a.shape)
+                # Of different sizes, so that a sum does not cancel them.
+                noise = e * rng.choice([-1.5, -1.0, 0.6, 1.2], a.shape)
                 if a.dtype.kind == "c":              # in both parts, whichever is read
-                    noise = noise + 1j * e * rng.choice([-1.0, 1.0], a.shape)
+                    noise = noise + 1j * e * rng.choice([-1.5, -1.0, 0.6, 1.2], a.shape)
                 perturbed[u] = np.asarray(
                     (a.astype("c16" if a.dtype.kind == "c" else "f8") + noise).astype(a.dtype)
                     if e and a.dtype.kind not in "bui" else a.copy())

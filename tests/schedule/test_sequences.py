@@ -181,3 +181,71 @@ def test_products_of_one_vector_with_two_matrices() -> None:
     first = b.op("matmul", x, b.leaf(array(3000, 65)))
     second = b.op("matmul", x, b.leaf(array(3000, 65)))
     b.check(first, second)
+
+
+@pytest.mark.parametrize("last", [5, 32])
+def test_what_is_only_rearranged_is_computed_in_its_place(last: int) -> None:
+    """Heads put together: a product, and something made of a product, read by products."""
+    b = Build()
+    q, k = (b.leaf(array(3, 4, 16, last)) for _ in range(2))
+    scores = b.op("matmul", q, b.op("permute", k, attrs=((0, 1, 3, 2),)))
+    mixed = b.op("matmul", scores, k)
+    scaled = b.op("mul", mixed, b.op("full", attrs=(0.5,), shape=(3, 4, 16, last)))
+    together = []
+    for heads in (mixed, scaled):
+        turned = b.op("permute", heads, attrs=((0, 2, 1, 3),))
+        together.append(b.op("reshape", turned, shape=(48, 4 * last)))
+    weight = b.leaf(array(4 * last, 7))
+    outputs = [b.op("matmul", t, weight) for t in together]
+    outputs.append(b.op("sum", scaled, attrs=((0, 1),)))
+    b.check(*outputs)
+    b.check(*outputs, *together)
+    b.check(*outputs, mixed, together[1])
+    made = Executable(b.steps, outputs, {})
+    silent = [r for _, r in made.reports if not r.kernels]
+    assert len(silent) == (2 if last == 32 else 1)     # below 2048 elements only the product
+
+
+def test_rearranged_parts_of_a_concatenation() -> None:
+    b = Build()
+    parts = [b.op("tanh", b.leaf(array(3, 4, 16, 8))) for _ in range(3)]
+    wide = [b.op("reshape", b.op("permute", p, attrs=((0, 2, 1, 3),)), shape=(48, 32))
+            for p in parts]
+    whole = b.op("cat", *wide, attrs=(1,))
+    outputs = [b.op("matmul", whole, b.leaf(array(96, 5))), b.op("sum", whole, attrs=((0,),))]
+    b.check(*outputs)
+    b.check(*outputs, parts[0], wide[1])
+
+
+def test_an_order_that_strides_cannot_express_is_copied() -> None:
+    b = Build()
+    x = b.op("exp", b.leaf(array(64, 66)))
+    turned = b.op("permute", b.op("reshape", x, shape=(32, 132)), attrs=((1, 0),))
+    odd = b.op("reshape", turned, shape=(96, 44))
+    b.check(b.op("matmul", odd, b.leaf(array(44, 3))), b.op("sum", x, attrs=((1,),)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 40])
+@pytest.mark.parametrize("size", [1, 3, 200])
+def test_concatenations_of_many_parts(count: int, size: int) -> None:
+    """As outputs and as temporaries, of values that are computed and of leaves, some twice."""
+    b = Build()
+    parts = [b.op("exp", b.leaf(array(size, 2))) if k % 3 else b.leaf(array(size, 2))
+             for k in range(count)]
+    parts.append(parts[-1])
+    parts.append(b.op("full", attrs=(2.5,), shape=(size, 2)))
+    whole = b.op("cat", *parts, attrs=(0,))
+    doubled = b.op("add", whole, whole)
+    turned = b.op("sum", doubled, attrs=((1,),))
+    b.check(whole)
+    b.check(turned)
+    b.check(whole, doubled, turned, *(p for p in parts[1:2] if count > 1))
+
+
+def test_a_concatenation_of_itself_in_another() -> None:
+    b = Build()
+    x = b.op("tanh", b.leaf(array(40, 30)))
+    one = b.op("cat", x, b.leaf(array(40, 30)), attrs=(0,))
+    two = b.op("cat", one, one, attrs=(1,))
+    b.check(two, b.op("sum", one, attrs=((0,),)))
+    b.check(b.op("sum", two, attrs=((0,),)), one)

@@ -1,8 +1,9 @@
 """Convolutions and transposed convolutions over one, two and three dimensions.
 
-A convolution is one matrix product a group: the kernel as rows, times the windows of the input as
-columns.  A transposed one is its adjoint: a product that gives the columns, which are then added
-up where their windows lie.
+Floating tensors go to the primitives of `facula.ops.primitive.convolution`, which have kernels of
+their own.  Of anything else, and of kernels that are enormous, a convolution is one matrix product
+a group: the kernel as rows, times the windows of the input as columns.  A transposed one is its
+adjoint: a product that gives the columns, which are then added up where their windows lie.
 """
 
 from __future__ import annotations

@@ -1,0 +1,262 @@
+"""Hessian-free optimisation: what a step does, where it refuses, and that it learns."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+import facula
+import facula.nn as nn
+import facula.nn.functional as F
+from facula.errors import ClosureError, CurvatureError, NotFiniteError
+from facula.optim import HessianFree, StepRejectedWarning
+
+RNG = np.random.default_rng(11)
+
+
+def t(*shape):
+    return facula.tensor(RNG.normal(size=shape))
+
+
+def problem(seed=0, out=3):
+    facula.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, out)).to(facula.float64)
+    x, y = t(20, 4), facula.tensor(np.arange(20) % out)
+
+    def closure():
+        z = net(x)
+        return F.cross_entropy(z, y), z
+    return net, closure
+
+
+def test_a_linear_problem_takes_one_step():
+    """Linear least squares, no damping: one Newton step is the solution."""
+    w = facula.zeros(5, dtype=facula.float64, requires_grad=True)
+    a, b = t(12, 5), t(12)
+
+    def closure():
+        z = a @ w
+        return ((z - b) ** 2).mean(), z
+
+    opt = HessianFree([w], damping=0.0, progress=0.0, max_iter=30, preconditioner=None)
+    first = opt.step(closure)
+    assert first.item() == pytest.approx((b.numpy() ** 2).mean())
+    want = np.linalg.lstsq(a.numpy(), b.numpy(), rcond=None)[0]
+    np.testing.assert_allclose(w.detach().numpy(), want, rtol=1e-6)
+    assert opt.report.accepted and opt.report.ratio == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"preconditioner": None}, {"backtrack": False},
+    {"decay": 0.0}, {"reduction": "sum"}, {"lr": 0.5}])
+def test_the_loss_falls_in_every_step(settings):
+    net, closure = problem()
+    opt = HessianFree(net.parameters(), damping=0.1, max_iter=40, **settings)
+    losses = [closure()[0].item()]
+    for _ in range(6):
+        opt.step(closure)
+        losses.append(closure()[0].item())
+        assert opt.report.new_loss == pytest.approx(losses[-1], rel=1e-6)
+    assert all(b < a for a, b in zip(losses, losses[1:]))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_damping_follows_the_reduction_ratio():
+    net, closure = problem()
+    opt = HessianFree(net.parameters(), damping=50.0, max_iter=20)
+    before = 50.0
+    for _ in range(4):
+        opt.step(closure)
+        r = opt.report
+        factor = 1.5 if r.ratio < 0.25 else 2 / 3 if r.ratio > 0.75 else 1.0
+        assert r.damping == pytest.approx(before * factor)
+        before = r.damping
+    assert before < 50.0            # far too much at the start: it has to come down
+    opt = HessianFree(net.parameters(), damping=1.0, min_damping=0.9)
+    opt.step(closure)
+    assert opt.report.damping >= 0.9
+
+
+def test_separate_batches_for_gradient_and_curvature():
+    net, closure = problem()
+    x, y = t(6, 4), facula.tensor(np.arange(6) % 3)
+    calls = []
+
+    def other():
+        calls.append(1)
+        z = net(x)
+        return F.cross_entropy(z, y), z
+
+    opt = HessianFree(net.parameters(), damping=1.0, max_iter=20)
+    before = closure()[0].item()
+    for _ in range(4):
+        opt.step(closure, curvature=other)
+    assert closure()[0].item() < before and len(calls) == 8
+
+
+def test_hessian_where_the_closure_returns_a_loss_alone():
+    w = t(6).requires_grad_()
+    opt = HessianFree([w], damping=0.0, preconditioner=None, progress=0.0)
+    for _ in range(8):
+        opt.step(lambda: facula.cosh(w).sum())
+    np.testing.assert_allclose(w.detach().numpy(), 0, atol=1e-6)
+    assert not opt.report.accepted and "minimum" in opt.report.reason
+
+
+def test_without_a_line_search_a_step_is_taken_whole_or_not_at_all():
+    net, closure = problem()
+    opt = HessianFree(net.parameters(), damping=0.1, max_iter=40, line_search=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StepRejectedWarning)
+        for _ in range(6):
+            before = closure()[0].item()
+            opt.step(closure)
+            assert closure()[0].item() <= before
+            assert opt.report.step == float(opt.report.accepted)
+
+
+def test_structural_damping_shortens_what_the_states_move():
+    def run(structural):
+        facula.manual_seed(3)
+        layer, head = (m.to(facula.float64) for m in (nn.RNN(2, 5), nn.Linear(5, 1)))
+        rng = np.random.default_rng(0)
+        x, y = facula.tensor(rng.normal(size=(6, 4, 2))), facula.tensor(rng.normal(size=(4, 1)))
+
+        def closure():
+            h, _ = layer(x)
+            z = head(h[-1])
+            return F.mse_loss(z, y), z, h
+
+        opt = HessianFree([*layer.parameters(), *head.parameters()], damping=0.1,
+                          structural=structural, batch_dim=1, preconditioner=None,
+                          backtrack=False, max_iter=60, progress=1e-8)
+        before = closure()[2].detach().clone()
+        opt.step(closure)
+        assert opt.report.accepted
+        return (closure()[2] - before).norm().item() / opt.report.step
+
+    plain, damped = run(0.0), run(100.0)
+    assert damped < 0.7 * plain
+
+
+def test_state_dict_carries_on():
+    net, closure = problem()
+    opt = HessianFree(net.parameters(), damping=0.5, max_iter=15, preconditioner=None)
+    for _ in range(3):
+        opt.step(closure)
+    weights = {k: v.clone() for k, v in net.state_dict().items()}
+    saved = opt.state_dict()
+    opt.step(closure)
+    want = [p.detach().numpy().copy() for p in net.parameters()]
+    net.load_state_dict(weights)
+    new = HessianFree(net.parameters(), damping=9.0, max_iter=15, preconditioner=None)
+    new.load_state_dict(saved)
+    new.step(closure)
+    for a, b in zip(want, net.parameters()):
+        np.testing.assert_allclose(b.detach().numpy(), a, rtol=1e-9)
+    assert new.report.damping == opt.report.damping
+
+
+# ---------------------------------------------------------------- it never diverges silently
+
+def values(params):
+    return [p.detach().numpy().copy() for p in params]
+
+
+def test_a_step_that_raises_the_loss_is_rejected():
+    """A kink: the model says go on, and every step along it goes up."""
+    w = facula.tensor(np.array([0.0])).requires_grad_()
+
+    def closure():
+        z = w * 1.0
+        # The value grows in both directions although the gradient at 0 is not 0.
+        return (z + 3.0 * (z.detach().abs())).sum() + (z * z).sum(), z
+
+    opt = HessianFree([w], damping=1.0, preconditioner=None)
+    with pytest.warns(StepRejectedWarning, match="rejected a step"):
+        opt.step(closure)
+    assert w.item() == 0.0
+    assert not opt.report.accepted and opt.report.new_loss == opt.report.loss
+    assert opt.report.damping == pytest.approx(1.5)
+    assert "lowers the loss" in opt.report.reason
+
+
+def test_nan_before_the_step():
+    w = t(3).requires_grad_()
+    before = values([w])
+    opt = HessianFree([w])
+    with pytest.raises(NotFiniteError, match="nan before the step"):
+        opt.step(lambda: ((w * math.nan).sum(), w * 1.0))
+    np.testing.assert_array_equal(values([w]), before)
+
+
+def test_nan_in_the_gradient():
+    w = facula.tensor(np.array([0.0, 1.0])).requires_grad_()
+
+    def closure():
+        z = w * 1.0
+        return (z.sqrt() * z).sum() * 0 + z.sqrt().sum(), z
+
+    with pytest.raises(NotFiniteError):
+        HessianFree([w]).step(closure)
+    np.testing.assert_array_equal(w.detach().numpy(), [0.0, 1.0])
+
+
+def test_infinite_loss_along_the_way_is_a_shorter_step():
+    w = facula.tensor(np.array([0.2])).requires_grad_()
+
+    def closure():
+        z = w * 1.0
+        return (-(z.log()) + 100 * z + z * z * 0.001).sum(), z     # nan for z < 0
+
+    opt = HessianFree([w], damping=0.0, preconditioner=None)
+    opt.step(closure)
+    assert 0 < w.item() < 0.2 and opt.report.accepted and opt.report.step < 1
+
+
+def test_indefinite_curvature():
+    w = t(3).requires_grad_()
+    before = values([w])
+    opt = HessianFree([w], damping=1e-3)
+    with pytest.raises(CurvatureError, match="not positive definite"):
+        opt.step(lambda: -(w ** 2).sum())
+    np.testing.assert_array_equal(values([w]), before)
+
+
+def test_a_closure_that_is_not_deterministic():
+    net, closure = problem()
+    count = [0]
+
+    def noisy():
+        count[0] += 1
+        loss, z = closure()
+        return loss * (1 + 0.01 * count[0]), z
+
+    opt = HessianFree(net.parameters())
+    before = values(net.parameters())
+    with pytest.raises(ClosureError, match="same batch in every call"):
+        opt.step(noisy)
+    for a, b in zip(before, values(net.parameters())):
+        np.testing.assert_array_equal(a, b)
+    HessianFree(net.parameters(), check_closure=False, max_iter=3)
+
+
+def test_bad_arguments():
+    w = t(3).requires_grad_()
+    for name, value in (("lr", 0.0), ("damping", -1.0), ("max_iter", 0), ("decay", 1.5),
+                        ("preconditioner", "jacobi"), ("reduction", "none"),
+                        ("structural", -1.0), ("probes", 0)):
+        with pytest.raises(ValueError, match="Invalid"):
+            HessianFree([w], **{name: value})
+    with pytest.raises(ValueError, match="parameter groups"):
+        HessianFree([{"params": [w]}, {"params": [t(2).requires_grad_()]}])
+    opt = HessianFree([w])
+    with pytest.raises(TypeError, match="closure"):
+        opt.step()
+    with pytest.raises(ClosureError, match="has to return a loss"):
+        opt.step(lambda: 3.0)
+    with pytest.raises(ClosureError, match="does not depend"):
+        opt.step(lambda: t(3).sum())

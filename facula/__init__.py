@@ -49,7 +49,8 @@ from facula.errors import (
     ShapeError,
     StaleTensorError,
 )
-from facula.tensor import Size, Tensor
+from facula.storage import Size
+from facula.tensor import Tensor
 from facula.graph import flush as _flush
 from facula.ops import families as _families
 from facula.ops.define import OPS as _OPS

@@ -24,7 +24,8 @@ from facula.dtype import DType
 from facula.errors import DataError
 from facula.graph.spec import spec
 from facula.runtime.allocator import Buffer, from_numpy_private
-from facula.tensor import Size, Tensor, from_buffer
+from facula.storage import Size
+from facula.tensor import Tensor, from_buffer
 
 __all__ = ["read_zip", "read_row", "UnsafePickleError"]
 

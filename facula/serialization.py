@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import collections
+import errno
 import json
 import math
 import mmap as _mmap
@@ -27,7 +28,8 @@ from facula.dtype import DType
 from facula.errors import DataError
 from facula.graph.spec import spec
 from facula.runtime.allocator import Buffer
-from facula.tensor import Size, Tensor, from_array, from_buffer
+from facula.storage import Size
+from facula.tensor import Tensor, from_array, from_buffer
 
 __all__ = ["save", "load"]
 
@@ -215,6 +217,9 @@ def save(obj: Any, f: Any, pickle_module: Any = None, pickle_protocol: Any = Non
         return
     path = os.path.realpath(os.fspath(f))
     folder, name = os.path.split(path)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "save: there is no such folder; make it first, with "
+                                "os.makedirs", folder)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:

@@ -1,8 +1,9 @@
 """Tensor: what users hold.  It records; it does not compute.
 
 A tensor is a handle on a value of the graph (`_node`), plus, once something aliases it, the
-`Storage` it shares.  In-place operations never change a value: they give the storage a new
-current value and count its version; views then replay their path from it when next read.
+`Storage` it shares (`storage.py`).  In-place operations never change a value: they give the
+storage a new current value and count its version; views then replay their path from it when
+next read.
 """
 
 from __future__ import annotations
@@ -14,59 +15,18 @@ from facula.dtype import DType, float32, from_numpy_dtype
 from facula.errors import GradientError, ShapeError, user_line
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
-from facula.graph.spec import Step, spec
+from facula.graph.spec import Step, freeze_number, spec
 from facula.graph.tape import changes
 from facula.runtime.allocator import Buffer as _Buffer
-from facula.runtime.allocator import empty as _empty
 from facula.runtime.allocator import from_numpy_private as _private
+from facula.storage import Size, Storage, lay_out, spread_out
 
-__all__ = ["Tensor", "Size", "Storage", "prim", "scalar", "make", "from_array", "from_buffer",
-           "DETACHED"]
+__all__ = ["Tensor", "prim", "scalar", "make", "from_array", "from_buffer", "DETACHED"]
 
 DETACHED = ("detached",)
 """Attributes of an `alias` that no tangent flows through: what `detach` records in a trace."""
 
 _acquire, _release = LOCK.acquire, LOCK.release
-
-
-class Size(tuple):
-    """A shape: a tuple that prints as PyTorch's and counts its elements."""
-
-    def __repr__(self) -> str:
-        return f"facula.Size([{', '.join(map(str, self))}])"
-
-    def numel(self) -> int:
-        n = 1
-        for d in self:
-            n *= d
-        return n
-
-    def __add__(self, other: Any) -> Size:
-        return Size(tuple(self) + tuple(other))
-
-    def __getitem__(self, i: Any) -> Any:
-        r = tuple.__getitem__(self, i)
-        return Size(r) if isinstance(i, slice) else r
-
-
-class Storage:
-    """What aliasing tensors share: the current value, and how often it has been replaced.
-
-    `strides` is the layout that its owner was created with, None for row-major: views say their
-    strides and offset relative to it, so memory is brought into it before anybody looks.
-    `shows` of the versions came without a write: the memory was shown to somebody outside, and
-    views made before that have to look again.
-    """
-
-    __slots__ = ("node", "version", "rg", "strides", "shows")
-
-    def __init__(self, node: Node, version: int, rg: bool,
-                 strides: tuple[int, ...] | None = None):
-        self.node = node
-        self.version = version
-        self.rg = rg
-        self.strides = strides
-        self.shows = 0
 
 
 class Tensor:
@@ -437,8 +397,8 @@ class Tensor:
         wanted = storage.strides if storage is not None else self._strides
         if strides != wanted:
             if node.value is None:                        # of a trace: a copy was made for us
-                return _spread_out(value.array(node.spec, strides), wanted), wanted
-            return _lay_out(node, wanted), wanted
+                return spread_out(value.array(node.spec, strides), wanted), wanted
+            return lay_out(node, wanted), wanted
         return value, strides
 
     def _look(self, buffer: Any, strides: Any, lend: bool = False) -> Any:
@@ -546,30 +506,6 @@ def scalar(value: Any, dtype: DType) -> Tensor:
         return make(rec.scalar(value, dtype))
 
 
-def freeze_number(value: Any) -> Any:
-    """A number as a key that tells 0.0 from -0.0 and finds nan again."""
-    if isinstance(value, float):
-        if value != value:
-            return _Nan
-        if value == 0.0 and str(value)[0] == "-":
-            return _NegativeZero
-    return value
-
-
-class _Float(float):
-    """A float that is its own key: equal only to itself."""
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-
-_Nan = _Float("nan")
-_NegativeZero = _Float("-0.0")
-
-
 def from_buffer(buffer: Any, spec: Any, strides: tuple[int, ...] | None = None) -> Tensor:
     """A tensor of `spec` over memory that is there already; strides count elements."""
     t = make(Node((None, -1), spec, buffer, strides))
@@ -595,38 +531,6 @@ def from_array(array: Any, copy: bool = True) -> Tensor:
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return from_buffer(_private(array), spec(shape, dtype))
-
-
-def _lay_out(node: Node, strides: tuple[int, ...] | None) -> Any:
-    """Bring the node's value into memory of these strides; returns the new Buffer.
-
-    Graphs that have read the value, but have not run yet, know it by its old layout.
-    """
-    graph = node.at[0]
-    if graph is not None and not graph.sealed:
-        _record.flush(graph.owner)
-    have, old = node.spec, node.value
-    if old.shared:
-        raise RuntimeError("internal: memory that is shared has to keep its layout")
-    if strides is None:
-        new = old.snapshot(have, node.strides)
-    else:
-        new = _spread_out(old.array(have, node.strides), strides)
-    node.value, node.strides = new, strides
-    return new
-
-
-def _spread_out(array: Any, strides: tuple[int, ...] | None) -> Any:
-    """A Buffer with the content of an ndarray in memory of these strides."""
-    if strides is None:
-        return _private(array)
-    import numpy as np
-    have = spec(array.shape, from_numpy_dtype(array.dtype))
-    last = sum((n - 1) * s for n, s in zip(have.shape, strides)) if have.numel else -1
-    new = _empty((last + 1) * have.dtype.itemsize)
-    if have.numel:
-        np.copyto(new.array(have, strides), array)
-    return new
 
 
 def _alias(t: Tensor) -> Tensor:

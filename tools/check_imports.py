@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("runtime", ("runtime",)),
     ("programs", ("schedule.executable", "schedule.stored")),    # a plan with its machine code
     ("flush", ("graph.flush",)),
-    ("tensor", ("tensor",)),
+    ("tensor", ("storage", "tensor")),
     ("ops", ("ops", "info", "modes", "generator", "random", "printing", "linalg", "fft",
              "special", "masked", "signal", "compat")),
     ("autograd", ("autograd", "func")),

@@ -68,6 +68,11 @@ class Pass:
         if not t._rg:
             raise GradientError("element 0 of tensors does not require grad and does not have a "
                                 "grad_fn")
+        graph = t._node.at[0]
+        if graph is not None and not graph.sealed and graph.owner is not self.rec \
+                and graph.owner.outer is None and self.rec.outer is None:
+            # Recorded by another thread, whose graph would be run under way.
+            _record.flush(graph.owner)
         self.route(t._node, gradient)
 
     def route(self, node: Node, gradient: Tensor) -> None:

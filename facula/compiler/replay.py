@@ -15,7 +15,8 @@ from facula.compiler.entry import EXCLUSIVE, Entry, flags
 from facula.compiler.text import Text, parameter_names
 from facula.compiler.world import ATOMS
 from facula.graph.tape import Draw, Update
-from facula.tensor import Storage, Tensor
+from facula.storage import Storage
+from facula.tensor import Tensor
 
 __all__ = ["Entry", "build"]
 

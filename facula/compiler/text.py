@@ -16,7 +16,8 @@ from facula.graph.tape import changes
 from facula.ops import promote
 from facula.runtime import flight
 from facula.runtime.allocator import Buffer
-from facula.tensor import Storage, Tensor
+from facula.storage import Storage
+from facula.tensor import Tensor
 
 __all__ = ["Text", "described", "parameter_names"]
 

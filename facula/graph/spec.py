@@ -1,4 +1,7 @@
-"""What is known of a value before it exists (`Spec`), and one recorded operation (`Step`)."""
+"""What is known of a value before it exists (`Spec`), and one recorded operation (`Step`).
+
+Both are compared and looked up; `freeze_number` makes numbers fit for that.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from facula.dtype import DType
 
-__all__ = ["Spec", "Step", "spec"]
+__all__ = ["Spec", "Step", "spec", "freeze_number"]
 
 
 class Spec:
@@ -63,3 +66,27 @@ class Step:
         args = ", ".join(f"%{i}" for i in self.inputs)
         tail = f" {self.attrs}" if self.attrs else ""
         return f"{self.op}({args}){tail} -> {self.spec}"
+
+
+def freeze_number(value: Any) -> Any:
+    """A number as a key that tells 0.0 from -0.0 and finds nan again."""
+    if isinstance(value, float):
+        if value != value:
+            return _Nan
+        if value == 0.0 and str(value)[0] == "-":
+            return _NegativeZero
+    return value
+
+
+class _Float(float):
+    """A float that is its own key: equal only to itself."""
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+_Nan = _Float("nan")
+_NegativeZero = _Float("-0.0")

@@ -13,11 +13,11 @@ from facula.device import channels_last, channels_last_3d, check_device
 from facula.device import preserve_format as preserve
 from facula.dtype import DType, bool_, complex128, float64, from_numpy_dtype, int64, uint8
 from facula.errors import DTypeError, ShapeError
-from facula.graph.spec import spec
+from facula.graph.spec import freeze_number, spec
 from facula.ops.define import _into
 from facula.ops.promote import cast, expand_to, get_default_dtype, number_dtype, wrap_integer
 from facula.runtime import allocator
-from facula.tensor import Tensor, freeze_number, from_array, from_buffer, prim
+from facula.tensor import Tensor, from_array, from_buffer, prim
 
 __all__ = ["tensor", "as_tensor", "asarray", "from_numpy", "scalar_tensor", "zeros", "ones",
            "full", "empty", "empty_strided", "empty_permuted", "zeros_like", "ones_like",

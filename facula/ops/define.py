@@ -21,7 +21,8 @@ from facula.dtype import DType
 from facula.errors import DTypeError, ShapeError
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
-from facula.tensor import Tensor, freeze_number
+from facula.graph.spec import freeze_number
+from facula.tensor import Tensor
 
 __all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "macro", "remembered", "sample",
            "attach", "freeze"]

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from facula.errors import ShapeError
+from facula.graph.spec import freeze_number
 from facula.ops.layout import int_args
 from facula.ops.promote import expand_to
 from facula.ops.shape import cut, flipped
 from facula.ops.surface import number_operand
-from facula.tensor import Tensor, freeze_number, prim
+from facula.tensor import Tensor, prim
 
 __all__ = ["padded"]
 

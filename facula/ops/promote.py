@@ -15,7 +15,9 @@ from facula.dtype import DType
 from facula.errors import BroadcastError, DTypeError
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Graph, State, _local
-from facula.tensor import Size, Tensor, freeze_number, prim
+from facula.graph.spec import freeze_number
+from facula.storage import Size
+from facula.tensor import Tensor, prim
 
 __all__ = ["promote_types", "result_type", "can_cast", "get_default_dtype", "set_default_dtype",
            "broadcast_shapes", "broadcast_tensors_to", "operands", "common_dtype", "cast",

@@ -16,10 +16,11 @@ from facula.dtype import DType, bool_, float32, int64
 from facula.errors import DTypeError
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
+from facula.graph.spec import freeze_number
 from facula.ops import promote
 from facula.ops.define import _T, OPS, OpRecord, _inplace, _into, _memo, attach
 from facula.ops.promote import cast, expand_to, operands, wrap_integer
-from facula.tensor import Tensor, freeze_number, prim, scalar
+from facula.tensor import Tensor, prim, scalar
 
 __all__ = ["binary", "unary", "public", "called", "need_tensors", "number_operand", "Binary"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from itertools import chain
 from typing import Any
@@ -108,6 +108,10 @@ class Optimizer:
         if isinstance(params, Tensor):
             raise TypeError("params argument given to the optimizer should be an iterable of "
                             "Tensors or dicts, but got facula.Tensor")
+        if hasattr(params, "named_parameters"):
+            raise TypeError("params argument given to the optimizer should be an iterable of "
+                            f"Tensors or dicts, but got the module {type(params).__name__}: give "
+                            "its .parameters()")
         self.defaults = defaults
         self.state: defaultdict[Any, Any] = defaultdict(Watched)
         self.param_groups: list[dict[str, Any]] = []
@@ -342,13 +346,21 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` returned, in the order of the parameters.
 
-        Raises ValueError when groups differ in number or size.
+        Raises ValueError when groups differ in number or size, TypeError for what is no
+        dictionary and KeyError for one that no optimiser has written.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError("Expected state_dict to be dict-like, got "
+                            f"{type(state_dict).__name__}")
         state_dict = dict(state_dict)
         for pre in self._optimizer_load_state_dict_pre_hooks.values():
             changed = pre(self, state_dict)
             if changed is not None:
                 state_dict = changed
+        for key in ("state", "param_groups"):
+            if key not in state_dict:
+                raise KeyError(f"the state dict of an optimiser has the keys 'state' and "
+                               f"'param_groups', and this one has {list(state_dict)[:4]}")
         groups = self.param_groups
         saved = deepcopy(state_dict["param_groups"])
         if len(groups) != len(saved):
@@ -487,6 +499,8 @@ def _apply(rule: Any, statics: tuple[Any, ...], n: int, k: int,
 
 def positive_lr(lr: Any) -> None:
     """Raise ValueError for a negative learning rate."""
+    if isinstance(lr, str):
+        raise TypeError(f"the learning rate must be a number, not the string {lr!r}")
     if not isinstance(lr, Tensor):
         check("learning rate", lr, 0.0 <= lr)
 

@@ -64,7 +64,7 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
     an argument was overwritten in between.
     """
     if use_reentrant is None:
-        warnings.warn("torch.utils.checkpoint: the use_reentrant parameter should be passed "
+        warnings.warn("checkpoint: the use_reentrant parameter should be passed "
                       "explicitly; use_reentrant=False is recommended, and "
                       "use_reentrant=True the default", stacklevel=2)
         use_reentrant = True
@@ -94,7 +94,7 @@ def checkpoint_sequential(functions: Any, segments: int, input: Any,
     Raises ValueError for keyword arguments other than `preserve_rng_state`.
     """
     if use_reentrant is None:
-        warnings.warn("torch.utils.checkpoint.checkpoint_sequential: the use_reentrant parameter "
+        warnings.warn("checkpoint_sequential: the use_reentrant parameter "
                       "should be passed explicitly; use_reentrant=False is recommended, and "
                       "use_reentrant=True the default", stacklevel=2)
         use_reentrant = True

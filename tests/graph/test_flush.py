@@ -148,6 +148,25 @@ def test_another_threads_pending_value() -> None:
     equal(add(made[0], x), X * X + X)
 
 
+def test_backward_through_another_threads_pending_graph() -> None:
+    x = tensor(X, requires_grad=True)
+    loss = total(mul(mul(x, x), x))
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            backward(loss)
+        except BaseException as error:
+            raised.append(error)
+
+    t = threading.Thread(target=work)
+    t.start()
+    t.join()
+    assert not raised
+    assert x._grad is not None
+    equal(x._grad, 3 * X * X)
+
+
 def test_failure_leaves_older_values_and_later_graphs_alone() -> None:
     x = tensor(X)
     old = mul(x, x)

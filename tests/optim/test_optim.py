@@ -155,6 +155,15 @@ def test_wrong_arguments():
             (lambda: optim.SGD([p * 2]), "can't optimize a non-leaf Tensor")):
         with pytest.raises(ValueError, match=match):
             call()
+    optimizer = optim.SGD([facula.ones(2, requires_grad=True)], lr=0.1)
+    with pytest.raises(KeyError, match="'state' and 'param_groups'"):
+        optimizer.load_state_dict({"weight": facula.ones(2)})
+    with pytest.raises(TypeError, match="dict-like"):
+        optimizer.load_state_dict([])
+    with pytest.raises(TypeError, match=r"the module Linear: give its \.parameters\(\)"):
+        optim.SGD(facula.nn.Linear(2, 2), lr=0.1)
+    with pytest.raises(TypeError, match=r"not the string '0\.1'"):
+        optim.SGD([facula.ones(2, requires_grad=True)], lr="0.1")
     with pytest.raises(TypeError, match="should be an iterable"):
         optim.SGD(p)
 

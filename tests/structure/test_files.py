@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def test_file(path):
     assert not re.findall(r"\b(?:TODO|FIXME|XXX)\b|raise NotImplementedError(?!\()", text)
     if text.strip():
         assert ast.get_docstring(ast.parse(text)), "say what the file is for"
+
+
+def test_files_of_tests_have_names_of_their_own():
+    # pytest imports them by name alone, and would collect nothing at all.
+    seen = Counter(p.name for p in (ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name, count in seen.items() if count > 1]
 
 
 def test_version_is_said_once():

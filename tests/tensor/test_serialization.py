@@ -321,3 +321,8 @@ def test_pickles_cannot_change_the_reader(tmp_path):
         archive.writestr("archive/data.pkl", program)
     with pytest.raises(DataError, match=r"evil\.pt"):
         facula.load(path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no such folder.*models"):
+        facula.save({"a": facula.ones(1)}, tmp_path / "models" / "a.safetensors")

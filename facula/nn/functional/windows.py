@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from facula.dtype import int64
+from facula.graph.spec import freeze_number
 from facula.nn.functional.common import add_number, mul_number, number
 from facula.ops.promote import expand_to
 from facula.ops.reductions import constant
-from facula.tensor import Tensor, freeze_number, prim
+from facula.tensor import Tensor, prim
 
 __all__ = ["adaptive_places", "largest", "picked", "position", "strided_max", "strided_sum",
            "sum_along", "window_places", "windows_count", "with_indices"]

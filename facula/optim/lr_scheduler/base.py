@@ -82,12 +82,10 @@ class LRScheduler:
     def step(self, epoch: int | None = None) -> None:
         """Go on to the next epoch (or to `epoch`) and set its rates."""
         if self._step_count == 1 and not getattr(self.optimizer, "_opt_called", False):
-            warnings.warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`. In "
-                          "PyTorch 1.1.0 and later, you should call them in the opposite order: "
-                          "`optimizer.step()` before `lr_scheduler.step()`.  Failure to do this "
-                          "will result in PyTorch skipping the first value of the learning rate "
-                          "schedule. See more details at https://pytorch.org/docs/stable/"
-                          "optim.html#how-to-adjust-learning-rate", stacklevel=2)
+            warnings.warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`: the "
+                          "first value of the learning rate schedule is skipped. Call them in the "
+                          "opposite order, `optimizer.step()` before `lr_scheduler.step()`",
+                          stacklevel=2)
         self._step_count += 1
         if epoch is not None:
             warnings.warn(EPOCH_WARNING, stacklevel=2)

@@ -189,7 +189,7 @@ def test_values_asked_for_are_refused():
     for v in (1.0, 1.0, 1.0, -1.0, -1.0, 1.0):
         assert fast(facula.tensor([v])).item() == fn(facula.tensor([v])).item()
     assert fast.replays == 0 and "value was asked for" in fast.explain()
-    assert "test_functions.py" in fast.explain()
+    assert "test_public_functions.py" in fast.explain()
 
 
 def test_counters_and_lists_are_seen():

@@ -267,6 +267,7 @@ def torch_outputs(value):
     return [torch.view_as_real(value) if value.is_complex() else value]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch is None, reason="PyTorch is not installed")
 @pytest.mark.parametrize("name", SMOOTH)
 def test_dense_hessians_against_torch(name):

@@ -317,9 +317,10 @@ def _storages(file: _Bytes, where: str, asked: dict[str, tuple[DType, int]],
     for key in keys:
         dtype, numel = asked[key]
         size = numel * dtype.itemsize
-        count = int.from_bytes(file.read(8), order)
+        head = file.read(8)
+        count = int.from_bytes(head, order)
         raw = file.read(size)
-        if count != numel or len(raw) < size:
+        if len(head) < 8 or count != numel or len(raw) < size:
             raise DataError(f"{where}: truncated or damaged: storage {key!r} should have {numel} "
                             f"elements, and there are {count}, in {len(raw)} of {size} bytes")
         found[key] = np.frombuffer(bytearray(raw), np.uint8)

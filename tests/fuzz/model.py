@@ -58,6 +58,8 @@ def result_dtype(*args: Any) -> Any:
             continue
         if best is None:
             best = dtype
+        elif kind(best) == "f" and kind(dtype) == "c":
+            best = np.dtype("c16" if best == np.dtype("f8") else "c8")
         elif "bifc".index(kind(dtype)) > "bifc".index(kind(best)):
             best = _meet(best, dtype)
     return best

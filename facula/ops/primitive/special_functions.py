@@ -107,9 +107,14 @@ _binary("igammac", (None, lambda t, a, x, y: neg(mul(t, _density(a, x)))),
 
 # ---------------------------------------------------------------- the error function's family
 
-_unary("normal", "erfinv", lambda t, x, y: mul(t, times(prim("exp", mul(y, y)),
-                                                       math.sqrt(math.pi) / 2)),
-       ["out"], -0.9, 0.9)
+
+def _erfinv(t: Any, x: Any, y: Any) -> Any:
+    """From the input, as PyTorch has it: the result may be overwritten."""
+    y = prim("erfinv", x)
+    return mul(t, times(prim("exp", mul(y, y)), math.sqrt(math.pi) / 2))
+
+
+_unary("normal", "erfinv", _erfinv, ["in0"], -0.9, 0.9)
 _unary("normal", "ndtri", lambda t, x, y: mul(t, times(prim("exp", times(mul(y, y), 0.5)),
                                                       math.sqrt(2 * math.pi))),
        ["out"], 0.05, 0.95)

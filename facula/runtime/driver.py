@@ -13,7 +13,7 @@ more to claim waits for those that others are in the middle of.
   in its own cache; what is uneven is evened out where the two meet.
 * `done` counts finished tiles for ever; the leader knows at which count its phase is complete.
 * A worker without work watches for some microseconds, then sleeps on a futex until a phase is
-  published.  A leader that waits does the same, which leaves its core to a worker that the
+  published; so does a thread that has joined in.  A leader that waits does the same, which leaves its core to a worker that the
   system has taken off another core.
 * A program may be handed to the workers whole (`begin`): one of them leads it, and the thread
   that launched it is free until it needs a result and joins in (`join`).
@@ -213,7 +213,10 @@ go:
   %watched = icmp ne i32 %w, 0
   br i1 %watched, label %tell, label %out
 tell:
-  call void @futex_wake(ptr %finished, i32 1)
+  ; who joins sleeps with the workers, so that a phase wakes it as well as the end
+  {at(_EPOCH, "epoch")}
+  %e = atomicrmw add ptr %epoch, i32 1 seq_cst, align 4
+  call void @futex_wake(ptr %epoch, i32 2147483647)
   br label %out
 out:
   ret void
@@ -449,6 +452,8 @@ entry:
   {at(_RESULT, "result")}
   {at(OWNER, "owner")}
   {at(SPINS, "spins.at")}
+  {at(_EPOCH, "epoch")}
+  {at(_SLEEPERS, "sleepers")}
   %spins = load i64, ptr %spins.at
   br label %help
 help:
@@ -469,14 +474,19 @@ pausing:
   %patient = icmp slt i64 %j, %spins
   br i1 %patient, label %watch, label %drowsy
 drowsy:
+  %e = load atomic i32, ptr %epoch seq_cst, align 4
   store atomic i32 1, ptr %waiter seq_cst, align 4
+  %s0 = atomicrmw add ptr %sleepers, i32 1 seq_cst, align 4
   %f2 = load atomic i32, ptr %finished seq_cst, align 4
-  %late = icmp ne i32 %f2, 0
+  %ended = icmp ne i32 %f2, 0
+  %some2 = call i1 @some(ptr %pool)
+  %late = or i1 %ended, %some2
   br i1 %late, label %awake, label %sleep
 sleep:
-  call void @futex_wait(ptr %finished, i32 0)
+  call void @futex_wait(ptr %epoch, i32 %e)
   br label %awake
 awake:
+  %s1 = atomicrmw sub ptr %sleepers, i32 1 seq_cst, align 4
   store atomic i32 0, ptr %waiter seq_cst, align 4
   br label %help
 out:

@@ -13,8 +13,8 @@ more to claim waits for those that others are in the middle of.
   in its own cache; what is uneven is evened out where the two meet.
 * `done` counts finished tiles for ever; the leader knows at which count its phase is complete.
 * A worker without work watches for some microseconds, then sleeps on a futex until a phase is
-  published; so does a thread that has joined in.  A leader that waits does the same, which leaves its core to a worker that the
-  system has taken off another core.
+  published; so does a thread that has joined in.  A leader that waits does the same, which
+  leaves its core to a worker that the system has taken off another core.
 * A program may be handed to the workers whole (`begin`): one of them leads it, and the thread
   that launched it is free until it needs a result and joins in (`join`).
 """

@@ -67,7 +67,6 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
     ("ops.primitive", "tensor", "the same"),
     ("ops.primitive", "ops", "the same"),
     ("ops.primitive", "autograd", "a forward rule that is a backward one transposed"),
-    ("schedule", "tensor", "numbers are frozen in one way where they are recorded and compiled"),
     ("tensor", "ops", "methods that fall back on an operation"),
     ("tensor", "autograd", "methods that ask for gradients"),
     ("graph", "graph.flush", "a graph past its bound is run"),

@@ -15,7 +15,7 @@ import numpy as np
 
 from facula.codegen.reductions import identity
 from facula.dtype import DType
-from facula.graph.spec import Spec, Step, spec
+from facula.graph.spec import Spec, Step, freeze_number, spec
 from facula.schedule.sums import join_sums
 from facula.schedule.windows import join_windows
 
@@ -75,7 +75,6 @@ class _Builder:
         return len(self.steps) - 1
 
     def full(self, value: Any, out: Spec) -> int:
-        from facula.tensor import freeze_number
         if isinstance(value, complex):
             value = complex(freeze_number(value.real), freeze_number(value.imag))
         return self.enter("full", (freeze_number(value),), (), out, None)

@@ -29,6 +29,7 @@ from facula.codegen.tiles import (
     roles_of,
     smin,
     start,
+    sums_over_k,
     transposed,
     unravel,
 )
@@ -334,52 +335,33 @@ class Vector:
         widths = [min(lanes, cols - j) for j in range(0, cols, lanes)]
         tile = [(i, j) for i in range(rows) for j in range(len(widths))]
         places = {(i, j): (i * ld + j * lanes) for i, j in tile}
-        load, start, head, body, done = (fn.new_label(x) for x in
-                                         ("load", "start", "head", "body", "done"))
-        fn.cbr("%first", start, load)
-        fn.place(load)
-        old = {ij: masked_load(fn, scalar, lanes, widths[ij[1]],
-                               fn.gep(scalar, "%c", places[ij]), self.item) for ij in tile}
-        fn.br(start)
-        fn.place(start)
-        init = {ij: fn.val(f"phi {vector} [ {old[ij]}, %{load} ], [ zeroinitializer, %entry ]")
-                for ij in tile}
-        fn.br(head)
-        fn.place(head)
-        sums = {ij: fn.fresh("s") for ij in tile}
-        nexts = {ij: fn.fresh("t") for ij in tile}
-        fn.do(f"%k = phi i64 [ 0, %{start} ], [ %kn, %{body} ]")
-        for ij in tile:
-            fn.do(f"{sums[ij]} = phi {vector} [ {init[ij]}, %{start} ], [ {nexts[ij]}, %{body} ]")
-        fn.cbr(fn.val("icmp slt i64 %k, %kc"), body, done)
-        fn.place(body)
-        y = fn.gep(scalar, "%b", fn.mul("%k", b.k_step))
-        columns = [masked_load(fn, scalar, lanes, w, fn.gep(scalar, y, j * lanes), self.item)
-                   for j, w in enumerate(widths)]
-        if b.ahead:
-            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-            for j in range(len(widths)):
-                soon = fn.val(f"getelementptr {scalar}, ptr {y}, "
-                              f"i64 {b.ahead * b.k_step + j * lanes}")
-                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
-        x = fn.gep(scalar, "%a", fn.mul("%k", a.k_step))
-        if a.ahead:
-            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-            for i in {0, rows - 1}:
-                soon = fn.val(f"getelementptr {scalar}, ptr {x}, i64 {a.ahead * a.k_step + i}")
-                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
-        for i in range(rows):
-            one = fn.load(scalar, fn.gep(scalar, x, i * a.inner), self.item)
-            lane = fn.val(f"insertelement {vector} poison, {scalar} {one}, i32 0")
-            wide = fn.val(f"shufflevector {vector} {lane}, {vector} poison, "
-                          f"<{lanes} x i32> zeroinitializer")
-            for j in range(len(widths)):
-                self._multiply_add(fn, wide, columns[j], sums[i, j], nexts[i, j])
-        fn.do("%kn = add nsw i64 %k, 1")
-        still = fn.module.metadata('!{!"llvm.loop.unroll.disable"}')
-        loop = fn.module.metadata(f"!{{!SELF, {still}}}", distinct=True)
-        fn.do(f"br label %{head}, !llvm.loop {loop}")
-        fn.place(done)
+        def before(ij: tuple[int, int]) -> str:
+            return masked_load(fn, scalar, lanes, widths[ij[1]],
+                               fn.gep(scalar, "%c", places[ij]), self.item)
+
+        with sums_over_k(fn, vector, tile, before) as (sums, nexts):
+            y = fn.gep(scalar, "%b", fn.mul("%k", b.k_step))
+            columns = [masked_load(fn, scalar, lanes, w, fn.gep(scalar, y, j * lanes), self.item)
+                       for j, w in enumerate(widths)]
+            if b.ahead:
+                f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+                for j in range(len(widths)):
+                    soon = fn.val(f"getelementptr {scalar}, ptr {y}, "
+                                  f"i64 {b.ahead * b.k_step + j * lanes}")
+                    fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
+            x = fn.gep(scalar, "%a", fn.mul("%k", a.k_step))
+            if a.ahead:
+                f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+                for i in {0, rows - 1}:
+                    soon = fn.val(f"getelementptr {scalar}, ptr {x}, i64 {a.ahead * a.k_step + i}")
+                    fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
+            for i in range(rows):
+                one = fn.load(scalar, fn.gep(scalar, x, i * a.inner), self.item)
+                lane = fn.val(f"insertelement {vector} poison, {scalar} {one}, i32 0")
+                wide = fn.val(f"shufflevector {vector} {lane}, {vector} poison, "
+                              f"<{lanes} x i32> zeroinitializer")
+                for j in range(len(widths)):
+                    self._multiply_add(fn, wide, columns[j], sums[i, j], nexts[i, j])
         for i, j in tile:
             at = fn.gep(scalar, "%c", places[i, j])
             masked_store(fn, scalar, lanes, widths[j], sums[i, j], at, self.item)

@@ -16,7 +16,7 @@ from typing import Any
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.pack import _transpose as transpose_square
 from facula.codegen.target import Target
-from facula.codegen.tiles import smin
+from facula.codegen.tiles import smin, sums_over_k
 from facula.codegen.walks import Block
 from facula.dtype import DTYPES
 
@@ -227,46 +227,28 @@ class Tiles:
         vector, scalar, lanes = self.vector, self.scalar, self.lanes
         tile = [(i, j) for i in range(len(rows)) for j in range(vectors)]
         at = {(i, j): places[i] + j * lanes for i, j in tile}
-        load, start, head, body, done = (fn.new_label(x) for x in
-                                         ("load", "start", "head", "body", "done"))
-        fn.cbr("%first", start, load)
-        fn.place(load)
-        old = {ij: fn.load(vector, fn.gep(scalar, "%c", at[ij]), self.item) for ij in tile}
-        fn.br(start)
-        fn.place(start)
-        init = {ij: fn.val(f"phi {vector} [ {old[ij]}, %{load} ], [ zeroinitializer, %entry ]")
-                for ij in tile}
-        fn.br(head)
-        fn.place(head)
-        sums = {ij: fn.fresh("s") for ij in tile}
-        nexts = {ij: fn.fresh("t") for ij in tile}
-        fn.do(f"%k = phi i64 [ 0, %{start} ], [ %kn, %{body} ]")
-        for ij in tile:
-            fn.do(f"{sums[ij]} = phi {vector} [ {init[ij]}, %{start} ], [ {nexts[ij]}, %{body} ]")
-        fn.cbr(fn.val("icmp slt i64 %k, %kc"), body, done)
-        fn.place(body)
-        distance = fn.val(f"sext i32 {fn.load('i32', fn.gep('i32', table, '%k'), 4)} to i64")
-        x = fn.gep(scalar, "%x", distance)
-        v = fn.gep(scalar, "%v", fn.mul("%k", v_step))
-        columns = [fn.load(vector, fn.gep(scalar, v, j * lanes), self.item)
-                   for j in range(vectors)]
-        fma = "fmuladd" if self.t.isa == "sse2" else "fma"
-        f = fn.module.declare(f"{vector} @llvm.{fma}.{self.suffix}({vector}, {vector}, {vector})")
-        for i, row in enumerate(rows):
-            if lanewise:
-                wides = [fn.load(vector, fn.gep(scalar, x, row + j * lanes), self.item)
-                         for j in range(vectors)]
-            else:
-                one = fn.load(scalar, fn.gep(scalar, x, row), self.item)
-                wides = [self._splat(fn, scalar, one)] * vectors
-            for j in range(vectors):
-                fn.do(f"{nexts[i, j]} = call {vector} {f}({vector} {wides[j]}, "
-                      f"{vector} {columns[j]}, {vector} {sums[i, j]})")
-        fn.do("%kn = add nsw i64 %k, 1")
-        still = fn.module.metadata('!{!"llvm.loop.unroll.disable"}')
-        loop = fn.module.metadata(f"!{{!SELF, {still}}}", distinct=True)
-        fn.do(f"br label %{head}, !llvm.loop {loop}")
-        fn.place(done)
+        def before(ij: tuple[int, int]) -> str:
+            return fn.load(vector, fn.gep(scalar, "%c", at[ij]), self.item)
+
+        with sums_over_k(fn, vector, tile, before) as (sums, nexts):
+            distance = fn.val(f"sext i32 {fn.load('i32', fn.gep('i32', table, '%k'), 4)} to i64")
+            x = fn.gep(scalar, "%x", distance)
+            v = fn.gep(scalar, "%v", fn.mul("%k", v_step))
+            columns = [fn.load(vector, fn.gep(scalar, v, j * lanes), self.item)
+                       for j in range(vectors)]
+            fma = "fmuladd" if self.t.isa == "sse2" else "fma"
+            f = fn.module.declare(f"{vector} @llvm.{fma}.{self.suffix}({vector}, {vector}, "
+                                  f"{vector})")
+            for i, row in enumerate(rows):
+                if lanewise:
+                    wides = [fn.load(vector, fn.gep(scalar, x, row + j * lanes), self.item)
+                             for j in range(vectors)]
+                else:
+                    one = fn.load(scalar, fn.gep(scalar, x, row), self.item)
+                    wides = [self._splat(fn, scalar, one)] * vectors
+                for j in range(vectors):
+                    fn.do(f"{nexts[i, j]} = call {vector} {f}({vector} {wides[j]}, "
+                          f"{vector} {columns[j]}, {vector} {sums[i, j]})")
         for ij in tile:
             fn.store(vector, sums[ij], fn.gep(scalar, "%c", at[ij]), self.item)
         fn.finish()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,8 @@ from facula.codegen.llvm import LLVM_TYPES, Fn
 from facula.dtype import DTYPES
 
 __all__ = ["PARAMS", "Store", "batch_offset", "convert", "mask_literal", "masked_load",
-           "masked_store", "memory_type", "operand", "roles_of", "smin", "start", "transposed",
+           "masked_store", "memory_type", "operand", "roles_of", "smin", "start", "sums_over_k",
+           "transposed",
            "unravel", "wide_load"]
 
 PARAMS = (("ptr", "args"), ("ptr", "map"), ("i64", "tile"))
@@ -161,3 +163,41 @@ def transposed(c: Contraction) -> Contraction:
     *cb, cm, cn = c.c_strides
     return replace(c, m=c.n, n=c.m, a_strides=(*bb, bn, bk), b_strides=(*ab, ak, am),
                    c_strides=(*cb, cn, cm), a_offset=c.b_offset, b_offset=c.a_offset)
+
+
+Sums = dict[tuple[int, int], str]
+
+
+@contextmanager
+def sums_over_k(fn: Fn, vector: str, tile: Sequence[tuple[int, int]],
+                before: Callable[[tuple[int, int]], str]) -> Iterator[tuple[Sums, Sums]]:
+    """The loop of a register tile: k from 0 to %kc, one `vector` of sums in registers for each
+    of `tile`, which begin at 0 if %first and else at `before(ij)`.
+
+    The block writes one round: it reads `sums` and defines the values named `nexts`.  After it
+    `sums` are the results.
+    """
+    load, start, head, body, done = (fn.new_label(x) for x in
+                                     ("load", "start", "head", "body", "done"))
+    fn.cbr("%first", start, load)
+    fn.place(load)
+    old = {ij: before(ij) for ij in tile}
+    fn.br(start)
+    fn.place(start)
+    init = {ij: fn.val(f"phi {vector} [ {old[ij]}, %{load} ], [ zeroinitializer, %entry ]")
+            for ij in tile}
+    fn.br(head)
+    fn.place(head)
+    sums = {ij: fn.fresh("s") for ij in tile}
+    nexts = {ij: fn.fresh("t") for ij in tile}
+    fn.do(f"%k = phi i64 [ 0, %{start} ], [ %kn, %{body} ]")
+    for ij in tile:
+        fn.do(f"{sums[ij]} = phi {vector} [ {init[ij]}, %{start} ], [ {nexts[ij]}, %{body} ]")
+    fn.cbr(fn.val("icmp slt i64 %k, %kc"), body, done)
+    fn.place(body)
+    yield sums, nexts
+    fn.do("%kn = add nsw i64 %k, 1")
+    still = fn.module.metadata('!{!"llvm.loop.unroll.disable"}')
+    loop = fn.module.metadata(f"!{{!SELF, {still}}}", distinct=True)
+    fn.do(f"br label %{head}, !llvm.loop {loop}")
+    fn.place(done)

@@ -21,7 +21,8 @@ class Contraction:
     0 repeats an element (not in C), negative strides are not served.  `accumulate_dtype` is the
     dtype of the sums and of the scratch tile that an epilogue reads; '' chooses float32 for
     float16 and bfloat16 and `dtype` for all else.  The offsets say at which element of its operand
-    each matrix begins.
+    each matrix begins.  Of 'm', 'n' and 'k' those in `varies` will be others in the next program:
+    the kernels are written so that their code is the same but for its numbers.
     """
 
     dtype: str
@@ -35,6 +36,7 @@ class Contraction:
     accumulate_dtype: str = ""
     a_offset: int = 0
     b_offset: int = 0
+    varies: frozenset[str] = frozenset()
 
     @property
     def sums(self) -> str:

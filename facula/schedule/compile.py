@@ -6,8 +6,8 @@ it returns is plain data with the LLVM text of every kernel in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from facula.codegen.convolution import emit_convolution_group
 from facula.codegen.epilogue import emit_product
@@ -68,6 +68,7 @@ class Native:
              real and imaginary part of a complex number
     outputs  for each output: (bytes, None), or (bytes, step) where it takes over a leaf's memory
     sizes    slot -> bytes of the value there; `stored` are the steps whose values are in memory
+    extents  m, n and k of the product of each group that has one
     """
 
     plan: ProgramPlan
@@ -76,6 +77,7 @@ class Native:
     reports: list[Report] = field(default_factory=list)
     sizes: dict[int, int] = field(default_factory=dict)
     stored: frozenset[int] = frozenset()
+    extents: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -89,15 +91,20 @@ class _Unit:
 
 
 def build(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-          name: str = "program") -> Native:
-    """The plan that computes `outputs`; `donations` maps outputs to leaves they may overwrite."""
-    return _Build(steps, outputs, donations, name).native()
+          name: str = "program", varies: Mapping[int, frozenset[str]] | None = None) -> Native:
+    """The plan that computes `outputs`; `donations` maps outputs to leaves they may overwrite.
+
+    `varies` says of the products of groups, by their numbers, which of their extents m, n and k
+    are others in programs that are to share their machine code with this one.
+    """
+    return _Build(steps, outputs, donations, name, varies or {}).native()
 
 
 class _Build:
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-                 name: str):
-        self.steps, self.name = steps, name
+                 name: str, varies: Mapping[int, frozenset[str]]):
+        self.steps, self.name, self.varies = steps, name, varies
+        self.extents: dict[int, tuple[int, int, int]] = {}
         self.outputs = list(outputs)
         self.slots = STATUS_SLOT + 1
         self.places: dict[int, Storage] = {}
@@ -460,6 +467,9 @@ class _Build:
                 else row_major(steps[product].spec.shape)
             c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides,
                                      self._lies)
+            self.extents[group.number] = c.m, c.n, c.k
+            if group.number in self.varies:
+                c = replace(c, varies=self.varies[group.number])
             made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
                                 self._storage, self._scalars)
         tmp = []
@@ -536,5 +546,5 @@ class _Build:
         sizes = {place.slot: self.steps[n].spec.numel * self.steps[n].spec.dtype.itemsize
                  for n, place in self.places.items()}
         return Native(plan, self.inputs, outputs, reports, {**self.temporaries, **sizes},
-                      frozenset(self.places))
+                      frozenset(self.places), self.extents)
 

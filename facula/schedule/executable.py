@@ -66,16 +66,17 @@ class Executable:
         changes = family.changes(steps)
         self.shared = bool(changes) and dynamic is not False and (
             bool(dynamic) or family.varies(changes))
-        self._make(simple, family if self.shared else None)
+        self._make(simple, family if self.shared else None, steps)
         if self.shared:
             self._until_often(simple)
         family.compiled(steps, changes, self.shared, before, time.perf_counter() - started)
 
-    def _make(self, simple: Simple, family: Family | None) -> None:
-        """Plan and compile; kernels are shared with the programs of `family`, if one is given."""
+    def _make(self, simple: Simple, family: Family | None, steps: Sequence[Step] = ()) -> None:
+        """Plan and compile; kernels are shared with the programs of `family`, if one is given,
+        to which the program of `steps` belongs."""
         parts = simple.parts
         given = simple.given if len(parts) == 1 else {}
-        self.parts = [_Part(part, n, donations_of(part, given), family)
+        self.parts = [_Part(part, n, donations_of(part, given), family, steps)
                       for n, part in enumerate(parts)]
         self.start = self.start_into = None
         if len(parts) == 1 and not parts[0].host:
@@ -152,7 +153,7 @@ class _Part:
     """A native part made executable; `program` is None where there is nothing to compute."""
 
     def __init__(self, segment: Segment, index: int, given: dict[int, int],
-                 family: Family | None):
+                 family: Family | None, steps: Sequence[Step]):
         self.steps = segment.steps
         self.names = segment.names
         self.host = segment.host
@@ -167,7 +168,7 @@ class _Part:
         else:
             kernels = None
             self.native = build(segment.steps, segment.outputs, given) if family is None \
-                else family.plan(index, segment, given)
+                else family.plan(index, segment, given, steps)
         # arguments by the numbers of the whole program
         self.own = {segment.inputs[n]: segment.steps[n] for n, _ in self.native.inputs}
         self.inputs = [(segment.inputs[n], part) for n, part in self.native.inputs]

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 from facula.codegen.forms import Form
-from facula.graph.spec import Step
+from facula.graph.spec import Step, spec
 from facula.runtime.jit import statistics
 from facula.runtime.plan import KernelPlan, PhasePlan
 from facula.schedule.compile import Native, build
@@ -143,37 +144,102 @@ class Family:
                            for names in (["compiled"], ["loaded", "reused"]))
             again.append(Again(changes, _sizes(steps), shared, int(made), int(found), seconds))
 
-    def plan(self, index: int, segment: Segment, given: dict[int, int]) -> Native:
-        """The plan of part number `index` of another program of the family, of forms."""
+    def plan(self, index: int, segment: Segment, given: dict[int, int], steps: Sequence[Step]
+             ) -> Native:
+        """The plan of part number `index` of another program of the family, of forms; `steps` are
+        the program's before simplification."""
         key = index, len(segment.steps)
         part = self.parts.get(key)
         if part is None:
-            plain = build(segment.steps, segment.outputs, given)
-            part = self.parts[key] = self._compare(index, plain)
+            part = self.parts[key] = self._compare(index, segment, given)
+            for other in self._between(steps):
+                for kernel in self._kernels(other, index, part):
+                    _enter(part, kernel)
         own = build(segment.steps, segment.outputs, given, varies=part.varies)
         return _of_forms(part, own)
 
-    def _compare(self, index: int, plain: Native) -> _Part:
-        """What varies between the first program and one that is planned as `plain`."""
-        part = _Part({}, len(plain.reports))
-        simple = simplified(*self.first)
+    def _kernels(self, steps: Sequence[Step], index: int, part: _Part) -> list[KernelPlan]:
+        """Those of part number `index` of a program of the family, if it has one like `part`."""
+        found = self._part(steps, index)
+        if found is None:
+            return []
+        native = build(*found, varies=part.varies)
+        return [] if len(native.reports) != part.groups else \
+            [kernel for phase in native.plan.phases for kernel in phase.kernels]
+
+    def _part(self, steps: Sequence[Step], index: int
+              ) -> tuple[list[Step], list[int], dict[int, int]] | None:
+        simple = simplified(steps, *self.first[1:])
         if index >= len(simple.parts) or not simple.parts[index].outputs:
-            return part
+            return None
         segment = simple.parts[index]
         given = donations_of(segment, simple.given if len(simple.parts) == 1 else {})
-        first = build(segment.steps, segment.outputs, given)
+        return segment.steps, segment.outputs, given
+
+    def _between(self, steps: Sequence[Step]) -> list[list[Step]]:
+        """Programs of other sizes, as the first and this one let expect them.
+
+        Two sizes often have numbers in common that a third has not.  Nothing but the choice of
+        the numbers that kernels are told depends on these programs, which are never run.
+        """
+        changes = self.changes(steps)
+        one, two = changes[0].before, changes[0].now
+        high = max(one, two)
+        sizes = [n for n in (high - 5, high // 3 | 1, high + 13) if n > 4 and n not in (one, two)]
+        moves = [Fraction(n - one, two - one) for n in sizes[:2]]
+        if len({(c.before, c.now) for c in changes}) > 1:
+            moves = [Fraction(-1), Fraction(2)]
+        made = [_moved(self.first[0], steps, t) for t in moves]
+        return [m for m in made if m is not None]
+
+    def _compare(self, index: int, segment: Segment, given: dict[int, int]) -> _Part:
+        """What varies between the first program and another."""
+        plain = build(segment.steps, segment.outputs, given)
+        part = _Part({}, len(plain.reports))
+        found = self._part(self.first[0], index)
+        if found is None:
+            return part
+        first = build(*found)
         if len(first.reports) == part.groups:
             for group, extents in plain.extents.items():
                 names = frozenset(x for x, a, b in zip("mnk", first.extents.get(group, extents),
                                                        extents) if a != b)
                 if names & {"m", "k"}:
                     part.varies[group] = names
-        if part.varies:
-            first = build(segment.steps, segment.outputs, given, varies=part.varies)
-        for phase in first.plan.phases:
-            for kernel in phase.kernels:
-                _enter(part, kernel)
+        for kernel in self._kernels(self.first[0], index, part):
+            _enter(part, kernel)
         return part
+
+
+def _moved(first: Sequence[Step], second: Sequence[Step], t: Fraction) -> list[Step] | None:
+    """The program that is as far from the first as `t` times the second is; None if its sizes
+    would not be whole positive numbers."""
+    out = []
+    try:
+        for a, b in zip(first, second, strict=True):
+            shape = _number(a.spec.shape, b.spec.shape, t)
+            if any(n < 1 for n in shape):
+                return None
+            attrs = a.attrs if a.attrs == b.attrs else _number(a.attrs, b.attrs, t)
+            out.append(Step(a.op, attrs, a.inputs, spec(shape, a.spec.dtype), a.mask, a.where,
+                            a.view))
+    except ValueError:
+        return None
+    return out
+
+
+def _number(a: Any, b: Any, t: Fraction) -> Any:
+    """a + (b - a) t, of numbers and of tuples of them.  ValueError where that is no integer."""
+    if isinstance(a, tuple):
+        return tuple([_number(x, y, t) for x, y in zip(a, b, strict=True)])
+    if a == b:
+        return a
+    if isinstance(a, float):
+        return a + (b - a) * float(t)
+    found = a + (b - a) * t
+    if found.denominator != 1:
+        raise ValueError(f"{found} is no size")
+    return int(found)
 
 
 def _enter(part: _Part, kernel: KernelPlan) -> KernelPlan:

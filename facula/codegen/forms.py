@@ -29,8 +29,8 @@ _BINARY = re.compile(
     r" (?:[a-z]+ )*(i64|i32|float|double) ")
 _PHI = re.compile(r"= phi (i64|i32|float|double) ")
 _ALLOCA = re.compile(r"= alloca [^,]+, i64 $")
-_DEFINE = re.compile(r"define .*@(\w+)\((.*?)\)")
-_CALL = re.compile(r"call .*?@(\w+)\(")
+_DEFINE = re.compile(r"define .*?@([\w.]+)\(")
+_CALL = re.compile(r"call [^@]*@([\w.]+)\(")
 
 _BACK = re.compile(r"  br label %(\S+), !llvm.loop (!\d+)$")
 _LOOP = re.compile(r"(!\d+) = distinct !\{!\d+, (!\d+)\}$")
@@ -50,8 +50,8 @@ class _Hole(NamedTuple):
 class Form:
     """A text, and those that differ from it in numbers alone.
 
-    Texts, with the kernel's name taken out of them (see `plain`), are given as lines; the kernel has
-    `operands` slots.
+    Texts, with the kernel's name taken out of them (see `plain`), are given as lines; the kernel
+    has `operands` slots.
     """
 
     def __init__(self, lines: list[str], operands: int):

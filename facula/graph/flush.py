@@ -9,6 +9,7 @@ same outputs is the same program, and all that was worked out about it is found 
 from __future__ import annotations
 
 import sys
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,12 @@ HOME_REFS = 5
 def make_executable(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int]) -> Any:
     """Compile a program; the compiler is loaded with the first one."""
     from facula.schedule.executable import Executable
-    return Executable(steps, outputs, donations)
+    caller = _record.recorder().compiled
+    made = Executable(steps, outputs, donations, None if caller is None else caller.dynamic)
+    if made.again is not None:
+        from facula.schedule import resized
+        (resized.again if caller is None else caller.made).append(made.again)
+    return made
 
 
 _NEVER = 1 << 60
@@ -100,7 +106,7 @@ class Program:
         self.donations = {o: leaf for o, leaf in donations.items() if leaf not in self.keep}
         self.leaves = [i for i, s in enumerate(steps) if s.op == "leaf" or s.op == "scalar"]
         self.runs = 0
-        self.threshold = compile_after(steps)
+        self.threshold = compile_after(steps, self.outputs, self.donations)
         self.executable: Any = None
 
     def run(self, values: list[Any], failed: Any = None) -> list[Buffer]:
@@ -157,7 +163,7 @@ class Program:
         return out
 
 
-def compile_after(steps: list[Step]) -> int:
+def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int]) -> int:
     """How many runs of this program the interpreter serves."""
     from facula.config import flag
     if not flag.JIT:
@@ -171,11 +177,19 @@ def compile_after(steps: list[Step]) -> int:
             work += step.spec.numel * steps[step.inputs[0]].spec.shape[-1] * 1e-10
         elif step.op in ("conv", "conv_input", "conv_weight"):
             a, b = (steps[i].spec for i in step.inputs)
-            work += (a.numel * b.numel / max(b.shape[0 if step.op == "conv_weight" else 1], 1)
-                     * 1e-10)
+            places, kernel = {"conv": (step.spec, b), "conv_input": (a, b),
+                              "conv_weight": (b, step.spec)}[step.op]
+            work += places.numel * prod(kernel.shape[1:]) * 2e-10
         elif step.inputs:
             work += steps[step.inputs[0]].spec.numel * 1e-9
         seconds += work
+    # None is loaded unless something has been compiled; then it may have been this, but for sizes.
+    resized = sys.modules.get("facula.schedule.resized")
+    caller = _record.recorder().compiled
+    if resized is not None and (caller is None or caller.dynamic is None):
+        runs: int | None = resized.patience(steps, outputs, donations, seconds)
+        if runs is not None:
+            return runs
     if seconds > INTERPRET_LIMIT:
         return 0
     return FIRST_RUNS if len(steps) < 1000 else 4 * FIRST_RUNS

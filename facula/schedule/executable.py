@@ -20,6 +20,7 @@ from facula.schedule import stored
 from facula.schedule.compile import Native, Report, build
 from facula.schedule.resized import (
     COMPILING,
+    Again,
     Family,
     Simple,
     donations_of,
@@ -58,7 +59,7 @@ class Executable:
         before = dict(statistics)
         self.leaves = [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")]
         simple = simplified(steps, outputs, donations)
-        self.steps, self.outputs, parts = simple.steps, simple.outputs, simple.parts
+        self.steps, self.outputs = simple.steps, simple.outputs
         self.sources = [simple.new[i] for i in self.leaves]
         if config.flag.DEBUG >= 3:
             _print_steps(self.steps, self.outputs)
@@ -69,7 +70,12 @@ class Executable:
         self._make(simple, family if self.shared else None, steps)
         if self.shared:
             self._until_often(simple)
-        family.compiled(steps, changes, self.shared, before, time.perf_counter() - started)
+        self.again: Again | None = None
+        if changes:
+            made, found = (int(sum(statistics[k] - before[k] for k in names))
+                           for names in (["compiled"], ["loaded", "reused"]))
+            self.again = Again(changes, family.shapes(steps), self.shared, made, found,
+                               time.perf_counter() - started)
 
     def _make(self, simple: Simple, family: Family | None, steps: Sequence[Step] = ()) -> None:
         """Plan and compile; kernels are shared with the programs of `family`, if one is given,

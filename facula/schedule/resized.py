@@ -10,23 +10,22 @@ which sizes came before: as a form it is the very text that was planned for its 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 from facula.codegen.forms import Form
 from facula.graph.spec import Step, spec
-from facula.runtime.jit import statistics
 from facula.runtime.plan import KernelPlan, PhasePlan
 from facula.schedule.compile import Native, build
 from facula.schedule.segments import Segment, segments
 from facula.schedule.simplify import simplify
 
 __all__ = ["COMPILING", "Again", "Change", "Family", "Simple", "again", "donations_of", "family_of",
-           "simplified"]
+           "patience", "simplified"]
 
-COMPILING = 0.002
+COMPILING = 0.003
 """Seconds that compiling takes for each step of a program, roughly."""
 
 MOST_FAMILIES = 128
@@ -89,9 +88,25 @@ class Again:
     found: int
     seconds: float
 
+    def reasons(self, named: Mapping[tuple[int, ...], str] | None = None) -> list[str]:
+        """What changed, in words; `named` are names of shapes."""
+        out = []
+        for c in self.changes:
+            shape = self.sizes[c.leaf]
+            what = (named or {}).get(shape)
+            if what is not None or not named:
+                out.append(f"dimension {c.dimension} of {what or f'what is {list(shape)} now'} is "
+                           f"{c.now}, and was {c.before}")
+        return list(dict.fromkeys(out)) or (self.reasons() if named else [])
+
+    def __str__(self) -> str:
+        how = "kernels that serve any size" if self.shared else "kernels of its own"
+        return (f"{how}: {self.made} compiled and {self.found} found in "
+                f"{self.seconds * 1e3:.0f} ms")
+
 
 again: deque[Again] = deque(maxlen=256)
-"""What has been compiled again in this process, the last at the end."""
+"""What has been compiled again outside of functions of `facula.compile`, the last at the end."""
 
 
 @dataclass
@@ -110,15 +125,20 @@ class _Part:
 class Family:
     """All programs of one structure.
 
-    `sizes` are the shapes of the leaves of the first; `seen` those of all that were compiled.
+    `sizes` are the shapes of the leaves of the first.
     """
 
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]):
         self.first = steps, outputs, donations
         self.sizes = _sizes(steps)
-        self.seen = {self.sizes}
+        self.interpreted = 0.0          # seconds that other sizes are expected to be interpreted
         self.fixed = {number_of(steps, leaf) for leaf in donations.values()}
         self.parts: dict[tuple[int, int], _Part] = {}
+
+    @staticmethod
+    def shapes(steps: Sequence[Step]) -> tuple[tuple[int, ...], ...]:
+        """What the programs of a family differ in."""
+        return _sizes(steps)
 
     def changes(self, steps: Sequence[Step]) -> list[Change]:
         """How the leaves of a program differ from those of the first."""
@@ -134,15 +154,6 @@ class Family:
             c.leaf not in self.fixed and (
                 c.dimension == 0 or c.dimension == 1 and len(self.sizes[c.leaf]) >= 3)
             for c in changes)
-
-    def compiled(self, steps: Sequence[Step], changes: Sequence[Change], shared: bool,
-                 before: dict[str, float], seconds: float) -> None:
-        """A program of the family has been compiled."""
-        self.seen.add(_sizes(steps))
-        if changes:
-            made, found = (sum(statistics[k] - before[k] for k in names)
-                           for names in (["compiled"], ["loaded", "reused"]))
-            again.append(Again(changes, _sizes(steps), shared, int(made), int(found), seconds))
 
     def plan(self, index: int, segment: Segment, given: dict[int, int], steps: Sequence[Step]
              ) -> Native:
@@ -307,12 +318,38 @@ def _form_of(value: Any) -> Any:
 
 _families: OrderedDict[Any, Family] = OrderedDict()
 
+MOST_PATIENCE = 16
+"""Runs of a second size that are interpreted at most."""
+
+
+def patience(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
+             seconds: float) -> int | None:
+    """How many runs to interpret, of `seconds` each, of a program that would be the second of its
+    family.  The last batch of an epoch is not worth compiling for as soon as it comes; a third
+    size finds most of its kernels, and is.  None if the program is no such second."""
+    family = _families.get(_key(steps, outputs, donations))
+    if family is None or family.parts:
+        return None
+    changes = family.changes(steps)
+    if not changes or not family.varies(changes):
+        return None
+    compiling = COMPILING * len(steps)
+    if family.interpreted > compiling:
+        return None             # so many sizes that their kernels are worth it by now
+    runs = min(int(compiling / max(seconds, 1e-6)), MOST_PATIENCE)
+    family.interpreted += min(runs, 4) * seconds
+    return runs
+
+
+def _key(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]) -> Any:
+    return (tuple([(s.op, s.inputs, len(s.spec.shape), s.spec.dtype,
+                    _form_of(s.attrs) if s.op in _SIZED else s.attrs) for s in steps]),
+            tuple(outputs), tuple(sorted(donations.items())))
+
 
 def family_of(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]) -> Family:
     """The family of a program; it is the first of it if there is none yet."""
-    key = (tuple([(s.op, s.inputs, len(s.spec.shape), s.spec.dtype,
-                   _form_of(s.attrs) if s.op in _SIZED else s.attrs) for s in steps]),
-           tuple(outputs), tuple(sorted(donations.items())))
+    key = _key(steps, outputs, donations)
     found = _families.get(key)
     if found is None:
         found = _families[key] = Family(steps, outputs, donations)

@@ -81,7 +81,8 @@ def key_of(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, i
                       s.view) for s in steps])
     except TypeError:
         return None
-    return cache.key_of("plan of forms" if forms else "plan", source, f"{sys.version_info[:2]}/{marshal.version}", repr(host()),
+    return cache.key_of("plan of forms" if forms else "plan", source,
+                        f"{sys.version_info[:2]}/{marshal.version}", repr(host()),
                         repr((target(), config.flag.WINOGRAD)), text, repr(list(outputs)),
                         repr(sorted(donations.items())))
 

@@ -69,6 +69,7 @@ class Executable:
             bool(dynamic) or family.varies(changes))
         self._make(simple, family if self.shared else None, steps)
         if self.shared:
+            family.shared = True
             self._until_often(simple)
         self.again: Again | None = None
         if changes:

@@ -131,6 +131,7 @@ class Family:
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]):
         self.first = steps, outputs, donations
         self.sizes = _sizes(steps)
+        self.shared = False             # is there a program whose kernels serve any size?
         self.interpreted = 0.0          # seconds that other sizes are expected to be interpreted
         self.fixed = {number_of(steps, leaf) for leaf in donations.values()}
         self.parts: dict[tuple[int, int], _Part] = {}
@@ -328,7 +329,7 @@ def patience(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int,
     family.  The last batch of an epoch is not worth compiling for as soon as it comes; a third
     size finds most of its kernels, and is.  None if the program is no such second."""
     family = _families.get(_key(steps, outputs, donations))
-    if family is None or family.parts:
+    if family is None or family.shared:
         return None
     changes = family.changes(steps)
     if not changes or not family.varies(changes):

@@ -533,3 +533,34 @@ def test_bad_arguments():
         EmpiricalFisherOperator(lambda: (w.sum(), w), [w], "none")
     with pytest.raises(ShapeError, match="no dimension 2"):
         EmpiricalFisherOperator(lambda: ((w * 2).sum(), w * 2), [w], batch_dim=2)
+
+
+@pytest.mark.parametrize("name", ["mlp", "rnn", "shared"])
+@pytest.mark.parametrize("many", [1, 3, 64])
+def test_several_products_at_once_are_those_of_one_at_a_time(name, many, monkeypatch):
+    """In whole chunks, a rest, and one row alone; the Gauss-Newton matrix and the Hessian."""
+    from facula.curvature import linear
+    monkeypatch.setattr(linear, "_MOST_ROWS", many)
+    net, forward, loss = MODELS[name]()
+
+    def closure():
+        z = forward()
+        return loss(z), z
+
+    for op in (GaussNewtonOperator(closure, net), HessianOperator(closure, net)):
+        for k in (1, 7):
+            columns = t(op.shape[0], k)
+            want = np.stack([op.matvec(columns[:, i].clone()).numpy() for i in range(k)], 1)
+            got = op.matmat(columns)
+            assert tuple(got.shape) == (op.shape[0], k)
+            np.testing.assert_allclose(got.numpy(), want, rtol=1e-10, atol=1e-13)
+    assert tuple(op.matmat(t(op.shape[0], 0)).shape) == (op.shape[0], 0)
+
+
+def test_a_product_that_takes_much_memory_is_made_alone(monkeypatch):
+    from facula.curvature import linear
+    net, forward, loss = MODELS["mlp"]()
+    op = HessianOperator(lambda: loss(forward()), net)
+    assert op._linear.rows > 1
+    monkeypatch.setattr(linear, "_ROOM", 8)
+    assert op._linear.rows == 1

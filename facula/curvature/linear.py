@@ -329,12 +329,13 @@ def _result(trace: Traced, index: int) -> Tensor:
     return make(Node((trace.graph, index), trace.steps[index].spec))
 
 
-def gauss_newton_rule(outputs: int, hidden: int, axis: int) -> Rule:
+def gauss_newton_rule(outputs: int, hidden: int, axis: int, gradient: bool = True) -> Rule:
     """J' H J, J of the outputs (results 1 ...) and H of the loss (result 0) in terms of them.
 
     Where the loss depends on parameters also past the outputs, as a weight penalty does, H is
     the second derivative in both together.  Of `hidden` further results mu J'J / rows is added,
-    mu being the number and rows their extent along `axis`.
+    mu being the number and rows their extent along `axis`.  Besides, with `gradient`: loss and
+    gradient.
     """
     def rule(trace: Traced, layout: Layout, vector: Tensor, numbers: tuple[Tensor, ...]
              ) -> tuple[Tensor, list[Tensor]]:
@@ -363,9 +364,11 @@ def gauss_newton_rule(outputs: int, hidden: int, axis: int) -> Rule:
                 back = _merged(back, {i: share})
         found = pull(trace, back, enters) if back else {}
         found = _merged(found, {i: t for i, t in curved.items() if i not in at_ends})
-        gradient = _merged(pull(trace, at_ends, enters), direct)
-        return _collected(trace, layout, found), [_result(trace, loss),
-                                                  _collected(trace, layout, gradient)]
+        product = _collected(trace, layout, found)
+        if not gradient:
+            return product, []
+        whole = _merged(pull(trace, at_ends, enters), direct)
+        return product, [_result(trace, loss), _collected(trace, layout, whole)]
     return rule
 
 

@@ -85,7 +85,7 @@ class HessianFree(Optimizer):
     likelihood        of 'kronecker': from which targets the gradients of the factors come; None:
                       those of the loss; or drawn from the model, as in `FisherOperator`
     averaging         of 'kronecker': how much of the factors' averages stays in a step
-    every             of 'kronecker': after how many steps the factors are inverted anew
+    every             of 'kronecker': how many steps factors and their inverses serve
     structural        mu of structural damping for recurrent nets: mu * lambda * J'J of the hidden
                       states that the closure returns is added to the matrix
     batch_dim         the dimension of outputs and hidden states along which samples lie
@@ -126,7 +126,7 @@ class HessianFree(Optimizer):
                  reduction: str = "mean", backtrack: bool = True, line_search: bool = True,
                  min_damping: float = 0.0, check_closure: bool = True,
                  likelihood: str | None = None, averaging: float = 0.95,
-                 every: int = 20) -> None:
+                 every: int = 10) -> None:
         check("learning rate", lr, 0.0 < lr)
         check("damping", damping, 0.0 <= damping)
         check("min_damping", min_damping, 0.0 <= min_damping)
@@ -218,7 +218,7 @@ class HessianFree(Optimizer):
         matrix: CurvatureOperator
         if other is None:
             named = isinstance(out, (tuple, list))
-            matrix = self._matrix(named, closure, damping)
+            matrix = self._matrix(named, closure, damping, True)
             assert matrix.loss is not None and matrix.gradient is not None
             loss, gradient = matrix.loss, matrix.gradient
             evaluations += 1
@@ -226,14 +226,14 @@ class HessianFree(Optimizer):
             loss, gradient, named = self._gradient(closure)
             if out is None:
                 before = self._finite(float(loss))          # type: ignore[arg-type]
-            matrix = self._matrix(named, other, damping)
+            matrix = self._matrix(named, other, damping, False)
             evaluations += 2
         if group["check_closure"]:
             self._same(before, float(loss))                 # type: ignore[arg-type]
         preconditioner = None
         if group["preconditioner"] is not None and named:
-            evaluations += 1
-            preconditioner = self._preconditioner(other or closure, damping)
+            preconditioner, calls = self._preconditioner(other or closure, damping)
+            evaluations += calls
         old = state.get("direction")
         with_start = None if old is None else (old * group["decay"]).detach()
         found = conjugate_gradients(
@@ -286,28 +286,32 @@ class HessianFree(Optimizer):
                                  "batch or the closure hold a NaN or an infinity")
         return loss
 
-    def _matrix(self, named: bool, closure: Closure, damping: float) -> CurvatureOperator:
+    def _matrix(self, named: bool, closure: Closure, damping: float, gradient: bool
+                ) -> CurvatureOperator:
         group = self.param_groups[0]
         if not named:
             return HessianOperator(closure, self._params)
         return GaussNewtonOperator(closure, self._params, group["structural"] * damping,
-                                   group["batch_dim"])
+                                   group["batch_dim"], gradient)
 
-    def _preconditioner(self, closure: Closure, damping: float) -> Any:
+    def _preconditioner(self, closure: Closure, damping: float) -> tuple[Any, int]:
+        """The preconditioner, and how often it called the closure."""
         group, state = self.param_groups[0], self.state[self._params[0]]
         if self._factors is None:
             diagonal: Any = empirical_fisher_diagonal(closure, self._params, group["probes"],
                                                       group["reduction"], group["batch_dim"])
             diagonal = (diagonal + damping + 1e-12) ** group["exponent"]
             _record.flush(recorder())
-            return diagonal
-        count = state.get("n_iter", 0)
-        # An average of all there was, until there is more than it is to remember.
-        self._factors.observe(closure, min(1 - 1 / (count + 1), group["averaging"]),
-                              "HessianFree")
+            return diagonal, 1
+        count, calls = state.get("n_iter", 0), 0
         if count < 3 or count % group["every"] == 0:
+            # An average of all there was, until there is more than it is to remember.
+            seen = state.get("observed", 0)
+            self._factors.observe(closure, min(1 - 1 / (seen + 1), group["averaging"]),
+                                  "HessianFree")
             self._factors.invert(max(damping, 1e-12))
-        return Turned(self._factors, self._params, self._layout, max(damping, 1e-12))
+            state["observed"], calls = seen + 1, 1
+        return Turned(self._factors, self._params, self._layout, max(damping, 1e-12)), calls
 
     def _gradient(self, closure: Closure) -> tuple[Tensor, Tensor, bool]:
         from facula.autograd.backward import grad

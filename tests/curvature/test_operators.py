@@ -564,3 +564,17 @@ def test_a_product_that_takes_much_memory_is_made_alone(monkeypatch):
     assert op._linear.rows > 1
     monkeypatch.setattr(linear, "_ROOM", 8)
     assert op._linear.rows == 1
+
+
+def test_the_gradient_can_be_left_out():
+    net, forward, loss = MODELS["mlp"]()
+
+    def closure():
+        z = forward()
+        return loss(z), z
+
+    whole = GaussNewtonOperator(closure, net)
+    bare = GaussNewtonOperator(closure, net, gradient=False)
+    assert bare.loss is None and bare.gradient is None and whole.gradient is not None
+    v = t(whole.shape[0])
+    np.testing.assert_allclose((bare @ v).numpy(), (whole @ v).numpy(), rtol=1e-12)

@@ -100,7 +100,8 @@ def test_the_inverse_of_the_kronecker_factors(bias):
         return F.mse_loss(z, y), z
 
     opt = HessianFree(layer, damping=0.04, max_iter=3, preconditioner="kronecker")
-    solve = opt._preconditioner(closure, 0.04)
+    solve, calls = opt._preconditioner(closure, 0.04)
+    assert calls == 1
     state = opt.state[layer.weight]
     a, g = state["inputs"].numpy(), state["outputs"].numpy()
     pi = math.sqrt(np.trace(a) / len(a) / (np.trace(g) / len(g)))

@@ -200,12 +200,12 @@ class _Loop:
         panel).  `names` are loop variables and what they are in the tile's first row."""
         fn, em = self.fn, self.em
         with fn.loop(0, self.height, hint="i") as i:
-            at = [(v.terms[0][0], fn.add(start, i)) for v, start in names if v.terms]
+            at = [(v.terms[0][0], str(fn.add(start, i))) for v, start in names if v.terms]
             with fn.loop(0, count, hint="j", metadata="!SHORT") as j:
                 em.open()
                 em.names.update(at)
                 if self.unit.terms:
-                    em.names[self.unit.terms[0][0]] = fn.add(first, j)
+                    em.names[self.unit.terms[0][0]] = str(fn.add(first, j))
                 yield i, j
                 em.close()
 

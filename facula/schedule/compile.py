@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from facula.codegen.convolution import emit_convolution_group
+from facula.codegen.direct import View
 from facula.codegen.epilogue import Product, emit_product
 from facula.codegen.loops import Kernel, Storage, emit_group
-from facula.codegen.direct import View
 from facula.codegen.lower import Place, accesses
 from facula.codegen.recurrence import emit_recurrence
 from facula.codegen.updates import emit_copy, emit_update

@@ -46,9 +46,9 @@ def results(lib, layer, x, weight, weight2):
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("sizes", [(1, 2, 3, 4), (2, 1, 1, 1), (7, 5, 3, 17), (5, 33, 2, 8)],
+@pytest.mark.parametrize(("sizes", "both"), [((1, 2, 3, 4), False), ((2, 1, 1, 1), True),
+                                             ((7, 5, 3, 17), False), ((5, 33, 2, 8), True)],
                          ids=str)
-@pytest.mark.parametrize("both", [False, True])
 def test_second_derivatives_are_pytorchs(name, sizes, both):
     torch = pytest.importorskip("torch")
     t, n, width, h = sizes
@@ -154,7 +154,7 @@ def test_odd_inputs(name):
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-@pytest.mark.parametrize("lengths", [(5, 5, 2, 2, 1), (6, 1), (4, 4), (3, 2, 1)])
+@pytest.mark.parametrize("lengths", [(5, 5, 2, 2, 1), (6, 1), (3, 2, 1)])
 def test_packed_runs(name, lengths):
     """Steps with equally many rows are a loop each; backwards, sequences join."""
     torch = pytest.importorskip("torch")
@@ -183,10 +183,12 @@ def test_nan_and_infinity_stay_in_their_rows():
         np.isfinite(out[0]).all()
 
 
-def test_long_sequences_are_recorded_and_compiled_in_one_step():
-    layer = nn.GRU(2, 3)
-    x = facula.ones(300, 2, 2)
-    (g,) = grad(layer(x)[0].sum(), [layer.weight_hh_l0])
-    assert np.isfinite(g.numpy()).all()
-    out = layer(x)[0]
-    assert len(out._node.at[0].path()) < 60 if hasattr(out, "_node") else True
+def test_what_is_recorded_does_not_grow_with_time():
+    counts = []
+    for steps in (2, 300):
+        layer = nn.GRU(2, 3)
+        out = layer(facula.ones(steps, 2, 2))[0]
+        (g,) = grad(out.sum(), [layer.weight_hh_l0])
+        counts.append(len(str(facula.viz.graph(g)).splitlines()))
+        assert np.isfinite(g.numpy()).all()
+    assert counts[0] == counts[1] > 5

@@ -10,6 +10,7 @@ a gradient that is zero but at the last step) are computed where they are read.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import log2
@@ -36,18 +37,21 @@ _CARRIED = 512 * 1024
 Find = Callable[[int], "Storage | None"]
 
 
-def emit_recurrence(steps: Sequence[Step], items: Sequence[int], weight: int, view: View,
+def emit_recurrence(steps: Sequence[Step], items: Sequence[int],
+                    read: Sequence[tuple[int, int]] | None, weight: int, view: View,
                     storage: Find, scalars: Find) -> Product:
     """The kernels of a recurrence: steps `items` of the program, the loop and, where they are
     wanted too, its gates.
 
-    `weight` is the slot of the recurrent weight, which lies there as `view` says.
+    `read` are the stretches of its flat value that somebody reads, None for all of it; what
+    nobody reads need not be written.  `weight` is the slot of the recurrent weight, which lies
+    there as `view` says.
     """
     kind = _Backward if steps[items[0]].op == "recur_adjoint" else _Forward
-    return kind(steps, items, view, storage, scalars).emit(weight)
+    return kind(steps, items, read, view, storage, scalars).emit(weight)
 
 
-class _Loop:
+class _Loop(ABC):
     """One kernel being written.
 
     `streams` panels of the packed weight, `stream_step` elements apart, are read side by side;
@@ -56,9 +60,10 @@ class _Loop:
 
     streams = 1
 
-    def __init__(self, steps: Sequence[Step], items: Sequence[int], view: View, storage: Find,
+    def __init__(self, steps: Sequence[Step], items: Sequence[int],
+                 read: Sequence[tuple[int, int]] | None, view: View, storage: Find,
                  scalars: Find):
-        self.steps, self.number, self.items = steps, items[0], items
+        self.steps, self.number, self.items, self.read = steps, items[0], items, read
         self.step = step = steps[items[0]]
         self.view, self.storage, self.t = view, storage, target()
         self.cell, self.count, self.reverse = step.attrs
@@ -92,9 +97,9 @@ class _Loop:
         return self.writer.pointer(place.slot), place.strides, self.writer.tags(place.slot)
 
     # -- sizes
+    @abstractmethod
     def source(self) -> Source:
         """The weight as the product reads it."""
-        raise NotImplementedError
 
     def _sizes(self) -> None:
         """How wide a panel is, which rows are a tile, and its register tiles."""
@@ -263,8 +268,9 @@ class _Loop:
                                 ["tmp0", *self.writer.slots])])
         return product
 
+    @abstractmethod
     def body(self) -> None:
-        raise NotImplementedError
+        """The loop over time."""
 
     def pointer(self, number: int, at: Any) -> str:
         place = self.storage(number)
@@ -408,6 +414,8 @@ class _Backward(_Loop):
                     self.point(self.summed(i, j), carried, place)
 
             self.panels(work)
+        if not any(self.reads(s, True) for s in range(self.kind.states)):
+            return
         end = self.n * self.count if self.reverse else 0
         last = self.n * (self.count - 1) if self.reverse else 0
         a = self.pointer(self.number, fn.mul(fn.add(self.start, last), total))
@@ -420,6 +428,19 @@ class _Backward(_Loop):
                     self.put(s, value)
 
         self.panels(start)
+
+    def reads(self, state: int, first: bool) -> bool:
+        """Whether somebody reads the adjoints of a state before the first step, or after steps.
+        """
+        if self.read is None:
+            return True
+        rows = self.n * self.count
+        start = (rows * self.gates + state * (rows + self.n)) * self.h
+        head, size = (rows, self.n) if self.reverse else (0, self.n)
+        if not first:
+            head, size = (0, rows) if self.reverse else (self.n, rows)
+        start += head * self.h
+        return any(a < start + size * self.h and b > start for a, b in self.read)
 
     def put(self, state: int, value: Any) -> None:
         """The adjoint of a state."""
@@ -461,6 +482,7 @@ class _Backward(_Loop):
             where = self.row * (self.gates * self.h) + self.unit + g * self.h
             self.writer.put(self.number, (where,), part)
         for s, value in enumerate(found):
-            self.put(s, value)
+            if self.reads(s, False):
+                self.put(s, value)
         if kept is not None:
             expr.store_value(fn, self.dtype, kept, carried, place, _ACCESS)

@@ -48,7 +48,7 @@ from facula.schedule.products import (
     order_in,
     source_behind,
 )
-from facula.schedule.recurrences import weight_of
+from facula.schedule.recurrences import parts_read, weight_of
 
 __all__ = ["Native", "Report", "build"]
 
@@ -481,6 +481,7 @@ class _Build:
             self.steps, number, weight_of(self.steps[number]), lambda n: n in self.places,
             self._lies)
         made = emit_recurrence(self.steps, [i.step for i in group.items],
+                               parts_read(self.steps, self.outputs, number),
                                self.places[weight].slot, View(strides, offset), self._storage,
                                self._scalars)
         return self._in_phases(group, made, (weight,), start, ends)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from facula.graph.spec import Spec, Step, spec
 from facula.ops.primitive.recurrent import RECURRENT
 
-__all__ = ["gates_apart", "kept_gates", "weight_of"]
+__all__ = ["gates_apart", "kept_gates", "parts_read", "weight_of"]
 
 Add = Callable[[str, tuple[object, ...], tuple[int, ...], Spec, "str | None"], int]
 
@@ -32,6 +32,21 @@ def kept_gates(steps: Sequence[Step], step: Step) -> int | None:
     same = loop.op == "recur" and loop.attrs == step.attrs and (
         loop.inputs[:2] == step.inputs[:2]) and (not bias or loop.inputs[3:] == bias)
     return step.inputs[-1] if same else None
+
+
+def parts_read(steps: Sequence[Step], outputs: Sequence[int], number: int
+               ) -> list[tuple[int, int]] | None:
+    """Which stretches [start, stop) of the flat value of step `number` are read; None for all."""
+    if number in outputs:
+        return None
+    found = []
+    for step in steps:
+        if number in step.inputs:
+            if step.op != "slice" or step.attrs[1] != (1,):
+                return None
+            start = step.attrs[0][0]
+            found.append((start, start + step.spec.numel))
+    return found
 
 
 def gates_apart(add: Add, steps: Sequence[Step], step: Step) -> int:

@@ -161,9 +161,6 @@ class _Loop:
         """Before each step."""
         return along(state, 0, self.before, self.rows)
 
-    def start(self, state: Any) -> Any:
-        return along(state, 0, self.first, self.n)
-
     def _put(self, x: Any, at: int) -> Any:
         high = self.rows + self.n - at - x.shape[0]
         return prim("pad", x, attrs=((at, 0), (high, 0), 0),
@@ -182,16 +179,21 @@ class _Loop:
         """The gradient of the weight: [G H, H]."""
         return prim("matmul", permute(e, (1, 0)), before)
 
-    def solved(self, flat: Any) -> tuple[Any, list[Any]]:
-        """(k times the adjoint of each gate, [rows, G H]; the adjoints) of a `recur_adjoint`."""
+    def solved(self, flat: Any) -> tuple[Any, list[Any], list[Any]]:
+        """(k times the adjoint of each gate, [rows, G H]; the adjoints after each step; those
+        before the first) of a `recur_adjoint`."""
         size, each = self.rows * self.g * self.h, (self.rows + self.n) * self.h
-        e = reshape(slice_(flat, (0,), (1,), (size,)), (self.rows, self.g * self.h))
-        return e, [reshape(slice_(flat, (size + k * each,), (1,), (each,)),
-                           (self.rows + self.n, self.h)) for k in range(self.s)]
 
-    def per_gate(self, adjoints: list[Any]) -> list[Any]:
+        def part(start: int, rows: int, wide: int) -> Any:
+            return reshape(slice_(flat, (start,), (1,), (rows * wide,)), (rows, wide))
+
+        starts = [size + k * each for k in range(self.s)]
+        return (part(0, self.rows, self.g * self.h),
+                [part(at + self.own * self.h, self.rows, self.h) for at in starts],
+                [part(at + self.first * self.h, self.n, self.h) for at in starts])
+
+    def per_gate(self, d: list[Any]) -> list[Any]:
         """The adjoint that each gate's product has to do with, after each step."""
-        d = [self.of(a) for a in adjoints]
         return [d[1], d[1], d[1], d[0]] if self.cell == "lstm" else [d[0]] * self.g
 
 
@@ -238,16 +240,16 @@ def _recur_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     at = _Loop(c.attrs, w, x.shape[0])
     bias = rest[1:] if at.cell == "gru" else []
     k, given = _coefficients(at, x, bias, c.out)
-    e, adjoints = at.solved(prim("recur_adjoint", *k, w, g, attrs=c.attrs))
+    e, own, start = at.solved(prim("recur_adjoint", *k, w, g, attrs=c.attrs))
     dx = e
     if at.cell == "gru":
-        dx = cat([along(e, 1, 0, 2 * at.h), mul(given, at.of(adjoints[0]))], 1)
+        dx = cat([along(e, 1, 0, 2 * at.h), mul(given, own[0])], 1)
     out = [dx, at.weight(e, at.ahead(at.state(c.out, 0))) if c.needs[1] else None,
-           at.start(adjoints[0])]
+           start[0]]
     if at.cell == "gru":
         out.append(sum_(along(e, 1, 2 * at.h, at.h), (0,)) if c.needs[3] else None)
     elif at.s == 2:
-        out.append(at.start(adjoints[1]))
+        out.append(start[1])
     return tuple(o if need else None for o, need in zip(out, c.needs, strict=True))
 
 
@@ -345,15 +347,14 @@ def _linear_parts(c: Any) -> tuple[_Loop, list[Any], list[Any], list[Any]]:
 
 def _linear_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     at, k, before, after = _linear_parts(c)
-    e, adjoints = at.solved(prim("recur_adjoint", *k, at.w, g, attrs=c.attrs))
+    e, own, start = at.solved(prim("recur_adjoint", *k, at.w, g, attrs=c.attrs))
     v = at.columns(at.product(before[0], at.w))
-    own = [at.of(a) for a in adjoints]
-    out = [mul(a, b) for a, b in zip(at.per_gate(adjoints), v, strict=True)]
+    out = [mul(a, b) for a, b in zip(at.per_gate(own), v, strict=True)]
     if at.leak:
         out.append(mul(own[-1], before[-1]))
     if at.s == 2:
         out.append(mul(own[0], after[1]))
-    out += [at.weight(e, before[0]), *reversed(own), *[at.start(a) for a in adjoints]]
+    out += [at.weight(e, before[0]), *reversed(own), *start]
     return tuple(o if need else None for o, need in zip(out, c.needs, strict=True))
 
 
@@ -395,27 +396,25 @@ def _adjoint_parts(c: Any) -> tuple[_Loop, list[Any], Any, list[Any]]:
     each = coefficients(c.attrs[0])
     k = list(c.inputs[:each])
     at = _Loop(c.attrs, c.inputs[each], k[0].shape[0])
-    e, adjoints = at.solved(c.out)
-    return at, k, e, adjoints
+    e, own, _ = at.solved(c.out)
+    return at, k, e, own
 
 
 def _adjoint_vjp(c: Any, g: Any) -> tuple[Any, ...]:
     """The transpose of a transpose: the linear recurrence, driven by what the adjoints get."""
-    at, k, e, adjoints = _adjoint_parts(c)
-    ge, gs = at.solved(g)
+    at, k, e, mine = _adjoint_parts(c)
+    ge, own, start = at.solved(g)
     shares = at.columns(ge)
-    own = [at.of(x) for x in gs]
     if at.s == 2:
         drive = [_total([own[1], *[mul(k[j], shares[j]) for j in range(3)]], k[0]),
                  add(own[0], mul(k[3], shares[3]))]
     else:
         drive = [_total([own[0], *[mul(k[j], shares[j]) for j in range(at.g)]], k[0])]
-    states = prim("recur_linear", *k, at.w, *drive, *[at.start(x) for x in gs], attrs=c.attrs)
+    states = prim("recur_linear", *k, at.w, *drive, *start, attrs=c.attrs)
     each = [at.state(states, j) for j in range(at.s)]
     before, after = [at.ahead(x) for x in each], [at.of(x) for x in each]
     v = at.columns(add(at.product(before[0], at.w), ge))
-    mine = [at.of(a) for a in adjoints]
-    out = [mul(a, b) for a, b in zip(at.per_gate(adjoints), v, strict=True)]
+    out = [mul(a, b) for a, b in zip(at.per_gate(mine), v, strict=True)]
     if at.leak:
         out.append(mul(mine[-1], before[-1]))
     if at.s == 2:
@@ -425,10 +424,9 @@ def _adjoint_vjp(c: Any, g: Any) -> tuple[Any, ...]:
 
 
 def _adjoint_jvp(c: Any, tangents: tuple[Any, ...]) -> Any:
-    at, k, e, adjoints = _adjoint_parts(c)
+    at, k, e, mine = _adjoint_parts(c)
     *tk, tw, tg = tangents
-    each = at.per_gate(adjoints)
-    mine = [at.of(a) for a in adjoints]
+    each = at.per_gate(mine)
     shares = [None if t is None else mul(t, a) for t, a in zip(tk, each)]   # the first G of tk
     moved = None
     if any(s is not None for s in shares):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from facula.codegen.attention import emit_attention
 from facula.codegen.convolution import emit_convolution_group
 from facula.codegen.epilogue import emit_product
 from facula.codegen.loops import Kernel, Storage, emit_group
@@ -35,14 +36,15 @@ from facula.schedule.index import row_major
 from facula.schedule.memory import Interval, place
 from facula.schedule.products import (
     CONVOLUTIONS,
-    PRODUCTS,
+    RESULTS,
+    WHOLE,
+    attention_of,
     contraction_of,
     convolution_of,
     has_strides,
     leaf_strides,
-    matrix_behind,
+    operand_behind,
     order_in,
-    source_behind,
 )
 
 __all__ = ["Native", "Report", "build"]
@@ -163,7 +165,7 @@ class _Build:
             for item in group.items:
                 # the updates write into memory, and a scan cannot be taken up in the middle
                 op = self.steps[item.step].op
-                if (op in UPDATE or op in SCAN) and item.step not in self.places:
+                if (op in UPDATE or op in SCAN or op in RESULTS) and item.step not in self.places:
                     self._temporary(item.step)
 
     def _concatenations(self) -> None:
@@ -171,10 +173,9 @@ class _Build:
         are those that are only rearranged."""
         products: dict[int, list[tuple[int, int]]] = {}
         for number in self.home:
-            if self.steps[number].op in PRODUCTS:
-                find = matrix_behind if self.steps[number].op == "matmul" else source_behind
-                for which in (0, 1):
-                    behind = find(self.steps, number, which, self.home.__contains__)
+            if self.steps[number].op in WHOLE:
+                for which in range(len(self.steps[number].inputs)):
+                    behind = operand_behind(self.steps, number, which, self.home.__contains__)
                     products.setdefault(behind, []).append((number, which))
         for number in sorted(self.home, reverse=True):
             step = self.steps[number]
@@ -300,7 +301,7 @@ class _Build:
         if item is None:
             return n in self.home
         op = self.steps[n].op
-        return item.role == "rows" or op in REDUCE | SCAN or op in PRODUCTS
+        return item.role == "rows" or op in REDUCE | SCAN or op in WHOLE
 
     def _depends(self, group: Group, on: Group) -> bool:
         stack, seen = [group.number], set()
@@ -333,7 +334,7 @@ class _Build:
             for source, index in read:
                 if source != leaf:
                     continue
-                if steps[item.step].op in PRODUCTS or item.role != target.role \
+                if steps[item.step].op in WHOLE or item.role != target.role \
                         or item.stage > target.stage or index != own:
                     return False
         return True
@@ -397,12 +398,28 @@ class _Build:
             return units
         if group.kind == "contract":
             return self._emit_contract(group, start, ends)
+        if group.kind == "attention":
+            return self._emit_attention(group, start)
         if len(group.items) == 1 and in_parts(self.steps, group.items[0].step):
             return self._emit_parts(group, start)
         if group.items[0].step in self.moved:
             return []
         kernel = emit_group(self.steps, group, self._storage, self._scalars)
         return [_Unit(kernel, start, list(kernel.slots), number)]
+
+    def _emit_attention(self, group: Group, start: int) -> list[_Unit]:
+        numbers = [item.step for item in group.items]
+        attention, places = attention_of(self.steps, numbers, lambda n: n in self.places,
+                                         self._lies)
+        made = emit_attention(attention, [RESULTS[self.steps[n].op] for n in numbers],
+                              {letter: self.places[step].slot for letter, step in places.items()})
+        tmp = []
+        for size in made.temporaries:
+            slot = self._slot()
+            self.temporaries[slot], self.spans[slot] = size, [start, start]
+            tmp.append(slot)
+        return [_Unit(kernel, start, self._resolved(operands, tmp), group.number)
+                for kernel, operands in made.phases[0]]
 
     def _emit_parts(self, group: Group, start: int) -> list[_Unit]:
         """What of a concatenation is not in its place, each part by a kernel of its own: no

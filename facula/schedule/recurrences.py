@@ -10,16 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from facula.graph.spec import Spec, Step, spec
-from facula.ops.primitive.recurrent import RECURRENT
 
-__all__ = ["gates_apart", "kept_gates", "parts_read", "weight_of"]
+__all__ = ["gates_apart", "kept_gates", "parts_read"]
 
 Add = Callable[[str, tuple[object, ...], tuple[int, ...], Spec, "str | None"], int]
-
-
-def weight_of(step: Step) -> int:
-    """Which operand of a recurrence its weight is."""
-    return RECURRENT[step.op](step.attrs[0])
 
 
 def kept_gates(steps: Sequence[Step], step: Step) -> int | None:

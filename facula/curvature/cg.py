@@ -74,7 +74,8 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
     """Solve (A + damping I + diag(diagonal)) x = b for a positive matrix A.
 
     linear          what multiplies by A: has `apply(v, numbers)` for a flat vector
-    start           where to begin; zero unless given
+    start           where to begin; zero unless given.  It is shortened as far as that lowers the
+                    quadratic
     preconditioner  a diagonal M `[n]` that approximates the matrix, its elements being positive;
                     or any positive M as a `Preconditioner`
     tol             stop when the residual's norm is below tol times that of b
@@ -109,12 +110,17 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
         ax: Any = times(x) if start is not None else facula.zeros_like(b)
 
         def begin(b: Any, x: Any, ax: Any, *inner: Any) -> Any:
+            # The quadratic is smallest on the line through x there; what was the solution of
+            # another system may be far too long, and worse than zero.
+            curve = _dot(x, ax)
+            share = (_dot(b, x) / curve.where(curve > 0, 1.0)).clamp(0.0, 1.0)
+            x, ax = x * share, ax * share
             r = b - ax
             z = inverse.apply(r, *inner)
-            return r, z.clone(), _dot(r, z), _dot(x, b + r) * -0.5, _dot(r, r)
+            return x, r, z.clone(), _dot(r, z), _dot(x, b + r) * -0.5, _dot(r, r)
 
-        r, p, rho, phi, rr = recorded(("cg.start", inverse.key), [b, x, ax, *inverse.tensors],
-                                      begin)
+        x, r, p, rho, phi, rr = recorded(("cg.start", inverse.key),
+                                         [b, x, ax, *inverse.tensors], begin)
         kept: list[tuple[int, Tensor]] = []
         history: list[Any] = []
         values = [float(phi)]                               # type: ignore[arg-type]

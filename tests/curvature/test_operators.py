@@ -452,6 +452,12 @@ def test_solve():
     np.testing.assert_allclose(x.numpy(), np.linalg.solve(m + 2 * np.eye(20), b), rtol=1e-8)
     start = op.solve(facula.tensor(b), tol=1e-13)
     assert op.solution(facula.tensor(b), start=start, tol=1e-9).iterations <= 5
+    # A start that is far too long, or points the wrong way, is never worse than zero.
+    for factor in (1e6, -1.0):
+        found = op.solution(facula.tensor(b), start=start * factor, tol=1e-9)
+        assert found.values[0] <= 0.0 and found.residual <= 1e-9
+        np.testing.assert_allclose(found.x.numpy(), np.linalg.solve(m, b), rtol=1e-6)
+    assert op.solution(facula.tensor(b), start=start * 1e6, tol=1e-9).iterations <= 5
     found = op.solution(facula.tensor(b), max_iter=7, keep=lambda k: k % 2 == 0)
     assert found.iterations == 7 and found.reason == "iterations"
     assert [k for k, _ in found.iterates] == [2, 4, 6]

@@ -217,6 +217,73 @@ def test_structural_damping_shortens_what_the_states_move():
     assert damped < 0.7 * plain
 
 
+def test_a_step_on_a_recurrent_net_is_the_one_of_the_papers():
+    # Written down with dense Jacobians: (J'J + mu lambda Jh'Jh + lambda) d = -g, means over
+    # samples (Martens and Sutskever 2012, sections 20.4 and 20.11).
+    steps, samples, hidden, lam, mu = 5, 4, 3, 0.2, 0.7
+    facula.manual_seed(5)
+    layer = nn.RNN(2, hidden, bias=False).to(facula.float64)
+    head = nn.Linear(hidden, 1, bias=False).to(facula.float64)
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(steps, samples, 2)), rng.normal(size=(samples, 1))
+    shapes = [(hidden, 2), (hidden, hidden), (1, hidden)]
+    ends = np.cumsum([math.prod(s) for s in shapes])
+
+    def net(flat):
+        """Outputs [samples, 1], states [steps, samples, hidden]."""
+        v, w, u = (part.reshape(s) for part, s in zip(np.split(flat, ends[:-1]), shapes))
+        h, states = np.zeros((samples, hidden), flat.dtype), []
+        for k in range(steps):
+            h = np.tanh(x[k] @ v.T + h @ w.T)
+            states.append(h)
+        return h @ u.T, np.stack(states)
+
+    params = [layer.weight_ih_l0, layer.weight_hh_l0, head.weight]
+    start = np.concatenate([p.detach().numpy().ravel() for p in params])
+    # Columns of the Jacobians by complex steps: exact to rounding.
+    moved = [net(start + 1e-30j * e) for e in np.eye(ends[-1])]
+    j = np.stack([z.imag.ravel() for z, _ in moved], 1) / 1e-30
+    jh = np.stack([h.imag.ravel() for _, h in moved], 1) / 1e-30
+    error = (net(start)[0] - y).ravel()
+    matrix, gradient = j.T @ j / samples, j.T @ error / samples
+    damped = matrix + mu * lam * jh.T @ jh / samples + lam * np.eye(ends[-1])
+    want = -np.linalg.solve(damped, gradient)
+
+    def loss(flat):
+        return 0.5 * np.mean((net(flat)[0] - y) ** 2)
+
+    model = gradient @ want + 0.5 * want @ matrix @ want
+    ratio = (loss(start + want) - loss(start)) / model
+
+    def closure():
+        h, _ = layer(facula.tensor(x))
+        z = head(h[-1])
+        return 0.5 * F.mse_loss(z, facula.tensor(y)), z, h
+
+    opt = HessianFree(params, damping=lam, structural=mu, batch_dim=1, preconditioner=None,
+                      backtrack=False, max_iter=100, progress=0.0)
+    opt.step(closure)
+    assert opt.report.accepted and opt.report.step == 1.0
+    got = np.concatenate([p.detach().numpy().ravel() for p in params]) - start
+    np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-10)
+    assert opt.report.new_loss == pytest.approx(loss(start + want))
+    assert opt.report.ratio == pytest.approx(ratio)
+    assert opt.report.damping == pytest.approx(
+        lam * (2 / 3 if ratio > 0.75 else 1.5 if ratio < 0.25 else 1.0))
+
+
+def test_a_direction_of_another_batch_is_no_worse_start_than_none():
+    net, closure = problem()
+    opt = HessianFree(net.parameters(), damping=0.1, max_iter=3, preconditioner=None)
+    opt.step(closure)
+    state = opt.state[next(iter(net.parameters()))]
+    state["direction"] = state["direction"] * 1e5
+    before = closure()[0].item()
+    opt.step(closure)
+    assert opt.report.accepted and opt.report.ratio > 0
+    assert closure()[0].item() < before
+
+
 def test_state_dict_carries_on():
     net, closure = problem()
     opt = HessianFree(net.parameters(), damping=0.5, max_iter=15, preconditioner=None)

@@ -173,6 +173,9 @@ def compile_after(steps: list[Step]) -> int:
             a, b = (steps[i].spec for i in step.inputs)
             work += (a.numel * b.numel / max(b.shape[0 if step.op == "conv_weight" else 1], 1)
                      * 1e-10)
+        elif step.op.startswith("recur"):
+            first, second = (steps[i].spec for i in step.inputs[:2])
+            work += first.numel * second.shape[-1] * 1e-10
         elif step.inputs:
             work += steps[step.inputs[0]].spec.numel * 1e-9
         seconds += work

@@ -15,6 +15,7 @@ from facula.ops.primitive import (
     indexing,
     matrix,
     movement,
+    recurrent,
     reduce,
     scan,
     sort,
@@ -26,4 +27,4 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            convolution, sort, fourier, matrix, special_functions, whole)
+            convolution, recurrent, sort, fourier, matrix, special_functions, whole)

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from facula.codegen.convolution import emit_convolution_group
-from facula.codegen.epilogue import emit_product
+from facula.codegen.direct import View
+from facula.codegen.epilogue import Product, emit_product
 from facula.codegen.loops import Kernel, Storage, emit_group
 from facula.codegen.lower import Place, accesses
+from facula.codegen.recurrence import emit_recurrence
 from facula.codegen.updates import emit_copy, emit_update
 from facula.graph.spec import Step
+from facula.ops.primitive.recurrent import RECURRENT
 from facula.runtime.plan import STATUS_SLOT, KernelPlan, PhasePlan, ProgramPlan
 from facula.schedule.fuse import (
     REDUCE,
@@ -41,9 +44,11 @@ from facula.schedule.products import (
     has_strides,
     leaf_strides,
     matrix_behind,
+    operand_of,
     order_in,
     source_behind,
 )
+from facula.schedule.recurrences import parts_read, weight_of
 
 __all__ = ["Native", "Report", "build"]
 
@@ -161,9 +166,10 @@ class _Build:
                 if writer is not None and writer is not group and source not in self.places:
                     self._temporary(source)
             for item in group.items:
-                # the updates write into memory, and a scan cannot be taken up in the middle
+                # the updates write into memory, a scan cannot be taken up in the middle, and a
+                # recurrence reads what it has written
                 op = self.steps[item.step].op
-                if (op in UPDATE or op in SCAN) and item.step not in self.places:
+                if op in UPDATE | SCAN | RECURRENT.keys() and item.step not in self.places:
                     self._temporary(item.step)
 
     def _concatenations(self) -> None:
@@ -171,9 +177,10 @@ class _Build:
         are those that are only rearranged."""
         products: dict[int, list[tuple[int, int]]] = {}
         for number in self.home:
-            if self.steps[number].op in PRODUCTS:
-                find = matrix_behind if self.steps[number].op == "matmul" else source_behind
-                for which in (0, 1):
+            op = self.steps[number].op
+            if op in PRODUCTS or op in RECURRENT:
+                find = matrix_behind if op == "matmul" else source_behind
+                for which in (0, 1) if op in PRODUCTS else (weight_of(self.steps[number]),):
                     behind = find(self.steps, number, which, self.home.__contains__)
                     products.setdefault(behind, []).append((number, which))
         for number in sorted(self.home, reverse=True):
@@ -237,7 +244,7 @@ class _Build:
             return False
         if strides == row_major(step.spec.shape):
             return True
-        return step.op not in CONVOLUTIONS and all(
+        return step.op not in CONVOLUTIONS and step.op not in RECURRENT and all(
             has_strides(self.steps, number, which, self.home.__contains__, strides)
             for number, which in products)
 
@@ -316,6 +323,8 @@ class _Build:
     def _reads_in_place(self, group: Group, o: int, leaf: int) -> bool:
         """Whether every read of `leaf` in the group is of the element about to be written."""
         steps = self.steps
+        if group.kind == "recurrence":
+            return False
         if group.kind == "update":
             rest = {n for i in steps[o].inputs[1:] for n in memory_behind(
                 steps, i, lambda n: n in self.home or steps[n].op == "leaf")}
@@ -397,6 +406,8 @@ class _Build:
             return units
         if group.kind == "contract":
             return self._emit_contract(group, start, ends)
+        if group.kind == "recurrence":
+            return self._emit_recurrence(group, start, ends)
         if len(group.items) == 1 and in_parts(self.steps, group.items[0].step):
             return self._emit_parts(group, start)
         if group.items[0].step in self.moved:
@@ -462,13 +473,29 @@ class _Build:
                                      self._lies)
             made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
                                 self._storage, self._scalars)
+        return self._in_phases(group, made, (a, b), start, ends)
+
+    def _emit_recurrence(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
+        number = group.items[0].step
+        weight, strides, offset = operand_of(
+            self.steps, number, weight_of(self.steps[number]), lambda n: n in self.places,
+            self._lies)
+        made = emit_recurrence(self.steps, [i.step for i in group.items],
+                               parts_read(self.steps, self.outputs, number),
+                               self.places[weight].slot, View(strides, offset), self._storage,
+                               self._scalars)
+        return self._in_phases(group, made, (weight,), start, ends)
+
+    def _in_phases(self, group: Group, made: Product, sources: Sequence[int], start: int,
+                   ends: dict[int, int]) -> list[_Unit]:
+        """The kernels of a product that reads `sources`: those that pack, then the others."""
         tmp = []
         for size in made.temporaries:
             slot = self._slot()
             self.temporaries[slot] = size
             tmp.append(slot)
         # packing waits for its own operand only, and happens once for all who read it
-        behind = {self.places[s].slot: s for s in (a, b)}
+        behind = {self.places[s].slot: s for s in sources}
         ready = {slot: ends[self.home[s].number] + 1 for slot, s in behind.items()
                  if s in self.home}
         units: list[_Unit] = []

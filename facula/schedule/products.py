@@ -18,7 +18,7 @@ from facula.graph.spec import Step
 from facula.schedule.index import Index, flatten, loop_var, row_major, unflatten
 
 __all__ = ["CONVOLUTIONS", "PRODUCTS", "contraction_of", "convolution_of", "has_strides",
-           "leaf_strides", "matrix_behind", "order_in", "source_behind", "terms"]
+           "leaf_strides", "matrix_behind", "operand_of", "order_in", "source_behind", "terms"]
 
 CONVOLUTIONS = frozenset(["conv", "conv_input", "conv_weight"])
 PRODUCTS = CONVOLUTIONS | {"matmul"}
@@ -155,6 +155,14 @@ def source_behind(steps: Sequence[Step], number: int, which: int,
     if found is None or steps[source].op == "scalar":
         return steps[number].inputs[which]
     return source
+
+
+def operand_of(steps: Sequence[Step], number: int, which: int, in_memory: Callable[[int], bool],
+               lies: Callable[[int], Strides]) -> tuple[int, Strides, int]:
+    """The step in memory that operand `which` is a view of, and that view's strides and offset."""
+    source, found = _whole(steps, number, which, in_memory, lies)
+    assert found is not None
+    return source, *found
 
 
 def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool],

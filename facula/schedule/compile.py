@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from facula.codegen.attention import emit_attention
 from facula.codegen.convolution import emit_convolution_group
-from facula.codegen.epilogue import emit_product
+from facula.codegen.direct import View
+from facula.codegen.epilogue import Product, emit_product
 from facula.codegen.loops import Kernel, Storage, emit_group
 from facula.codegen.lower import Place, accesses
+from facula.codegen.recurrence import emit_recurrence
 from facula.codegen.updates import emit_copy, emit_update
 from facula.graph.spec import Step
+from facula.ops.primitive.recurrent import RECURRENT
 from facula.runtime.plan import STATUS_SLOT, KernelPlan, PhasePlan, ProgramPlan
 from facula.schedule.fuse import (
     REDUCE,
@@ -35,15 +39,19 @@ from facula.schedule.index import row_major
 from facula.schedule.memory import Interval, place
 from facula.schedule.products import (
     CONVOLUTIONS,
-    PRODUCTS,
+    RESULTS,
+    WHOLE,
+    attention_of,
     contraction_of,
     convolution_of,
     has_strides,
     leaf_strides,
-    matrix_behind,
+    operand_behind,
+    operand_of,
     order_in,
-    source_behind,
+    stored_operands,
 )
+from facula.schedule.recurrences import parts_read
 
 __all__ = ["Native", "Report", "build"]
 
@@ -163,9 +171,11 @@ class _Build:
                 if writer is not None and writer is not group and source not in self.places:
                     self._temporary(source)
             for item in group.items:
-                # the updates write into memory, and a scan cannot be taken up in the middle
+                # the updates write into memory, a scan cannot be taken up in the middle, and a
+                # recurrence reads what it has written
                 op = self.steps[item.step].op
-                if (op in UPDATE or op in SCAN) and item.step not in self.places:
+                written = op in UPDATE or op in SCAN or op in RESULTS or op in RECURRENT
+                if written and item.step not in self.places:
                     self._temporary(item.step)
 
     def _concatenations(self) -> None:
@@ -173,11 +183,9 @@ class _Build:
         are those that are only rearranged."""
         products: dict[int, list[tuple[int, int]]] = {}
         for number in self.home:
-            if self.steps[number].op in PRODUCTS:
-                find = matrix_behind if self.steps[number].op == "matmul" else source_behind
-                for which in (0, 1):
-                    behind = find(self.steps, number, which, self.home.__contains__)
-                    products.setdefault(behind, []).append((number, which))
+            for which in stored_operands(self.steps[number]):
+                behind = operand_behind(self.steps, number, which, self.home.__contains__)
+                products.setdefault(behind, []).append((number, which))
         for number in sorted(self.home, reverse=True):
             step = self.steps[number]
             if step.op in ("reshape", "permute"):
@@ -239,7 +247,7 @@ class _Build:
             return False
         if strides == row_major(step.spec.shape):
             return True
-        return step.op not in CONVOLUTIONS and all(
+        return step.op not in CONVOLUTIONS and step.op not in RECURRENT and all(
             has_strides(self.steps, number, which, self.home.__contains__, strides)
             for number, which in products)
 
@@ -302,7 +310,7 @@ class _Build:
         if item is None:
             return n in self.home
         op = self.steps[n].op
-        return item.role == "rows" or op in REDUCE | SCAN or op in PRODUCTS
+        return item.role == "rows" or op in REDUCE | SCAN or op in WHOLE
 
     def _depends(self, group: Group, on: Group) -> bool:
         stack, seen = [group.number], set()
@@ -318,6 +326,8 @@ class _Build:
     def _reads_in_place(self, group: Group, o: int, leaf: int) -> bool:
         """Whether every read of `leaf` in the group is of the element about to be written."""
         steps = self.steps
+        if group.kind == "recurrence":
+            return False
         if group.kind == "update":
             rest = {n for i in steps[o].inputs[1:] for n in memory_behind(
                 steps, i, lambda n: n in self.home or steps[n].op == "leaf")}
@@ -335,7 +345,7 @@ class _Build:
             for source, index in read:
                 if source != leaf:
                     continue
-                if steps[item.step].op in PRODUCTS or item.role != target.role \
+                if steps[item.step].op in WHOLE or item.role != target.role \
                         or item.stage > target.stage or index != own:
                     return False
         return True
@@ -416,12 +426,30 @@ class _Build:
             return units
         if group.kind == "contract":
             return self._emit_contract(group, start, ends)
+        if group.kind == "recurrence":
+            return self._emit_recurrence(group, start, ends)
+        if group.kind == "attention":
+            return self._emit_attention(group, start)
         if len(group.items) == 1 and in_parts(self.steps, group.items[0].step):
             return self._emit_parts(group, start)
         if group.items[0].step in self.moved:
             return []
         kernel = emit_group(self.steps, group, self._storage, self._scalars)
         return [_Unit(kernel, start, list(kernel.slots), number)]
+
+    def _emit_attention(self, group: Group, start: int) -> list[_Unit]:
+        numbers = [item.step for item in group.items]
+        attention, places = attention_of(self.steps, numbers, lambda n: n in self.places,
+                                         self._lies)
+        made = emit_attention(attention, [RESULTS[self.steps[n].op] for n in numbers],
+                              {letter: self.places[step].slot for letter, step in places.items()})
+        tmp = []
+        for size in made.temporaries:
+            slot = self._slot()
+            self.temporaries[slot], self.spans[slot] = size, [start, start]
+            tmp.append(slot)
+        return [_Unit(kernel, start, self._resolved(operands, tmp), group.number)
+                for kernel, operands in made.phases[0]]
 
     def _emit_parts(self, group: Group, start: int) -> list[_Unit]:
         """What of a concatenation is not in its place, each part by a kernel of its own: no
@@ -481,13 +509,29 @@ class _Build:
                                      self._lies)
             made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
                                 self._storage, self._scalars)
+        return self._in_phases(group, made, (a, b), start, ends)
+
+    def _emit_recurrence(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
+        number = group.items[0].step
+        weight, strides, offset = operand_of(
+            self.steps, number, stored_operands(self.steps[number])[0], lambda n: n in self.places,
+            self._lies)
+        made = emit_recurrence(self.steps, [i.step for i in group.items],
+                               parts_read(self.steps, self.outputs, number),
+                               self.places[weight].slot, View(strides, offset), self._storage,
+                               self._scalars)
+        return self._in_phases(group, made, (weight,), start, ends)
+
+    def _in_phases(self, group: Group, made: Product, sources: Sequence[int], start: int,
+                   ends: dict[int, int]) -> list[_Unit]:
+        """The kernels of a product that reads `sources`: those that pack, then the others."""
         tmp = []
         for size in made.temporaries:
             slot = self._slot()
             self.temporaries[slot] = size
             tmp.append(slot)
         # packing waits for its own operand only, and happens once for all who read it
-        behind = {self.places[s].slot: s for s in (a, b)}
+        behind = {self.places[s].slot: s for s in sources}
         ready = {slot: ends[self.home[s].number] + 1 for slot, s in behind.items()
                  if s in self.home}
         units: list[_Unit] = []

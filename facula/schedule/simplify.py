@@ -16,6 +16,7 @@ import numpy as np
 from facula.codegen.reductions import identity
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, freeze_number, spec
+from facula.schedule.recurrences import gates_apart, kept_gates
 from facula.schedule.sums import join_sums
 from facula.schedule.windows import join_windows
 
@@ -186,6 +187,9 @@ def _rewrite(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ..
         return b.full(0, out) if ins[0].spec.shape[-1] == 0 else None
     if op in _CONVOLUTIONS:
         return _convolution(b, op, attrs, inputs, ins, out, where)
+    if op == "recur_gates":
+        gates = Step(op, attrs, inputs, out, 0, where)
+        return gates_apart(b.add, steps, gates) if kept_gates(steps, gates) is None else None
     if op in _UPDATE and ins[1 if op != "scatter" else 2].spec.numel == 0:
         return inputs[0]
     if op == "pad" and ins[0].spec.numel == 0:

@@ -99,6 +99,7 @@ class Machine:
         self._library: dict[str, int] = {}
         self._got: dict[int, int] = {}
         self._outside = ""
+        self.calls = 0
         self.uc.hook_add(unicorn.UC_HOOK_MEM_READ_UNMAPPED | unicorn.UC_HOOK_MEM_WRITE_UNMAPPED,
                          self._unmapped)
 
@@ -226,6 +227,7 @@ class Machine:
         """Call a function of integer arguments; what it leaves in x0, signed."""
         with self._lock:
             self._outside = ""
+            self.calls += 1
             for i, value in enumerate(args):
                 self.uc.reg_write(arm.UC_ARM64_REG_X0 + i, value & (1 << 64) - 1)
             self.uc.reg_write(arm.UC_ARM64_REG_SP, self._stack)

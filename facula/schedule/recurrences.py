@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from facula.codegen.lower import accesses
 from facula.graph.spec import Spec, Step, spec
+from facula.ops.primitive.recurrent import CELLS, RECURRENT
+from facula.schedule.index import loop_var
 
-__all__ = ["gates_apart", "kept_gates", "parts_read"]
+__all__ = ["gates_apart", "kept_gates", "parts_read", "read_in_place"]
 
 Add = Callable[[str, tuple[object, ...], tuple[int, ...], Spec, "str | None"], int]
 
@@ -41,6 +44,43 @@ def parts_read(steps: Sequence[Step], outputs: Sequence[int], number: int
             start = step.attrs[0][0]
             found.append((start, start + step.spec.numel))
     return found
+
+
+def read_in_place(steps: Sequence[Step], items: Sequence[int], in_memory: Callable[[int], bool]
+                  ) -> tuple[int, int] | None:
+    """(a step that the recurrence `items` writes, a step in whose memory it may be written).
+
+    The gates may take the place of the inputs, and an adjoint that of the gates: of both, a step
+    reads what it is about to write, and no other row does.
+    """
+    first = steps[items[0]]
+    adjoint = first.op == "recur_adjoint"
+    g, kept, _, _ = CELLS[first.attrs[0]]
+    if g != kept or not adjoint and len(items) == 1:
+        return None
+    at = RECURRENT[first.op](first.attrs[0])
+    cut = at if adjoint else 1
+    rows, h = steps[first.inputs[0]].spec.shape[0], steps[first.inputs[at]].spec.shape[1]
+    row, unit = loop_var("row", rows, 0), loop_var("unit", h, 1)
+    own = [(row, unit + k * h) for k in range(g)]
+    start = [(i, (row, unit)) for i in first.inputs[:cut]] if adjoint else [
+        (first.inputs[0], place) for place in own]
+    for source, _ in accesses(steps, start, in_memory):
+        if steps[source].op in ("matmul", "recur_gates") and \
+                steps[source].spec.shape == (rows, g * h):
+            break
+    else:
+        return None
+    if any(place not in own for n, place in accesses(steps, start, in_memory) if n == source):
+        return None
+    stack = list(first.inputs[cut:])
+    while stack:
+        n = stack.pop()
+        if n == source:
+            return None
+        if not in_memory(n):
+            stack.extend(steps[n].inputs)
+    return items[0] if adjoint else items[-1], source
 
 
 def gates_apart(add: Add, steps: Sequence[Step], step: Step) -> int:

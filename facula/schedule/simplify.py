@@ -17,7 +17,7 @@ import numpy as np
 from facula.codegen.reductions import identity
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, freeze_number, spec
-from facula.schedule.recurrences import gates_apart, kept_gates
+from facula.schedule.recurrences import gates_apart, kept_gates, partial_sums
 from facula.schedule.sums import join_sums
 from facula.schedule.windows import join_windows
 
@@ -308,6 +308,10 @@ def _reduction(b: _Builder, op: str, attrs: tuple[Any, ...], i: int, step: Step,
     shape, axes = step.spec.shape, attrs[0]
     if step.spec.numel == 0:
         return b.full(identity(op, step.spec.dtype), out)
+    sums = partial_sums(b.steps, i) if op == "sum" and axes == (0,) else None
+    if sums is not None:
+        inner = b.enter(sums.op, sums.attrs, sums.inputs, sums.spec, where)
+        return b.enter(op, attrs, (inner,), out, where)
     if all(shape[a] == 1 for a in axes):
         if op in ("any", "all"):
             return None

@@ -8,13 +8,13 @@ copied first.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 
 from facula.codegen.contract import Contraction
 from facula.codegen.convolve import Convolution
 from facula.codegen.direct import View
 from facula.codegen.lower import MOVEMENT, Place, operands
 from facula.graph.spec import Step
+from facula.ops.table import PRIMS
 from facula.schedule.index import Index, flatten, loop_var, row_major, unflatten
 
 __all__ = ["CONVOLUTIONS", "PRODUCTS", "contraction_of", "convolution_of", "has_strides",
@@ -140,12 +140,11 @@ def _whole(steps: Sequence[Step], number: int, which: int, stop: Callable[[int],
 
 
 def terms(steps: Sequence[Step], number: int) -> int:
-    """Of how many products an element of a convolution step is the sum."""
+    """Of how many products an element of a contraction is the sum."""
     step = steps[number]
-    a, b = (steps[i].spec.shape for i in step.inputs)
-    if step.op == "conv_weight":
-        return b[0] * prod(b[2:])
-    return prod(b[1:]) if step.op == "conv" else b[0] // step.attrs[3] * prod(b[2:])
+    found = PRIMS[step.op].terms
+    assert found is not None
+    return found([steps[i].spec for i in step.inputs], step.attrs, step.spec)
 
 
 def source_behind(steps: Sequence[Step], number: int, which: int,

@@ -9,7 +9,6 @@ same outputs is the same program, and all that was worked out about it is found 
 from __future__ import annotations
 
 import sys
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -166,6 +165,7 @@ class Program:
 def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int]) -> int:
     """How many runs of this program the interpreter serves."""
     from facula.config import flag
+    from facula.ops.table import PRIMS
     if not flag.JIT:
         return _NEVER
     if not flag.INTERPRET:
@@ -173,13 +173,10 @@ def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[i
     seconds = 0.0
     for step in steps:
         work = step.spec.numel * 2e-9
-        if step.op == "matmul":
-            work += step.spec.numel * steps[step.inputs[0]].spec.shape[-1] * 1e-10
-        elif step.op in ("conv", "conv_input", "conv_weight"):
-            a, b = (steps[i].spec for i in step.inputs)
-            places, kernel = {"conv": (step.spec, b), "conv_input": (a, b),
-                              "conv_weight": (b, step.spec)}[step.op]
-            work += places.numel * prod(kernel.shape[1:]) * 2e-10
+        terms = PRIMS[step.op].terms
+        if terms is not None:
+            operands = [steps[i].spec for i in step.inputs]
+            work += step.spec.numel * terms(operands, step.attrs, step.spec) * 1e-10
         elif step.inputs:
             work += steps[step.inputs[0]].spec.numel * 1e-9
         seconds += work

@@ -50,8 +50,8 @@ HOME_REFS = 5
 
 def make_executable(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int]) -> Any:
     """Compile a program; the compiler is loaded with the first one."""
-    from facula.schedule.executable import Executable
-    return Executable(steps, outputs, donations)
+    from facula.schedule.executable import make_executable as make
+    return make(steps, outputs, donations)
 
 
 _NEVER = 1 << 60

@@ -237,7 +237,7 @@ class _Build:
             return False
         if strides == row_major(step.spec.shape):
             return True
-        return step.op not in CONVOLUTIONS and all(
+        return (step.op not in CONVOLUTIONS or step.op == "conv_blocks") and all(
             has_strides(self.steps, number, which, self.home.__contains__, strides)
             for number, which in products)
 

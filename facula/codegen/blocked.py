@@ -24,7 +24,7 @@ from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow, micro_rect
 
-__all__ = ["Blocks", "emit_blocks", "squares_suit", "vectors_of"]
+__all__ = ["Blocks", "Direct", "copy_blocks", "emit_blocks", "squares_suit", "vectors_of"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def vectors_of(c: Blocks) -> int:
 
 def squares_suit(c: Blocks) -> bool:
     """Whether 3x3 kernels cost less by minimal filtering, transforms included."""
-    if True or not config.flag.WINOGRAD or not c.blocked or c.depthwise or c.lanes < 8:
+    if not config.flag.WINOGRAD or not c.blocked or c.depthwise or c.lanes < 8:
         return False
     if c.w[2:] != (3, 3) or c.stride != (1, 1) or c.dilation != (1, 1):
         return False
@@ -88,10 +88,12 @@ def emit_blocks(c: Blocks, finish: Any) -> tuple[Kernel, Any]:
     if c.squares:
         from facula.codegen.blocked_squares import Squares
         return Squares(c, target(), finish).emit(), finish
-    return _Direct(c, target(), finish).emit(), finish
+    return Direct(c, target(), finish).emit(), finish
 
 
-class _Direct:
+class Direct:
+    """The kernel of a convolution by plain sums."""
+
     def __init__(self, c: Blocks, t: Target, finish: Any):
         self.c, self.t, self.finish = c, t, finish
         self.module = Module()
@@ -136,6 +138,11 @@ class _Direct:
                 prod(self.block.blocks) * self.o_blocks < wanted):
             points //= 2
             self.block = block()
+        self.set_depth()
+
+    def set_depth(self) -> None:
+        """How many channels, or blocks of them, at a time."""
+        c = self.c
         k = self.taps * (c.lanes if c.blocked else 1)
         room = (1 << 17) // (prod(self.block.extents) * self.unit * 4)
         most = max(min(max(160 // k, 1), self.reds, room), 1)
@@ -157,7 +164,7 @@ class _Direct:
         if c.depthwise:
             self._lanewise(fn, source, packed, ob, starts, counts, sums)
         else:
-            self._sum(fn, source, packed, ob, starts, counts, sums, plane)
+            self.sum(fn, source, packed, ob, starts, counts, sums, plane)
         first = fn.mul(ob, width)
         blocks = c.w[0] // c.lanes
         here = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), width) \
@@ -178,9 +185,10 @@ class _Direct:
         self._registers(fn, starts, cache, block.out_steps, table, 1, weight, sums,
                         self.taps, "true", 0, True)
 
-    def _sum(self, fn: Fn, source: str, packed: str, ob: Any, starts: list[Any],
-             counts: list[Any], sums: str, plane: int) -> None:
-        """Fill sums[block of channels, place, lane]."""
+    def sum(self, fn: Fn, source: str, packed: str, ob: Any, starts: list[Any],
+            counts: list[Any], sums: str, plane: int, local: bool = False) -> None:
+        """Fill sums[block of channels, place, lane]; with `local`, `packed` is the weight as the
+        user has it."""
         c, block, tiles = self.c, self.block, self.tiles
         scalar, lanes, unit = tiles.scalar, c.lanes, self.unit
         inner = range(lanes if c.blocked else 1)
@@ -198,7 +206,11 @@ class _Direct:
                                              for lane in inner])
         each = self.taps * len(inner) * nr              # of the weight, for one block
         panel0 = fn.mul(ob, self.each)
-        packed = fn.gep(scalar, packed, fn.mul(panel0, self.reds * each))
+        deep = self.depth if local else self.reds
+        if local:
+            own = fn.alloca(scalar, self.each * deep * each)
+        else:
+            packed = fn.gep(scalar, packed, fn.mul(panel0, self.reds * each))
         here = smin(fn, fn.val(f"sub i64 {self.panels}, {panel0}"), self.each) \
             if self.panels % self.each else self.each
         if self.flat:
@@ -212,10 +224,14 @@ class _Direct:
                 x = cache
                 self._copy(fn, fn.gep(scalar, source, fn.mul(c0, self.strides[1])), count, starts,
                            counts, cache)
-            weight = fn.gep(scalar, packed, fn.mul(c0, each))
+            if local:
+                weight = own
+                self._pack(fn, packed, own, panel0, here, c0, count, deep * each)
+            else:
+                weight = fn.gep(scalar, packed, fn.mul(c0, each))
             kc = fn.mul(count, self.taps * len(inner))
             with fn.loop(0, here, hint="p") as p:
-                v = fn.gep(scalar, weight, fn.mul(p, self.reds * each))
+                v = fn.gep(scalar, weight, fn.mul(p, deep * each))
                 z = fn.gep(scalar, sums, fn.mul(p, self.nv * plane))
                 self._registers(fn, starts, x, steps, table, self.nv, v, z, kc, first, plane)
 
@@ -225,6 +241,23 @@ class _Direct:
             with fn.loop(0, self.reds, self.depth, "c0") as c0:
                 count = smin(fn, fn.val(f"sub i64 {self.reds}, {c0}"), self.depth)
                 some(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
+
+    def _pack(self, fn: Fn, weight: str, to: str, panel0: Any, panels: Any, c0: Any, count: Any,
+              apart: int) -> None:
+        """Some blocks of channels of some panels, from `[O, C, taps]`."""
+        c, tiles, lanes = self.c, self.tiles, self.c.lanes
+        nr, row = self.nv * lanes, c.w[1] * self.taps
+        with fn.loop(0, panels, hint="p") as p, fn.loop(0, count, hint="c") as k, \
+                fn.loop(0, self.taps, hint="t") as tap, fn.loop(0, lanes, hint="r") as lane, \
+                fn.loop(0, nr, lanes, "j") as j:
+            first = fn.add(fn.mul(fn.add(panel0, p), nr), j)
+            channel = fn.add(fn.mul(fn.add(c0, k), lanes), lane)
+            at = fn.val(f"getelementptr {tiles.scalar}, ptr {weight}, i64 " + str(fn.add(
+                fn.add(fn.mul(first, row), fn.mul(channel, self.taps)), tap)))
+            value = tiles.strided(fn, at, row, fn.val(f"sub i64 {c.w[0]}, {first}"))
+            line = fn.add(fn.mul(fn.add(fn.mul(k, self.taps), tap), lanes), lane)
+            fn.store(tiles.vector, value, fn.gep(tiles.scalar, to, fn.add(
+                fn.add(fn.mul(p, apart), fn.mul(line, nr)), j)), 4)
 
     def _registers(self, fn: Fn, starts: list[Any], x: str, steps: Any, table: str, nv: int,
                    v: str, z: str, kc: Any, first: str, plane: int, lanewise: bool = False

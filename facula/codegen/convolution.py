@@ -31,6 +31,8 @@ class _Finish(Epilogue):
                  scalars: Callable[[int], Storage | None]):
         super().__init__(steps, group, product, None, storage, scalars)
         self.convolution = c
+        if isinstance(c, Blocks) and c.squares:
+            self.first = 3
 
     def roles(self) -> tuple[Role, ...]:
         return tuple(("extra", i) for i in range(self.extras))
@@ -169,11 +171,11 @@ class _Finish(Epilogue):
                     self._point(fn, (*lead, own, *unflatten(flat, rest)), names, row, t)
 
 
-def emit_convolution_group(steps: Sequence[Step], group: Group, c: Convolution | Blocks, a: int,
-                           b: int,
+def emit_convolution_group(steps: Sequence[Step], group: Group, c: Convolution | Blocks,
+                           slots: Sequence[int],
                            storage: Callable[[int], Storage | None],
                            scalars: Callable[[int], Storage | None]) -> Product:
-    """The kernels of a convolution's group; `a` and `b` are the slots of its operands."""
+    """The kernels of a convolution's group; `slots` are those of its operands."""
     product = next(i.step for i in group.items if i.role == "all")
     if isinstance(c, Blocks):
         made = Emitted([], [emit_blocks(c, _Finish(steps, group, product, c, storage, scalars))],
@@ -197,7 +199,7 @@ def emit_convolution_group(steps: Sequence[Step], group: Group, c: Convolution |
             elif role in numbers:
                 operands.append(f"tmp{numbers[role]}")
             else:
-                operands.append(a if role == "a" else b)
+                operands.append(slots["abc".index(role)])
         extra = after * kernel.weight if finish is not None else 500.0
         return Kernel(name, text, (), kernel.ntiles,
                       kernel.weight * c.flops * NS_PER_FLOP + extra), operands

@@ -173,7 +173,7 @@ class _Build:
         for number in self.home:
             if self.steps[number].op in PRODUCTS:
                 find = matrix_behind if self.steps[number].op == "matmul" else source_behind
-                for which in (0, 1):
+                for which in range(len(self.steps[number].inputs)):
                     behind = find(self.steps, number, which, self.home.__contains__)
                     products.setdefault(behind, []).append((number, which))
         for number in sorted(self.home, reverse=True):
@@ -452,8 +452,10 @@ class _Build:
         if steps[product].op in CONVOLUTIONS:
             convolution, a, b = convolution_of(steps, product, lambda n: n in self.places,
                                                self._lies)
-            made = emit_convolution_group(steps, group, convolution, self.places[a].slot,
-                                          self.places[b].slot, self._storage, self._scalars)
+            more = [self.places[i].slot for i in steps[product].inputs[2:]]
+            made = emit_convolution_group(steps, group, convolution,
+                                          [self.places[a].slot, self.places[b].slot, *more],
+                                          self._storage, self._scalars)
         else:
             place = self.places.get(product)
             strides = place.strides if place is not None \

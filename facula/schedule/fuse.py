@@ -183,7 +183,7 @@ def _add_operands(steps: Sequence[Step], roots: set[int]) -> None:
     while before != len(roots):
         before = len(roots)
         for number in products:
-            for which in (0, 1):
+            for which in range(len(steps[number].inputs)):
                 find = matrix_behind if steps[number].op == "matmul" else source_behind
                 behind = find(steps, number, which, roots.__contains__)
                 if steps[behind].op != "leaf":

@@ -217,8 +217,10 @@ class _Rewrite:
         if squares_suit(c):
             c = c.by_squares()
         source = self._block(image, 1) if blocked else self._plain(image)
-        packed = self._packed(self._plain(weight), c)
-        self.blocked[number] = self._add("conv_blocks", c.attrs(), (source, packed), self._spec(
+        inputs = (source, self._packed(self._plain(weight), c))
+        if c.squares:                   # and the weight itself, for what is not finite
+            inputs = (*inputs, self._plain(weight))
+        self.blocked[number] = self._add("conv_blocks", c.attrs(), inputs, self._spec(
             step.spec.shape, 1, step.spec.dtype)), 1
         return True
 

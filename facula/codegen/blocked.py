@@ -5,9 +5,9 @@ vector has lanes), the result `[N, O / lanes, H, W, lanes]`.  Rows of a register
 whose neighbours are a vector apart; its columns are one or two blocks of output channels.  What
 follows the convolution is computed on a tile's sums, which already lie as the result does.
 
-The packed weight is `[panel, C / lanes, tap, lane, columns]` (`[panel, C, tap, columns]` of a plain
-source, `[C / lanes, tap, lane]` where each channel is a group of its own), and for minimal filtering
-`[panel, 16, C / lanes, lane, columns]`; see `facula.codegen.winograd` for that.
+The packed weight is `[panel, C / lanes, tap, lane, columns]` (`[panel, C, tap, columns]` of a
+plain source, `[C / lanes, tap, lane]` where each channel is a group of its own), and for minimal
+filtering `[panel, 16, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from facula.codegen.walks import Block, Walk, grow, micro_rect
 __all__ = ["Blocks", "Direct", "copy_blocks", "emit_blocks", "squares_suit", "vectors_of"]
 
 
+_NOWHERE = View(())
+
+
 @dataclass(frozen=True)
 class Blocks:
     """A convolution on blocks; `x`, `w` and `y` are the shapes as the user has them."""
@@ -41,8 +44,8 @@ class Blocks:
     blocked: bool                   # the source, too
     lanes: int
     squares: bool = False
-    a: View = View(())
-    b: View = View(())
+    a: View = _NOWHERE
+    b: View = _NOWHERE
 
     kind = "conv_blocks"
     dtype = "float32"

@@ -70,7 +70,8 @@ class Squares:
         width = each * f.nv
         if 16 * padded * width * c.lanes * 4 > _ROOM and total > -(-line // 2):
             return None
-        tiles = -(-images // nb) * -(-(-(-lines // 2)) // sy) * (f.panels // each)
+        pairs = -(-lines // 2)
+        tiles = -(-images // nb) * -(-pairs // sy) * (f.panels // each)
         channels = f.reds * c.lanes
         # the weight comes from afar, a vector at a time; transforms are additions of vectors
         one = 16 * width * channels * (padded * (1 + 2 / rows) + 6) \
@@ -78,7 +79,7 @@ class Squares:
         return float(-(-tiles // 2) * one + tiles * 2000)
 
     def emit(self) -> Kernel:
-        c, f, tiles = self.c, self.f, self.tiles
+        c, f = self.c, self.f
         block, scalar = self.block, self.tiles.scalar
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         fn.written = True

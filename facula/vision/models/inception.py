@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import facula
 from facula import nn
 from facula.nn import functional as F
+from facula.ops.shape import cat, stack
 from facula.tensor import Tensor
 from facula.vision.models._weights import refuse
 
@@ -50,7 +50,7 @@ class InceptionA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.branch_pool(F.avg_pool2d(x, kernel_size=3, stride=1, padding=1))
-        return facula.cat([
+        return cat([
             self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x)),
             self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))), pooled], 1)
 
@@ -66,7 +66,7 @@ class InceptionB(nn.Module):
         self.branch3x3dbl_3 = _C(96, 96, kernel_size=3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return facula.cat([
+        return cat([
             self.branch3x3(x), self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))),
             F.max_pool2d(x, kernel_size=3, stride=2)], 1)
 
@@ -92,7 +92,7 @@ class InceptionC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
-        return facula.cat([
+        return cat([
             self.branch1x1(x), self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x))),
             self.branch7x7dbl_5(self.branch7x7dbl_4(b)),
             self.branch_pool(F.avg_pool2d(x, kernel_size=3, stride=1, padding=1))], 1)
@@ -112,7 +112,7 @@ class InceptionD(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))
-        return facula.cat([self.branch3x3_2(self.branch3x3_1(x)), self.branch7x7x3_4(b),
+        return cat([self.branch3x3_2(self.branch3x3_1(x)), self.branch7x7x3_4(b),
                            F.max_pool2d(x, kernel_size=3, stride=2)], 1)
 
 
@@ -136,9 +136,9 @@ class InceptionE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         a = self.branch3x3_1(x)
         b = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        return facula.cat([
-            self.branch1x1(x), facula.cat([self.branch3x3_2a(a), self.branch3x3_2b(a)], 1),
-            facula.cat([self.branch3x3dbl_3a(b), self.branch3x3dbl_3b(b)], 1),
+        return cat([
+            self.branch1x1(x), cat([self.branch3x3_2a(a), self.branch3x3_2b(a)], 1),
+            cat([self.branch3x3dbl_3a(b), self.branch3x3dbl_3b(b)], 1),
             self.branch_pool(F.avg_pool2d(x, kernel_size=3, stride=1, padding=1))], 1)
 
 
@@ -206,7 +206,7 @@ class Inception3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | InceptionOutputs:
         if self.transform_input:
-            x = facula.stack([x[:, k] * (std / 0.5) + (mean - 0.5) / 0.5 for k, (mean, std) in
+            x = stack([x[:, k] * (std / 0.5) + (mean - 0.5) / 0.5 for k, (mean, std) in
                               enumerate(((0.485, 0.229), (0.456, 0.224), (0.406, 0.225)))], 1)
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(self.maxpool1(x)))

@@ -18,7 +18,8 @@ from facula.runtime import flight
 if TYPE_CHECKING:
     from facula.graph.spec import Spec
 
-__all__ = ["Buffer", "changed", "empty", "forget", "stamped", "from_numpy_private", "release_cached", "cached_bytes"]
+__all__ = ["Buffer", "changed", "empty", "forget", "stamped", "from_numpy_private",
+           "release_cached", "cached_bytes"]
 
 ALIGNMENT = 64
 """One cache line, and one AVX-512 register."""

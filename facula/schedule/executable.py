@@ -183,8 +183,8 @@ def _launchers(part: _Part, sources: list[int], order: list[int]
     done = [f"    return {found}"]
     waits = launch if part.program is not None else []
     text = ["def run(v):", *lines, *waits, *done, "def run_into(v, w):", *reused, *waits, *done]
-    scope: dict[str, Any] = {"empty": empty, "changed": changed, "failure": _out_of_range, "steps": part.steps,
-                             "start": None, "start_into": None}
+    scope: dict[str, Any] = {"empty": empty, "changed": changed, "failure": _out_of_range,
+                             "steps": part.steps, "start": None, "start_into": None}
     if part.program is not None:
         scope["launch"], scope["begin"] = part.program.run, part.program.begin
         text += ["def start(v, failed):", *lines, *begin, *done,

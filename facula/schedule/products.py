@@ -157,8 +157,9 @@ def source_behind(steps: Sequence[Step], number: int, which: int,
                   stop: Callable[[int], bool]) -> int:
     """The step that has to be in memory for operand `which` of a convolution."""
     source, found = _whole(steps, number, which, stop)
+    step = steps[number]
     if found is None or steps[source].op == "scalar" or (
-            steps[number].op == "conv_blocks" and not _side_by_side(steps[number], which, found[0])):
+            step.op == "conv_blocks" and not _side_by_side(step, which, found[0])):
         return steps[number].inputs[which]
     return source
 

@@ -22,7 +22,8 @@ from facula.ops.reductions import constant
 from facula.tensor import Tensor, prim
 
 __all__ = ["adaptive_places", "largest", "picked", "position", "strided_max",
-           "strided_max_value", "strided_sum", "sum_along", "window_places", "windows_count", "with_indices"]
+           "strided_max_value", "strided_sum", "sum_along", "window_places", "windows_count",
+           "with_indices"]
 
 _MANY = 64          # larger windows are reduced one dimension after the other
 

@@ -68,7 +68,7 @@ def vgg11(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
 
 
 def vgg11_bn(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration A with batch normalisation; arguments are those of `VGG`.  ValueError for `weights`.
+    """Configuration A with batch normalisation; arguments as for `VGG`.  ValueError for `weights`.
     """
     return _vgg(11, True, weights, kwargs)
 
@@ -79,7 +79,7 @@ def vgg13(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
 
 
 def vgg13_bn(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration B with batch normalisation; arguments are those of `VGG`.  ValueError for `weights`.
+    """Configuration B with batch normalisation; arguments as for `VGG`.  ValueError for `weights`.
     """
     return _vgg(13, True, weights, kwargs)
 
@@ -90,7 +90,7 @@ def vgg16(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
 
 
 def vgg16_bn(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration D with batch normalisation; arguments are those of `VGG`.  ValueError for `weights`.
+    """Configuration D with batch normalisation; arguments as for `VGG`.  ValueError for `weights`.
     """
     return _vgg(16, True, weights, kwargs)
 
@@ -101,6 +101,6 @@ def vgg19(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
 
 
 def vgg19_bn(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration E with batch normalisation; arguments are those of `VGG`.  ValueError for `weights`.
+    """Configuration E with batch normalisation; arguments as for `VGG`.  ValueError for `weights`.
     """
     return _vgg(19, True, weights, kwargs)

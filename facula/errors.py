@@ -13,7 +13,7 @@ from types import FrameType
 __all__ = ["FaculaError", "ShapeError", "DTypeError", "BroadcastError", "StaleTensorError",
            "GradientError", "LinAlgError", "CacheError", "DataError", "AnomalyError",
            "CurvatureError", "NotFiniteError", "ClosureError", "TransformError", "VmapError",
-           "user_line"]
+           "user_line", "with_line"]
 
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -90,3 +90,9 @@ def user_line(skip: int = 1) -> str | None:
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return None
+
+
+def with_line(text: str) -> str:
+    """A message, and the line of the user's program in which it came about."""
+    line = user_line(2)
+    return text if line is None else f"{text} (in {line})"

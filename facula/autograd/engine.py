@@ -262,8 +262,12 @@ class Pass:
                 todo.pop()
                 continue
             kept = graph.kept.get(i)
-            if kept is None and steps[i].op in ("leaf", "scalar"):
-                kept = graph.leaf_nodes.get(i)
+            if kept is None:
+                # A leaf: also one whose value was pending, which would be made again without it.
+                node = graph.leaf_nodes.get(i)
+                if node is not None and (node.value is not None
+                                         or steps[i].op in ("leaf", "scalar")):
+                    kept = node
             if kept is not None:
                 made[i] = self._link(graph, steps, i, kept)
                 todo.pop()

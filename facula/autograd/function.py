@@ -146,12 +146,14 @@ def wrap(call: Call, outs: list[Any]) -> list[Any]:
     grad, rec.grad = rec.grad, True
     rec.depth += 1                                           # all in one graph: no flush between
     try:
+        for out in outs:                # what they are read from comes before all that is marked
+            if isinstance(out, Tensor):
+                out._fresh()
         for k, out in enumerate(outs):
             if not isinstance(out, Tensor) or out.dtype.kind not in "fc" \
                     or any(out is c for c in ctx._constant):
                 wrapped.append(out)
                 continue
-            out._fresh()
             # A step that is kept when the graph is sealed: what is made again has no Call.
             t = prim("graft", make(out._node, linked), make(out._node))
             graph, index = t._node.at

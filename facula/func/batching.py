@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from facula.errors import VmapError
+from facula.errors import VmapError, with_line
 from facula.func.trace import Plan, Trace, detached, outside
 from facula.func.tree import broadcast_prefix, flatten, unflatten
 from facula.graph.record import Node, Recorder, _local
@@ -38,10 +38,10 @@ class Mapped(Trace):
 
     def copies(self) -> int:
         if self.randomness == "error":
-            raise VmapError(
+            raise VmapError(with_line(
                 "vmap: called random operation while in randomness error mode. Please either use "
                 "the 'same' or 'different' randomness flags on vmap or perform the randomness "
-                "operation out of vmap")
+                "operation out of vmap"))
         return self.size if self.randomness == "different" else 1
 
     def batched(self) -> set[int]:
@@ -56,22 +56,22 @@ class Mapped(Trace):
 
     def settle(self, index: int) -> None:
         if index in self.batched():
-            raise VmapError(
+            raise VmapError(with_line(
                 "vmap: It looks like you're calling .item() on a Tensor or attempting to use a "
                 "Tensor in some data-dependent control flow (if, while, bool(), int(), print(), "
                 "numpy(), a boolean mask as an index), and its value differs from example to "
                 "example. Write the choice with facula.where, or take it out of the mapped "
-                "function")
+                "function"))
         self.known[index] = self.lower([index])[0]
 
     def written_to(self, before: Node, value: Node) -> None:
         if self.outside(before) and value.at[1] in self.batched():
-            raise VmapError(
+            raise VmapError(with_line(
                 "vmap: inplace arithmetic(self, *extra_args) is not possible because there "
                 "exists a Tensor `other` in extra_args that has more elements than `self`: the "
                 "tensor overwritten came from outside of the mapped function, where there is "
                 "one, and each example would write another value. Write the operation out of "
-                "place, or make the tensor an input of the mapped function")
+                "place, or make the tensor an input of the mapped function"))
 
         super().written_to(before, value)
 
@@ -158,7 +158,6 @@ def _replay(trace: Any, plan: Plan, tensors: Sequence[Tensor]) -> list[Tensor]:
             batched.add(i)
     different = trace.randomness == "different"
     functions = trace.graph.functions
-    moved: dict[int, Any] = {}
     for i in plan.order:
         step = steps[i]
         operands = [detached(values[j], step, k) for k, j in enumerate(step.inputs)]
@@ -170,7 +169,7 @@ def _replay(trace: Any, plan: Plan, tensors: Sequence[Tensor]) -> list[Tensor]:
             values[i] = operands[0]
         elif functions and i in functions:
             from facula.func.custom import carry
-            values[i] = carry(trace, i, values, moved, batched)
+            values[i] = carry(trace, i, values, batched)
         elif i in batched:
             rule = PRIMS[step.op].batch or one_by_one
             values[i] = rule(Batch(step.op, tuple(operands), which, step.attrs, step.spec,

@@ -41,44 +41,53 @@ def links(trace: Any, values: bool = False) -> dict[int, list[int]]:
     return found
 
 
-def carry(trace: Any, i: int, values: dict[int, Tensor], moved: dict[Any, Call],
-          batched: set[int] | None = None) -> Tensor:
+def carry(trace: Any, i: int, values: dict[int, Tensor], batched: set[int] | None = None
+          ) -> Tensor:
     """The result number i of a trace outside, with the mark of the custom function it came of.
 
-    `values` are the tensors outside by place, `batched` which of them are whole batches.
+    `values` are the tensors outside by place, `batched` which of them are whole batches.  All
+    results of the call are carried over at once: its context may hold any of them.
     """
+    if i in values:
+        return values[i]
     rec = _local.rec
-    call, k = trace.graph.functions[i]
+    call, _ = trace.graph.functions[i]
     steps = trace.graph.path()
-    source = values[steps[i].inputs[0]]
-    many = batched is not None and any(steps[p].inputs[0] in batched for p in call.places)
-    if many and i not in batched:                # type: ignore[operator]
-        shape = tuple(source.shape)
-        source = expand(reshape(source, (1, *shape)), (trace.size, *shape))
-        batched.add(i)                           # type: ignore[union-attr]
-    places = [None if n is None else trace.where(n) for n in call.nodes]
-    inputs = [None if p is None else values.get(p) for p in places]
+    sources = {p: values[steps[p].inputs[0]] for p in call.places if steps[p].inputs[0] in values}
+    many = batched is not None and any(steps[p].inputs[0] in batched for p in sources)
+    if many:
+        assert batched is not None
+        for p, source in sources.items():
+            if steps[p].inputs[0] not in batched:
+                shape = tuple(source.shape)
+                sources[p] = expand(reshape(source, (1, *shape)), (trace.size, *shape))
+        batched.update(sources)
+    inputs = [None if p is None else values.get(p)
+              for p in [None if n is None else trace.where(n) for n in call.nodes]]
     linked = rec.grad and any(t is not None and t._rg for t in inputs)
     if not linked and not rec.forward:
-        return prim("alias", make(source._node))
-    out = prim("alias", make(source._node, linked))
-    new = moved.get(call)
-    if new is None:
-        nodes = [t._node if t is not None and t._rg else None for t in inputs]
-        if batched is None or not many:
-            new = Call(call.cls, _swapped(call.ctx, trace, values), nodes, len(call.specs))
-        else:
-            mapped = [n is not None and trace.where(n) in batched for n in call.inputs]
-            cls = _Mapped(call.cls, call.ctx, trace, values, batched, mapped)
-            new = Call(cls, cls.held, nodes, len(call.specs))
-        new.inputs = [_outside(trace, n, values) for n in call.inputs]
-        moved[call] = new
-    graph, index = out._node.at
-    assert graph is not None
-    graph.functions[index] = (new, k)
-    new.places.append(index)
-    new.specs[k] = out._node.spec
-    return out
+        values.update({p: prim("alias", make(t._node)) for p, t in sources.items()})
+        return values[i]
+    for p, source in sources.items():
+        # As in `autograd.function.wrap`: a step that is kept, for what is made again has no mark.
+        values[p] = prim("graft", make(source._node, linked), make(source._node))
+    nodes = [t._node if t is not None and t._rg else None for t in inputs]
+    if many:
+        assert batched is not None
+        mapped = [n is not None and trace.where(n) in batched for n in call.inputs]
+        cls = _Mapped(call.cls, call.ctx, trace, values, batched, mapped)
+        new = Call(cls, cls.held, nodes, len(call.specs))
+    else:
+        new = Call(call.cls, _swapped(call.ctx, trace, values), nodes, len(call.specs))
+    new.inputs = [_outside(trace, n, values) for n in call.inputs]
+    for p in sources:
+        graph, index = values[p]._node.at
+        assert graph is not None
+        k = trace.graph.functions[p][1]
+        graph.functions[index] = (new, k)
+        new.places.append(index)
+        new.specs[k] = values[p]._node.spec
+    return values[i]
 
 
 def _outside(trace: Any, node: Node | None, values: dict[int, Tensor]) -> Node | None:

@@ -370,7 +370,6 @@ def replay(trace: Trace, plan: Plan, tensors: Sequence[Tensor]) -> list[Tensor]:
     values: dict[int, Tensor] = {leaf[0]: t for leaf, t in zip(plan.leaves, tensors)}
     steps = plan.steps
     functions = trace.graph.functions
-    moved: dict[int, Any] = {}
     for i in plan.order:
         step = steps[i]
         operands = [detached(values[j], step, k) for k, j in enumerate(step.inputs)]
@@ -379,7 +378,7 @@ def replay(trace: Trace, plan: Plan, tensors: Sequence[Tensor]) -> list[Tensor]:
             continue
         if functions and i in functions:
             from facula.func.custom import carry
-            values[i] = carry(trace, i, values, moved)
+            values[i] = carry(trace, i, values)
             continue
         values[i] = prim(step.op, *operands, attrs=step.attrs, shape=step.spec.shape,
                          dtype=step.spec.dtype, view=step.view)

@@ -12,7 +12,7 @@ from typing import Any
 
 from facula import dtypes as d
 from facula.dtype import DType, int64
-from facula.errors import DTypeError, VmapError
+from facula.errors import DTypeError, VmapError, with_line
 from facula.generator import Generator, default_generator
 from facula.graph.record import _local
 from facula.ops.define import composite
@@ -44,9 +44,10 @@ def copies() -> int:
 def once() -> None:
     """Refuse numbers that are not drawn in the graph where each example is to have its own."""
     if copies() > 1:
-        raise VmapError("vmap: this random function computes its numbers before the operations "
-                        "that read them, and cannot draw different ones for each example. Use "
-                        "randomness='same', or draw them outside of the mapped function")
+        raise VmapError(with_line(
+            "vmap: this random function computes its numbers before the operations that read "
+            "them, and cannot draw different ones for each example. Use randomness='same', or "
+            "draw them outside of the mapped function"))
 
 
 def take(generator: Generator | None, words: int) -> tuple[Tensor, Tensor]:

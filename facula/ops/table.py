@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from facula.ops.primitive import (
     activation,
+    attention,
     contract,
     convolution,
     creation,
@@ -15,6 +16,7 @@ from facula.ops.primitive import (
     indexing,
     matrix,
     movement,
+    recurrent,
     reduce,
     scan,
     sort,
@@ -26,4 +28,4 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            convolution, sort, fourier, matrix, special_functions, whole)
+            convolution, attention, recurrent, sort, fourier, matrix, special_functions, whole)

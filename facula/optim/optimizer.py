@@ -346,8 +346,9 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` returned, in the order of the parameters.
 
-        Raises ValueError when groups differ in number or size, TypeError for what is no
-        dictionary and KeyError for one that no optimiser has written.
+        Raises ValueError when groups differ in number or size, or a tensor has not the shape that
+        its parameter wants, TypeError for what is no dictionary and KeyError for one that no
+        optimiser has written; nothing is loaded then.
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError("Expected state_dict to be dict-like, got "
@@ -370,6 +371,13 @@ class Optimizer:
                              "the size of optimizer's group")
         by_number = dict(zip(chain.from_iterable(s["params"] for s in saved),
                              chain.from_iterable(g["params"] for g in groups)))
+        new_groups: list[dict[str, Any]] = []
+        for number, (group, s) in enumerate(zip(groups, saved)):
+            merged = Watched({**{k: v for k, v in group.items() if k not in s}, **s})
+            merged["params"] = group["params"]
+            new_groups.append(merged)
+            for k, key in enumerate(s["params"]):
+                self._check_state(number, merged, k, state_dict["state"].get(key))
         state: defaultdict[Any, Any] = defaultdict(Watched)
         for key, value in state_dict["state"].items():
             p = by_number.get(key)
@@ -378,15 +386,31 @@ class Optimizer:
             else:
                 state[p] = Watched({name: _unpack(p, name, v) for name, v in value.items()}) \
                     if isinstance(value, dict) else value
-        new_groups: list[dict[str, Any]] = []
-        for group, s in zip(groups, saved):
-            merged = Watched({**{k: v for k, v in group.items() if k not in s}, **s})
-            merged["params"] = group["params"]
-            new_groups.append(merged)
         self.param_groups = new_groups
         self.state = state
         for post in self._optimizer_load_state_dict_post_hooks.values():
             post(self)
+
+    def _check_state(self, number: int, group: dict[str, Any], k: int, state: Any) -> None:
+        """Raise ValueError unless the saved state of a group's parameter k has its shapes."""
+        if not isinstance(state, dict):
+            return
+        p = group["params"][k]
+        fresh: dict[str, Any] = {}
+        self.begin(group, p, fresh)
+        for name in {**fresh, **dict.fromkeys(self.slots(group))}:
+            value, wanted = state.get(name), fresh.get(name)
+            if not isinstance(value, Tensor) or not (isinstance(wanted, Tensor) or wanted is None):
+                continue
+            shape = tuple((p if wanted is None else wanted).shape)
+            if tuple(value.shape) != shape:
+                names = group.get("param_names")
+                raise ValueError(
+                    f"{type(self).__name__}.load_state_dict: the loaded {name!r} of "
+                    f"{f'parameter {k}' if names is None else repr(names[k])} in group {number} "
+                    f"has shape {list(value.shape)}, and the parameter, of shape "
+                    f"{list(p.shape)}, wants {list(shape)}. The state belongs to another model, "
+                    "or its parameters were given in another order")
 
     # -- hooks
     def register_step_pre_hook(self, hook: Any) -> RemovableHandle:

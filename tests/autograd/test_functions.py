@@ -49,3 +49,21 @@ def test_second_gradient_of_several_outputs():
     g, = facula.autograd.grad((a * b).sum(), w, create_graph=True)      # 5 w**3
     second, = facula.autograd.grad(g.sum(), w)
     np.testing.assert_allclose(second.numpy(), 30 * w.detach().numpy())
+
+
+@pytest.mark.parametrize("way", ["hook", "function", "look"])
+def test_third_gradient_of_a_leaf_that_was_pending_when_the_pass_began(way):
+    """A graph that is run in the middle of a pass keeps the leaf, not only what it is made of."""
+    x = facula.tensor(np.array([2.0, -1.0])).clone().requires_grad_()
+    if way == "function":
+        Cube.apply(x)
+    a = 3 * x * x
+    if way == "hook":
+        a.register_hook(lambda g: g)
+    if way == "look":
+        a.sum().item()
+    b, = facula.autograd.grad((a ** 2).sum(), x, create_graph=True)      # 36 x**3
+    c, = facula.autograd.grad(b.sum(), x)
+    x = x.detach().numpy()
+    np.testing.assert_allclose(b.detach().numpy(), 36 * x ** 3)
+    np.testing.assert_allclose(c.numpy(), 108 * x ** 2)

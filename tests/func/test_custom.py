@@ -107,6 +107,75 @@ def test_second_derivatives_go_through_backward():
           facula.zeros_like(x))
 
 
+class Exp(Function):
+    """Keeps what it returns."""
+
+    @staticmethod
+    def forward(ctx, x):
+        out = x.exp()
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx, g):
+        out, = ctx.saved_tensors
+        return g * out
+
+
+class ProductAndSine(Function):
+    """Two outputs, both kept for the gradients of both."""
+
+    @staticmethod
+    def forward(ctx, x, y):
+        product = x * y
+        sine = product.sin()
+        ctx.save_for_backward(x, y, product, sine)
+        return product, sine
+
+    @staticmethod
+    def backward(ctx, g, h):
+        x, y, product, sine = ctx.saved_tensors
+        assert g is not None and h is not None and sine.shape == x.shape
+        whole = g + h * product.cos()
+        return whole * y, whole * x
+
+
+def _twice(f, x):
+    return grad(lambda y: grad(f)(y).pow(2).sum())(x)
+
+
+def _thrice(f, x):
+    return grad(lambda y: _twice(f, y).sum())(x)
+
+
+def _outside(f, x):
+    """Two more derivatives by `autograd.grad` of what the transform has left, and mapped."""
+    x = (x * 1.0).detach().requires_grad_()
+    first = vmap(grad(f))(x) if x.ndim == 2 else grad(f)(x)
+    second, = facula.autograd.grad(first.pow(2).sum(), x, create_graph=True)
+    third, = facula.autograd.grad(second.sum(), x)
+    return facula.stack([second.detach(), third])
+
+
+@pytest.mark.parametrize("custom,plain", [
+    (lambda x: Exp.apply(x).sum(), lambda x: x.exp().sum()),
+    (lambda x: facula.stack(ProductAndSine.apply(x, x * 2)).prod(0).sum(),
+     lambda x: (2 * x * x * (2 * x * x).sin()).sum()),
+    (lambda x: ProductAndSine.apply(x, x * 2)[1].sum(), lambda x: (2 * x * x).sin().sum()),
+    (lambda x: (Exp.apply(x) * Exp.apply(x).detach()).sum(),
+     lambda x: (x.exp() * x.exp().detach()).sum())], ids=["one", "two", "one of two", "detached"])
+def test_a_function_that_keeps_its_outputs_has_derivatives_of_every_order(custom, plain):
+    x, many = numbers(3), numbers(2, 3)
+    for way in (_twice, _thrice, _outside, lambda f, x: jacrev(grad(f))(x)):
+        close(way(custom, x), way(plain, x))
+    for way in (_twice, lambda f, x: jacrev(grad(f))(x)):
+        mapped, wanted = (vmap(lambda a, f=f, way=way: way(f, a))(many) for f in (custom, plain))
+        close(mapped, wanted)
+    close(_outside(custom, many), _outside(plain, many))
+    close(grad(lambda m: vmap(custom)(m).pow(2).sum())(many),
+          grad(lambda m: vmap(plain)(m).pow(2).sum())(many))
+
+
 def test_gradients_reach_outside_through_a_custom_function():
     x, w = numbers(3), numbers(3, seed=2).requires_grad_()
     out = vmap(lambda a: Scaled.apply(a, w))(numbers(5, 3))

@@ -287,7 +287,7 @@ def test_looking_at_values():
                  lambda a: a[a > 0], lambda a: np.asarray(a), lambda a: a.nonzero()):
         with pytest.raises(facula.func.VmapError, match="data-dependent control flow"):
             vmap(lambda a, look=look: look(a) and a)(x)
-    with pytest.raises(facula.func.VmapError):
+    with pytest.raises(facula.func.VmapError, match=r"test_derivatives_and_maps\.py:\d+\)"):
         vmap(grad(lambda a: a * a.item()))(x)
     with pytest.raises(facula.func.VmapError):
         grad(lambda b: vmap(lambda a: a * a.item())(b).sum())(x)

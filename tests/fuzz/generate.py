@@ -133,8 +133,12 @@ class Builder:
                 error = 0.0
                 if a is not None and not wrong and a.dtype.kind not in "bui":
                     size = float(np.abs(a.astype("c16")).max()) if a.size else 0.0
-                    if not draft.exact:
-                        error = 2 * model.EPS[model.NAMES[a.dtype]] * max(size, 1e-3)
+                    eps = model.EPS[model.NAMES[a.dtype]]
+                    # What is not exact rounds anew where it is copied into a narrower dtype.
+                    narrowed = worst and any(
+                        model.EPS.get(model.NAMES[self.env[u].dtype], 0.0) < eps for u in uses)
+                    if not draft.exact or narrowed:
+                        error = 2 * eps * max(size, 1e-3)
                     if worst:
                         env = {**self.env, **perturbed, "held": []}
                         exec(meaning, env)

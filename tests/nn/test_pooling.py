@@ -223,6 +223,25 @@ def test_errors(call, message):
             call(functional, ones)
 
 
+@pytest.mark.parametrize("shape,output,error", [
+    ((2, 4, 4), (2, 2, 2), ValueError), ((4, 4), (2, 2), ValueError),
+    ((1, 2, 4, 4), (2,), RuntimeError), ((1, 2, 4, 4), 2.5, TypeError),
+    ((1, 2, 4, 4), (2, "a"), TypeError), ((4, 4), 2, RuntimeError)])
+@pytest.mark.parametrize("name", ["adaptive_avg_pool2d", "adaptive_max_pool2d"])
+def test_sizes_that_do_not_fit_are_refused_as_pytorch_refuses_them(name, shape, output, error):
+    with pytest.raises(error, match=name):
+        getattr(F, name)(facula.ones(shape), output)
+    torch = pytest.importorskip("torch")
+    with pytest.raises(error):
+        getattr(torch.nn.functional, name)(torch.ones(shape), output)
+
+
+def test_channels_of_three_dimensions_may_be_empty():
+    assert F.adaptive_max_pool3d(facula.ones(0, 3, 4, 4), 2).shape == (0, 2, 2, 2)
+    with pytest.raises(RuntimeError, match="dimension 1 being empty"):
+        F.adaptive_max_pool3d(facula.ones(2, 0, 3, 4, 4), 2)
+
+
 LAYERS = [("MaxPool1d", (2,), {}), ("MaxPool2d", ((3, 2), 2), {"ceil_mode": True}),
           ("MaxPool3d", (2,), {"padding": 1, "dilation": 1}), ("AvgPool1d", (2,), {}),
           ("AvgPool2d", (3,), {"stride": 2, "padding": 1, "divisor_override": 4}),

@@ -126,6 +126,33 @@ def test_state_dict_has_torch_keys(name, kw):
         assert set(theirs) <= set(mine)
 
 
+@pytest.mark.parametrize("name,kw", OPTIMISERS, ids=IDS)
+def test_a_state_of_another_shape_is_refused_when_it_is_loaded(name, kw):
+    """Nothing is loaded then, and the error says which parameter of which group it was."""
+    def made(rows, named=True):
+        params = {"bias": facula.ones(3, requires_grad=True),
+                  "weight": facula.ones(rows, 3, requires_grad=True)}
+        for p in params.values():
+            p.grad = facula.ones(p.shape)
+        return getattr(optim, name)(params.items() if named else params.values(), **kw)
+
+    donor, fresh = made(4), made(5)
+    donor.step()
+    fresh.step()
+    before = [dict(v) for v in fresh.state.values()]
+    if not any(isinstance(v, facula.Tensor) and v.ndim == 2
+               for state in donor.state.values() for v in state.values()):
+        fresh.load_state_dict(donor.state_dict())                # it keeps nothing of a shape
+        return
+    with pytest.raises(ValueError, match=r"of 'weight' in group 0 has shape \[(4|1|2)"):
+        fresh.load_state_dict(donor.state_dict())
+    assert [dict(v) for v in fresh.state.values()] == before
+    donor = made(4, named=False)
+    donor.step()
+    with pytest.raises(ValueError, match="of parameter 1 in group 0"):
+        made(5, named=False).load_state_dict(donor.state_dict())
+
+
 def test_parameter_groups():
     a, b = (facula.ones(2, requires_grad=True) for _ in range(2))
     o = optim.SGD([{"params": [a]}, {"params": [b], "lr": 0.5}], lr=0.1)

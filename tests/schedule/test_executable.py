@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+import facula
 from facula import dtypes as d
 from facula.ops.table import PRIMS
 from tests.schedule.programs import Build, maker
@@ -32,3 +34,31 @@ def test_primitive(name: str) -> None:
                 del build.steps[before[0]:], build.arrays[before[1]:]
     if outputs:
         build.check(*outputs)
+
+
+@pytest.mark.parametrize("where", [0, 1])
+@pytest.mark.parametrize("name,stride,low", [("conv", 1, 1), ("conv", 2, 2), ("conv_input", 1, 1),
+                                             ("conv_input", 2, 2), ("conv_weight", 1, 1)])
+def test_an_infinity_meets_the_zeros_around_a_convolution(name: str, stride: int, low: int,
+                                                          where: int) -> None:
+    """Zero times infinity is NaN, compiled and interpreted alike."""
+    x, w, y = (2, 8, 8, 8), (16, 8, 3, 3), (2, 16, *[(8 + 2 * low - 3) // stride + 1] * 2)
+    attrs = ((stride,) * 2, (low,) * 2, (1, 1), 1, *([0] if name == "conv_weight" else []))
+    first, second, shape = {"conv": (x, w, y), "conv_input": (y, w, x),
+                            "conv_weight": (x, y, w)}[name]
+    make = maker()
+    arrays = [make(*first), make(*second)]
+    arrays[where].reshape(-1)[[0, 70]] = np.inf, -np.inf
+    b = Build()
+    b.check(b.op(name, *[b.leaf(a) for a in arrays], attrs=attrs, shape=shape))
+
+
+def test_an_infinite_weight_beside_padding_is_what_pytorch_has_in_float64() -> None:
+    torch = pytest.importorskip("torch")
+    x, w = np.ones((1, 2, 5, 5)), np.ones((2, 2, 3, 3))
+    w[0, 0, 0, 0], w[1, 1, 2, 1] = np.inf, np.nan
+    want = torch.nn.functional.conv2d(torch.tensor(x), torch.tensor(w), padding=1).numpy()
+    assert np.isnan(want[0, 0]).sum() == 9 and np.isinf(want[0, 0]).sum() == 16
+    with np.errstate(all="ignore"):
+        have = facula.nn.functional.conv2d(facula.tensor(x), facula.tensor(w), padding=1).numpy()
+    np.testing.assert_array_equal(have, want)

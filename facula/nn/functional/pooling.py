@@ -23,6 +23,7 @@ from facula.nn.functional.windows import (
     with_indices,
 )
 from facula.ops.define import op
+from facula.ops.layout import as_int
 from facula.ops.promote import cast, expand_to, type_name
 from facula.ops.reductions import constant, widened
 from facula.tensor import Tensor, prim
@@ -180,14 +181,22 @@ def _lp_pool(d: int, input: Tensor, norm_type: float, kernel_size: Any, stride: 
 
 # ---------------------------------------------------------------- windows for a size
 
-def _wanted(name: str, input: Tensor, d: int, output_size: Any) -> tuple[int, ...]:
-    values = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * d
-    if len(values) == 1:
-        values *= d
+def _wanted(name: str, input: Tensor, d: int, output_size: Any, channels: bool
+            ) -> tuple[int, ...]:
+    """The output's sizes, with those that are None taken from the input; all is checked."""
+    several = isinstance(output_size, (tuple, list))
+    values = tuple(output_size) if several else (output_size,) * d
+    if several and d > 1 and input.ndim <= len(values):
+        raise ValueError(f"{name}(): Input dimension should be at least {len(values) + 1} for "
+                         f"output_size {output_size}, but got a tensor of shape "
+                         f"{list(input.shape)}")
+    values = tuple(v if v is None else as_int(v, f"ints for the output_size of {name}()")
+                   for v in values)
+    _check_adaptive(name, input, d, channels)
     if len(values) != d:
         raise RuntimeError(f"{name}(): output_size must be {d} numbers, but got {output_size}")
     size = shape_of(input)[-d:]
-    out = tuple(n if v is None else int(v) for v, n in zip(values, size))
+    out = tuple(n if v is None else v for v, n in zip(values, size))
     if min(out) < 0:
         raise RuntimeError(f"{name}: elements of output_size must be greater than or equal to 0 "
                            f"but received {list(out)}: negative dimension")
@@ -200,7 +209,9 @@ def _check_adaptive(name: str, input: Tensor, d: int, channels: bool) -> None:
     if lead not in (1, 2):
         raise RuntimeError(f"{name}(): Expected {d + 1}D or {d + 2}D tensor, but got: "
                            f"{list(shape)}")
-    for axis in range(lead - 1 if channels else lead, len(shape)):
+    # What PyTorch lets be empty: the batch, and without a batch the channels of three dimensions.
+    first = max(lead - 1, int(d == 3)) if channels else lead
+    for axis in range(first, len(shape)):
         if shape[axis] == 0:
             raise RuntimeError(f"{name}(): Expected input to have non-zero size for non-batch "
                                f"dimensions, but input has sizes {list(shape)} with dimension "
@@ -211,8 +222,7 @@ def _check_adaptive(name: str, input: Tensor, d: int, channels: bool) -> None:
 
 def _adaptive_max(d: int, input: Tensor, output_size: Any, return_indices: bool) -> Any:
     name = f"adaptive_max_pool{d}d"
-    _check_adaptive(name, input, d, True)
-    out = _wanted(name, input, d, output_size)
+    out = _wanted(name, input, d, output_size, True)
     size = shape_of(input)[-d:]
     x = _merged(input, d)
     if 0 in out:
@@ -224,8 +234,7 @@ def _adaptive_max(d: int, input: Tensor, output_size: Any, return_indices: bool)
 
 def _adaptive_avg(d: int, input: Tensor, output_size: Any) -> Tensor:
     name = f"adaptive_avg_pool{d}d"
-    _check_adaptive(name, input, d, False)
-    out = _wanted(name, input, d, output_size)
+    out = _wanted(name, input, d, output_size, False)
     size = shape_of(input)[-d:]
     merged = _merged(input, d)
     if 0 in out:

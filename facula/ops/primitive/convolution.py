@@ -98,8 +98,24 @@ def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
     return x.reshape(x.shape[0], groups, x.shape[1] // groups, math.prod(x.shape[2:]))
 
 
+def _with_borders(x: np.ndarray, attrs: tuple[Any, ...], w: _Shape, y: _Shape,
+                  other: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """X with the zeros around it that taps read, if they count: if what they meet is not finite.
+
+    Zero times an infinity is NaN, so the zeros outside of X are not the same as no zeros.
+    """
+    stride, low, dilation = attrs[:3]
+    wide = [(p, max(0, (m - 1) * s + (k - 1) * e - p - (n - 1)))
+            for s, p, e, n, k, m in zip(stride, low, dilation, x.shape[2:], w[2:], y[2:])]
+    if not any(map(any, wide)) or np.isfinite(other).all():
+        return x, attrs
+    return (np.pad(x, [(0, 0), (0, 0), *[(max(0, a), b) for a, b in wide]]),
+            (stride, tuple(min(0, p) for p in low), *attrs[2:]))
+
+
 def _conv(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec) -> np.ndarray:
     x, w = arrays
+    x, attrs = _with_borders(x, attrs, w.shape, out.shape, w)
     groups = attrs[3]
     total = np.zeros(out.shape, x.dtype)
     for tap, source, place in _taps(attrs, x.shape, w.shape, out.shape):
@@ -112,7 +128,15 @@ def _conv(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec) -> np
 
 def _conv_input(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec) -> np.ndarray:
     y, w = arrays
-    groups = attrs[3]
+    stride, low, dilation, groups = attrs
+    if not np.isfinite(w).all():
+        # As in `_with_borders`, the zeros that are here around Y.
+        wide = [(max(0, ((k - 1) * e - p) // s), max(0, (n - 1 + p) // s - (m - 1)))
+                for s, p, e, n, k, m in zip(stride, low, dilation, out.shape[2:], w.shape[2:],
+                                            y.shape[2:])]
+        y = np.pad(y, [(0, 0), (0, 0), *wide])
+        low = tuple(p + a * s for p, (a, _), s in zip(low, wide, stride))
+        attrs = (stride, low, dilation, groups)
     total = np.zeros(out.shape, y.dtype)
     for tap, source, place in _taps(attrs, out.shape, w.shape, y.shape):
         rows = w[tap].reshape(groups, w.shape[0] // groups, w.shape[1])
@@ -130,6 +154,7 @@ def _conv_weight(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec
         plain = spec(out.shape[1:], out.dtype)
         return np.stack([_conv_weight([x[k * each:(k + 1) * each], y[k * each:(k + 1) * each]],
                                       (*attrs[:4], 0), plain) for k in range(parts)])
+    x, attrs = _with_borders(x, attrs, out.shape, y.shape, y)
     total = np.zeros(out.shape, x.dtype)
     for tap, source, place in _taps(attrs, x.shape, out.shape, y.shape):
         left = _grouped(y[place], groups)

@@ -217,7 +217,7 @@ class _Rewrite:
         if squares_suit(c):
             c = c.by_squares()
         source = self._block(image, 1) if blocked else self._plain(image)
-        inputs = (source, self._packed(self._plain(weight), c))
+        inputs: tuple[int, ...] = (source, self._packed(self._plain(weight), c))
         if c.squares:                   # and the weight itself, for what is not finite
             inputs = (*inputs, self._plain(weight))
         self.blocked[number] = self._add("conv_blocks", c.attrs(), inputs, self._spec(

@@ -197,7 +197,7 @@ def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int]
     b, right = _whole(steps, number, 1, in_memory, lies)
     assert left is not None and right is not None
     if step.op == "conv_blocks":
-        return Blocks(*step.attrs, View(*left), View(*right)), a, b
+        return Blocks(*step.attrs, a=View(*left), b=View(*right)), a, b
     shapes = [steps[i].spec.shape for i in step.inputs]
     parts = step.attrs[4] if step.op == "conv_weight" else 0
     out = step.spec.shape[1:] if parts else step.spec.shape

@@ -50,9 +50,9 @@ HOME_REFS = 5
 
 def make_executable(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int]) -> Any:
     """Compile a program; the compiler is loaded with the first one."""
-    from facula.schedule.executable import Executable
+    from facula.schedule.executable import make_executable as make
     caller = _record.recorder().compiled
-    made = Executable(steps, outputs, donations, None if caller is None else caller.dynamic)
+    made = make(steps, outputs, donations, None if caller is None else caller.dynamic)
     if made.again is not None:
         from facula.schedule import resized
         (resized.again if caller is None else caller.made).append(made.again)

@@ -270,7 +270,8 @@ class _Build:
             return False
         if strides == row_major(step.spec.shape):
             return True
-        return step.op not in CONVOLUTIONS and step.op not in RECURRENT and all(
+        return (step.op not in CONVOLUTIONS or step.op == "conv_blocks") \
+            and step.op not in RECURRENT and all(
             has_strides(self.steps, number, which, self.home.__contains__, strides)
             for number, which in products)
 
@@ -522,8 +523,10 @@ class _Build:
         if steps[product].op in CONVOLUTIONS:
             convolution, a, b = convolution_of(steps, product, lambda n: n in self.places,
                                                self._lies)
-            made = emit_convolution_group(steps, group, convolution, self.places[a].slot,
-                                          self.places[b].slot, self._storage, self._scalars)
+            more = [self.places[i].slot for i in steps[product].inputs[2:]]
+            made = emit_convolution_group(steps, group, convolution,
+                                          [self.places[a].slot, self.places[b].slot, *more],
+                                          self._storage, self._scalars)
         else:
             place = self.places.get(product)
             strides = place.strides if place is not None \

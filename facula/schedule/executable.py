@@ -13,11 +13,13 @@ import numpy as np
 
 from facula import config
 from facula.graph.spec import Step
-from facula.runtime.allocator import Buffer, empty, from_numpy_private
+from facula.runtime.allocator import Buffer, changed, empty, from_numpy_private
 from facula.runtime.jit import statistics
 from facula.runtime.program import Program
 from facula.schedule import stored
 from facula.schedule.compile import Native, Report, build
+from facula.schedule.constants import Kept, Split, split
+from facula.schedule.layout import in_blocks
 from facula.schedule.resized import (
     COMPILING,
     Again,
@@ -28,6 +30,7 @@ from facula.schedule.resized import (
     simplified,
 )
 from facula.schedule.segments import Segment
+from facula.schedule.simplify import simplify
 
 __all__ = ["Executable", "make_executable"]
 
@@ -196,6 +199,7 @@ class _Part:
         args = [_argument(known[i], part) for i, part in self.inputs]
         for name, (size, leaf) in zip(self.names, self.results, strict=True):
             known[name] = known[leaf] if leaf is not None else empty(size)
+            changed(known[name])
             if leaf is None:
                 args.append(known[name].ptr)
         if self.program is not None and self.program.run(args):
@@ -219,7 +223,7 @@ def _launchers(part: _Part, sources: list[int], order: list[int]
     also takes memory for each output, or None where new memory is to be used.
     """
     place = {source: k for k, source in enumerate(sources)}
-    args, lines, reused, names = [], [], [], []
+    args, lines, reused, names, written = [], [], [], [], []
     if part.native is not None:
         for i, half in part.inputs:
             step = part.own[i]
@@ -231,12 +235,17 @@ def _launchers(part: _Part, sources: list[int], order: list[int]
                 args.append(f"v[{place[i]}]")
         for k, (size, leaf) in enumerate(part.results):
             names.append(f"o{k}" if leaf is None else f"v[{place[leaf]}]")
+            if leaf is not None:
+                written.append(f"    if v[{place[leaf]}].stamp: changed(v[{place[leaf]}])")
             if leaf is None:
                 lines.append(f"    o{k} = empty({size})")
                 at = [p for p, name in enumerate(order) if name == k]
                 reused.append(f"    o{k} = w[{at[0]}] or empty({size})" if len(at) == 1
                               else lines[-1])
+                if len(at) == 1:
+                    reused.append(f"    if o{k}.stamp: changed(o{k})")
                 args.append(f"o{k}.ptr")
+    lines, reused = lines + written, reused + written
     found = f"[{', '.join(names[k] for k in order)}]"
     given = f"({', '.join(args)}{',' if args else ''})"
     launch = [f"    if launch({given}):", "        raise failure(steps)"]
@@ -245,8 +254,8 @@ def _launchers(part: _Part, sources: list[int], order: list[int]
     done = [f"    return {found}"]
     waits = launch if part.program is not None else []
     text = ["def run(v):", *lines, *waits, *done, "def run_into(v, w):", *reused, *waits, *done]
-    scope: dict[str, Any] = {"empty": empty, "failure": _out_of_range, "steps": part.steps,
-                             "start": None, "start_into": None}
+    scope: dict[str, Any] = {"empty": empty, "changed": changed, "failure": _out_of_range,
+                             "steps": part.steps, "start": None, "start_into": None}
     if part.program is not None:
         scope["launch"], scope["begin"] = part.program.run, part.program.begin
         text += ["def start(v, failed):", *lines, *begin, *done,
@@ -271,7 +280,66 @@ def _print_steps(steps: Sequence[Step], outputs: Sequence[int]) -> None:
         print(f"facula: {mark} %{i} = {step!r}", file=sys.stderr)
 
 
+class _Halved:
+    """An executable in two: what is made of parameters alone, and the rest.
+
+    The same to the outside as `Executable`; see `facula.schedule.constants`.
+    """
+
+    def __init__(self, parts: Split, dynamic: bool | None):
+        self.head = Executable(parts.head, parts.kept, {})
+        self.tail = tail = Executable(parts.tail, parts.outputs, {}, dynamic)
+        self.kept = kept = Kept(self.head.run)
+        self.steps, self.outputs = tail.steps, tail.outputs
+        self.leaves, self.rest = parts.leaves, parts.rest
+        self.again = tail.again
+
+        def given(v: list[Any]) -> list[Any]:
+            return [*[v[i] for i in self.rest], *kept.of([v[i] for i in self.leaves])]
+
+        self.run = lambda v: tail.run(given(v))
+        self.run_into = lambda v, w: tail.run_into(given(v), w)
+        self.start = self.start_into = None
+        if tail.start is not None:
+            self.start = lambda v, failed: tail.start(given(v), failed)     # type: ignore[misc]
+        if tail.start_into is not None:
+            self.start_into = lambda v, w, failed: tail.start_into(        # type: ignore[misc]
+                given(v), w, failed)
+
+    @property
+    def parts(self) -> list[_Part]:
+        return [*self.head.parts, *self.tail.parts]
+
+    @property
+    def reports(self) -> list[tuple[_Part, Report]]:
+        """The kernels of each part, for people: those that every run has."""
+        return self.tail.reports
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory goes with it."""
+        return self.head.nbytes + self.tail.nbytes + sum(
+            [n.spec.numel * n.spec.dtype.itemsize for n in
+             [self.head.steps[o] for o in self.head.outputs]])
+
+
 def make_executable(steps: Sequence[Step], outputs: Sequence[int],
-                    donations: dict[int, int], dynamic: bool | None = None) -> Executable:
+                    donations: dict[int, int], dynamic: bool | None = None
+                    ) -> Executable | _Halved:
     """Compile a program; see `facula.graph.flush.make_executable`."""
-    return Executable(steps, outputs, donations, dynamic)
+    if donations or not any(s.op == "conv" for s in steps) or any(s.mask for s in steps):
+        return Executable(steps, outputs, donations, dynamic)
+    simple, new, wanted = simplify(steps, outputs)
+    found = in_blocks(simple, wanted)
+    if found is None:
+        return Executable(steps, outputs, donations, dynamic)
+    parts = split(*found[:2])
+    if parts is None:
+        return Executable(steps, outputs, donations, dynamic)
+    # leaves by their place among those of the program as it was recorded
+    place = {new[i]: k for k, i in enumerate(
+        [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")])}
+    old = {n: place[simple_] for n, simple_ in found[2].items()}
+    parts.leaves = [old[i] for i in parts.leaves]
+    parts.rest = [old[i] for i in parts.rest]
+    return _Halved(parts, dynamic)

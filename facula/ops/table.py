@@ -16,6 +16,7 @@ from facula.ops.primitive import (
     indexing,
     matrix,
     movement,
+    recurrent,
     reduce,
     scan,
     sort,
@@ -27,4 +28,4 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            convolution, attention, sort, fourier, matrix, special_functions, whole)
+            convolution, attention, recurrent, sort, fourier, matrix, special_functions, whole)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from facula.graph.history import CHEAP
 from facula.graph.spec import Step
+from facula.ops.primitive.recurrent import RECURRENT
 
 __all__ = ["Work", "kernels_of"]
 
@@ -42,11 +43,18 @@ def _flops(steps: Sequence[Step], number: int) -> float:
         return 2.0 * scale * step.spec.numel * steps[step.inputs[0]].spec.shape[-1]
     if step.op in ("conv", "conv_input", "conv_weight"):
         return 2.0 * _taps(steps, step)
+    if step.op in RECURRENT and step.op != "recur_gates":      # which a loop has anyway
+        rows, weight = (steps[i].spec for i in (step.inputs[0], _weight_of(step)))
+        return 2.0 * rows.shape[0] * weight.numel
     if step.op.startswith("attention"):
         return _attended(steps, step)
     if step.op in _READS_ALL:
         return float(scale * steps[step.inputs[0]].spec.numel)
     return float(scale * step.spec.numel)
+
+
+def _weight_of(step: Step) -> int:
+    return step.inputs[RECURRENT[step.op](step.attrs[0])]
 
 
 def _attended(steps: Sequence[Step], step: Step) -> float:

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 
 from facula.codegen.attention import emit_attention
 from facula.codegen.convolution import emit_convolution_group
-from facula.codegen.epilogue import emit_product
+from facula.codegen.direct import View
+from facula.codegen.epilogue import Product, emit_product
 from facula.codegen.loops import Kernel, Storage, emit_group
 from facula.codegen.lower import Place, accesses
+from facula.codegen.recurrence import emit_recurrence
 from facula.codegen.updates import emit_copy, emit_update
 from facula.graph.spec import Step
+from facula.ops.primitive.recurrent import RECURRENT
 from facula.runtime.plan import STATUS_SLOT, KernelPlan, PhasePlan, ProgramPlan
 from facula.schedule.fuse import (
     REDUCE,
@@ -44,8 +47,11 @@ from facula.schedule.products import (
     has_strides,
     leaf_strides,
     operand_behind,
+    operand_of,
     order_in,
+    stored_operands,
 )
+from facula.schedule.recurrences import parts_read, read_in_place
 
 __all__ = ["Native", "Report", "build"]
 
@@ -88,6 +94,7 @@ class _Unit:
     level: int
     operands: list[int | str]
     group: int
+    early: bool = False         # packs what others of its group, or of others, read
 
 
 def build(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
@@ -118,10 +125,12 @@ class _Build:
         self.spans: dict[int, list[int]] = {}        # slot -> [first phase, last phase]
         self.views: dict[int, tuple[int, int]] = {}  # slot -> (temporary that it is in, byte)
         self.packed: dict[tuple[str, int], tuple[int, int]] = {}
+        self.prepared: set[int] = set()              # slots of packed operands
         self.staged: dict[int, Storage] = {}
         self.moved: set[int] = set()                 # in memory as soon as what they are made of
         self._concatenations()
         self._intermediates()
+        self._in_place()
 
     # -- where values lie
     def _slot(self) -> int:
@@ -163,20 +172,36 @@ class _Build:
                 if writer is not None and writer is not group and source not in self.places:
                     self._temporary(source)
             for item in group.items:
-                # the updates write into memory, and a scan cannot be taken up in the middle
+                # the updates write into memory, a scan cannot be taken up in the middle, and a
+                # recurrence reads what it has written
                 op = self.steps[item.step].op
-                if (op in UPDATE or op in SCAN or op in RESULTS) and item.step not in self.places:
+                written = op in UPDATE or op in SCAN or op in RESULTS or op in RECURRENT
+                if written and item.step not in self.places:
                     self._temporary(item.step)
+
+    def _in_place(self) -> None:
+        """What a recurrence writes over what it has just read: memory that is in the cache."""
+        for group in reversed(self.groups):
+            if group.kind != "recurrence":
+                continue
+            found = read_in_place(self.steps, [i.step for i in group.items],
+                                  lambda n: n in self.home or self.steps[n].op == "leaf")
+            if found is None:
+                continue
+            written, source = (self.places[n] for n in found)
+            if written.slot in self.temporaries and source.slot in self.temporaries and \
+                    source.strides == row_major(self.steps[found[1]].spec.shape) and \
+                    self._readers(found[1]) == [group]:
+                self.places[found[1]] = Storage(written.slot, source.strides)
 
     def _concatenations(self) -> None:
         """Values that are put one after another in a temporary are computed right there, and so
         are those that are only rearranged."""
         products: dict[int, list[tuple[int, int]]] = {}
         for number in self.home:
-            if self.steps[number].op in WHOLE:
-                for which in range(len(self.steps[number].inputs)):
-                    behind = operand_behind(self.steps, number, which, self.home.__contains__)
-                    products.setdefault(behind, []).append((number, which))
+            for which in stored_operands(self.steps[number]):
+                behind = operand_behind(self.steps, number, which, self.home.__contains__)
+                products.setdefault(behind, []).append((number, which))
         for number in sorted(self.home, reverse=True):
             step = self.steps[number]
             if step.op in ("reshape", "permute"):
@@ -238,7 +263,7 @@ class _Build:
             return False
         if strides == row_major(step.spec.shape):
             return True
-        return step.op not in CONVOLUTIONS and all(
+        return step.op not in CONVOLUTIONS and step.op not in RECURRENT and all(
             has_strides(self.steps, number, which, self.home.__contains__, strides)
             for number, which in products)
 
@@ -317,6 +342,8 @@ class _Build:
     def _reads_in_place(self, group: Group, o: int, leaf: int) -> bool:
         """Whether every read of `leaf` in the group is of the element about to be written."""
         steps = self.steps
+        if group.kind == "recurrence":
+            return False
         if group.kind == "update":
             rest = {n for i in steps[o].inputs[1:] for n in memory_behind(
                 steps, i, lambda n: n in self.home or steps[n].op == "leaf")}
@@ -360,14 +387,31 @@ class _Build:
                 ends[group.number] = start - 1
                 reports.append(Report(group.kind, [i.step for i in group.items], [], 0.0, start))
                 continue
-            first, last = min(u.level for u in mine), max(u.level for u in mine)
+            last = max(u.level for u in mine)
             ends[group.number] = last
+            # what a product packs beforehand is not yet its result
+            first = last if group.kind == "contract" else min(u.level for u in mine)
             self._spans_of(group, first, last)
             units += mine
             reports.append(Report(group.kind, [i.step for i in group.items],
                                   [u.kernel.name for u in mine],
                                   sum(u.kernel.cost for u in mine), last, group.number))
+        self._postpone(units)
         return self._plan(units, reports)
+
+    def _postpone(self, units: list[_Unit]) -> None:
+        """Pack operands no sooner than in the phase before they are wanted: memory is taken for
+        as short a time, and what has been packed is still in the caches."""
+        touching: dict[int, list[_Unit]] = {}
+        for u in units:
+            for slot in {s for s in u.operands if s in self.prepared}:
+                touching.setdefault(slot, []).append(u)
+        for u in sorted([u for u in units if u.early], key=lambda u: -u.level):
+            later = [v.level for s in u.operands for v in touching.get(s, ()) if v.level > u.level]
+            u.level = max(u.level, min(later, default=u.level + 1) - 1)
+        for slot, users in touching.items():
+            levels = [u.level for u in users]
+            self.spans[slot] = [min(levels), max(levels)]
 
     def _ordered(self) -> Iterable[Group]:
         """Groups after those they depend on."""
@@ -398,6 +442,8 @@ class _Build:
             return units
         if group.kind == "contract":
             return self._emit_contract(group, start, ends)
+        if group.kind == "recurrence":
+            return self._emit_recurrence(group, start, ends)
         if group.kind == "attention":
             return self._emit_attention(group, start)
         if len(group.items) == 1 and in_parts(self.steps, group.items[0].step):
@@ -479,13 +525,29 @@ class _Build:
                                      self._lies)
             made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
                                 self._storage, self._scalars)
+        return self._in_phases(group, made, (a, b), start, ends)
+
+    def _emit_recurrence(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
+        number = group.items[0].step
+        weight, strides, offset = operand_of(
+            self.steps, number, stored_operands(self.steps[number])[0], lambda n: n in self.places,
+            self._lies)
+        made = emit_recurrence(self.steps, [i.step for i in group.items],
+                               parts_read(self.steps, self.outputs, number),
+                               self.places[weight].slot, View(strides, offset), self._storage,
+                               self._scalars)
+        return self._in_phases(group, made, (weight,), start, ends)
+
+    def _in_phases(self, group: Group, made: Product, sources: Sequence[int], start: int,
+                   ends: dict[int, int]) -> list[_Unit]:
+        """The kernels of a product that reads `sources`: those that pack, then the others."""
         tmp = []
         for size in made.temporaries:
             slot = self._slot()
             self.temporaries[slot] = size
             tmp.append(slot)
         # packing waits for its own operand only, and happens once for all who read it
-        behind = {self.places[s].slot: s for s in (a, b)}
+        behind = {self.places[s].slot: s for s in sources}
         ready = {slot: ends[self.home[s].number] + 1 for slot, s in behind.items()
                  if s in self.home}
         units: list[_Unit] = []
@@ -505,14 +567,12 @@ class _Build:
                     mine[names[0]], level = known
                 if not shared or known[0] == tmp[names[0]]:
                     units.append(_Unit(kernel, level, self._resolved(operands, mine),
-                                       group.number))
+                                       group.number, early=True))
                 for k in names:
                     written[mine[k]] = max(level, written.get(mine[k], 0))
             first.update(written)
         main = max([start, *(level + 1 for level in first.values())])
-        for slot, level in first.items():
-            span = self.spans.setdefault(slot, [level, main])
-            span[0], span[1] = min(span[0], level), max(span[1], main)
+        self.prepared.update(first)
         return units + [_Unit(kernel, main, self._resolved(operands, mine), group.number)
                         for kernel, operands in made.phases[-1]]
 

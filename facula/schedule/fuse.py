@@ -20,8 +20,10 @@ from facula.schedule.products import (
     PRODUCTS,
     WHOLE,
     operand_behind,
+    stored_operands,
     terms,
 )
+from facula.schedule.recurrences import LOOPED, written_beside
 
 __all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "item_index",
            "lowered", "in_parts", "memory_behind", "rearranged",
@@ -62,7 +64,7 @@ def op_cost(step: Step) -> int:
 def lowered(step: Step, steps: Sequence[Step]) -> bool:
     """Whether the loop generator can write this step (else NumPy computes it)."""
     op = step.op
-    if op in ("leaf", "scalar") or op in WHOLE or op in UPDATE:
+    if op in ("leaf", "scalar") or op in WHOLE or op in UPDATE or op in LOOPED:
         return True
     if op in SCAN:
         return step.spec.dtype.kind != "c" or op in ("cumsum", "cumprod")
@@ -94,7 +96,8 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
     count = len(steps)
     roots = {o for o in outputs if steps[o].op != "leaf"}
     for number, step in enumerate(steps):
-        if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op in WHOLE:
+        if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op in WHOLE \
+                or step.op in LOOPED:
             roots.add(number)
         elif step.op == "cat" and step.spec.numel >= PUT_TOGETHER:
             roots.add(number)
@@ -185,18 +188,19 @@ def _drop_cheap(steps: Sequence[Step], roots: set[int], costly: Sequence[int]) -
 def _add_operands(steps: Sequence[Step], roots: set[int]) -> None:
     """Add what products read.  Where that is depends on what else is in memory: a root between
     an operand and the value it is a view of is where the product finds the operand."""
-    products = [i for i, s in enumerate(steps) if s.op in WHOLE]
+    products = [i for i, s in enumerate(steps) if stored_operands(s)]
     before = -1
     while before != len(roots):
         before = len(roots)
         for number in products:
-            for which in range(len(steps[number].inputs)):
+            for which in stored_operands(steps[number]):
                 behind = operand_behind(steps, number, which, roots.__contains__)
                 if steps[behind].op != "leaf":
                     roots.add(behind)
 
 
 _FREE = frozenset(["leaf", "scalar", "full", "iota"])
+
 
 
 @dataclass
@@ -220,7 +224,7 @@ class Group:
     """
 
     number: int
-    kind: str                                  # 'loops', 'contract', 'attention' or 'update'
+    kind: str              # 'loops', 'contract', 'attention', 'recurrence' or 'update'
     full: tuple[int, ...]
     axes: tuple[int, ...]
     items: list[Item] = field(default_factory=list)
@@ -329,6 +333,8 @@ def group_items(steps: Sequence[Step], roots: set[int]) -> list[Group]:
             group.items.append(Item(number, "rows"))
             group.reads = [(i, ()) for base in step.inputs
                            for i in memory_behind(steps, base, in_memory)]
+        elif step.op in LOOPED:
+            group = _recurrence(steps, number, groups, home, in_memory)
         elif step.op in ATTENTION:
             group = _attend(steps, number, groups, home, in_memory)
         else:
@@ -402,6 +408,20 @@ def _apart(steps: Sequence[Step], number: int, groups: list[Group], home: dict[i
     return group
 
 
+def _recurrence(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
+                in_memory: object) -> Group:
+    """The group of a recurrence; what is written beside it is in the same loop."""
+    loop = written_beside(steps, steps[number])
+    if loop is not None:
+        group = home[loop]
+    else:
+        group = _new_group(groups, "recurrence", squeeze(steps[number].spec.shape), ())
+        group.reads = [(i, ()) for base in steps[number].inputs
+                       for i in memory_behind(steps, base, in_memory)]
+    group.items.append(Item(number, "rows"))
+    return group
+
+
 def _place(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
            in_memory: object) -> Group:
     source = rearranged(steps, number, home.__contains__)
@@ -447,7 +467,7 @@ def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...]
           axes: tuple[int, ...], sources: set[int], groups: list[Group],
           in_memory: object) -> bool:
     """Add the item to the group if it fits there; whether it did."""
-    if group.kind in ("update", "attention") or len(group.items) >= MAX_ITEMS or \
+    if group.kind in ("update", "attention", "recurrence") or len(group.items) >= MAX_ITEMS or \
             steps[group.items[0].step].op in ("cat", "reshape", "permute"):
         return False
     step = steps[item.step]

@@ -8,7 +8,6 @@ copied first.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 
 from facula.codegen.attend import Attention
 from facula.codegen.contract import Contraction
@@ -16,11 +15,13 @@ from facula.codegen.convolve import Convolution
 from facula.codegen.direct import View
 from facula.codegen.lower import MOVEMENT, Place, operands
 from facula.graph.spec import Step
+from facula.ops.primitive.recurrent import RECURRENT
+from facula.ops.table import PRIMS
 from facula.schedule.index import Index, flatten, loop_var, row_major, unflatten
 
 __all__ = ["ATTENTION", "CONVOLUTIONS", "PRODUCTS", "WHOLE", "attention_of", "contraction_of",
-           "convolution_of", "has_strides", "leaf_strides", "matrix_behind", "operand_behind",
-           "order_in", "source_behind", "terms"]
+           "convolution_of", "has_strides", "leaf_strides", "operand_behind", "operand_of",
+           "order_in", "stored_operands", "terms"]
 
 CONVOLUTIONS = frozenset(["conv", "conv_input", "conv_weight"])
 PRODUCTS = CONVOLUTIONS | {"matmul"}
@@ -32,7 +33,7 @@ ATTENTION = {"attention": "qkv", "attention_lse": "qk", "attention_dq": "qkvgld"
 `facula.codegen.attention` calls them; a mask may follow."""
 
 WHOLE = PRODUCTS | set(ATTENTION)
-"""Operations that find their operands in memory, with strides."""
+"""Operations that find all of their operands in memory, with strides."""
 
 Strides = tuple[int, ...]
 
@@ -150,12 +151,11 @@ def _whole(steps: Sequence[Step], number: int, which: int, stop: Callable[[int],
 
 
 def terms(steps: Sequence[Step], number: int) -> int:
-    """Of how many products an element of a convolution step is the sum."""
+    """Of how many products an element of a contraction is the sum."""
     step = steps[number]
-    a, b = (steps[i].spec.shape for i in step.inputs)
-    if step.op == "conv_weight":
-        return b[0] * prod(b[2:])
-    return prod(b[1:]) if step.op == "conv" else b[0] // step.attrs[3] * prod(b[2:])
+    found = PRIMS[step.op].terms
+    assert found is not None
+    return found([steps[i].spec for i in step.inputs], step.attrs, step.spec)
 
 
 def source_behind(steps: Sequence[Step], number: int, which: int,
@@ -165,6 +165,14 @@ def source_behind(steps: Sequence[Step], number: int, which: int,
     if found is None or steps[source].op == "scalar":
         return steps[number].inputs[which]
     return source
+
+
+def operand_of(steps: Sequence[Step], number: int, which: int, in_memory: Callable[[int], bool],
+               lies: Callable[[int], Strides]) -> tuple[int, Strides, int]:
+    """The step in memory that operand `which` is a view of, and that view's strides and offset."""
+    source, found = _whole(steps, number, which, in_memory, lies)
+    assert found is not None
+    return source, *found
 
 
 def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool],
@@ -184,9 +192,16 @@ def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int]
                         View(*left), View(*right), parts), a, b)
 
 
+def stored_operands(step: Step) -> Sequence[int]:
+    """Which operands of a step its kernel finds in memory, with strides."""
+    if step.op in RECURRENT:
+        return (RECURRENT[step.op](step.attrs[0]),)
+    return range(len(step.inputs)) if step.op in WHOLE else ()
+
+
 def operand_behind(steps: Sequence[Step], number: int, which: int,
                    stop: Callable[[int], bool]) -> int:
-    """The step that has to be in memory for operand `which` of one of `WHOLE`."""
+    """The step that has to be in memory for one of the `stored_operands` of a step."""
     find = matrix_behind if steps[number].op == "matmul" else source_behind
     return find(steps, number, which, stop)
 

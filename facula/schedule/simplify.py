@@ -17,6 +17,7 @@ import numpy as np
 from facula.codegen.reductions import identity
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, freeze_number, spec
+from facula.schedule.recurrences import gates_apart, kept_gates, partial_sums
 from facula.schedule.sums import join_sums
 from facula.schedule.windows import join_windows
 
@@ -190,6 +191,9 @@ def _rewrite(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ..
         return b.full(0, out) if ins[0].spec.shape[-1] == 0 else None
     if op in _CONVOLUTIONS:
         return _convolution(b, op, attrs, inputs, ins, out, where)
+    if op == "recur_gates":
+        gates = Step(op, attrs, inputs, out, 0, where)
+        return gates_apart(b.add, steps, gates) if kept_gates(steps, gates) is None else None
     if op in _UPDATE and ins[1 if op != "scatter" else 2].spec.numel == 0:
         return inputs[0]
     if op == "pad" and ins[0].spec.numel == 0:
@@ -304,6 +308,10 @@ def _reduction(b: _Builder, op: str, attrs: tuple[Any, ...], i: int, step: Step,
     shape, axes = step.spec.shape, attrs[0]
     if step.spec.numel == 0:
         return b.full(identity(op, step.spec.dtype), out)
+    sums = partial_sums(b.steps, i) if op == "sum" and axes == (0,) else None
+    if sums is not None:
+        inner = b.enter(sums.op, sums.attrs, sums.inputs, sums.spec, where)
+        return b.enter(op, attrs, (inner,), out, where)
     if all(shape[a] == 1 for a in axes):
         if op in ("any", "all"):
             return None

@@ -11,7 +11,7 @@ from typing import Any
 from facula.nn.functional.common import number, shape_of
 from facula.nn.functional.linear import linear
 from facula.ops.define import op
-from facula.ops.primitive.rules import cat
+from facula.ops.primitive.rules import cat, expand, reshape
 from facula.tensor import Tensor, prim
 
 __all__ = ["CHUNKS", "lstm_cell", "gru_cell", "rnn_cell", "recurrent_layer"]
@@ -92,6 +92,75 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return cat(parts, 0) if len(parts) > 1 else parts[0]      # type: ignore[no-any-return]
 
 
+class _Layer:
+    """One layer in one direction: its weights, and how states follow each other."""
+
+    def __init__(self, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None, mode: str,
+                 reverse: bool, looped: bool):
+        self.w_hh, self.w_hr, self.mode, self.reverse = w_hh, w_hr, mode, reverse
+        # what is added to each step's product is added to all inputs at once, but for the part
+        # that GRU's reset scales
+        self.early, self.late = None, b_hh
+        if looped and b_hh is not None:
+            self.early, self.late = b_hh, None
+            if mode == "GRU":
+                third = shape_of(b_hh)[0] // 3
+                self.early, self.late = (
+                    prim("pad", prim("slice", b_hh, attrs=((at,), (1,)), shape=(n,)),
+                         attrs=((at,), (3 * third - at - n,), 0), shape=(3 * third,))
+                    for at, n in ((0, 2 * third), (2 * third, third)))
+
+    def given(self, data: Tensor, w_ih: Tensor, b_ih: Tensor | None) -> Tensor:
+        """The inputs of all steps go through their weights at once; only the states must wait.
+        """
+        x: Any = linear(data, w_ih, b_ih)
+        if self.early is None:
+            return x                                            # type: ignore[no-any-return]
+        row = reshape(self.early, (1, shape_of(self.early)[0]))
+        return prim("add", x, expand(row, shape_of(x)))
+
+    def step(self, x: Tensor, state: list[Tensor]) -> list[Tensor]:
+        """The state after one step."""
+        hidden: Any = linear(state[0], self.w_hh, self.late)
+        if self.mode == "LSTM":
+            h, c = _lstm(x, hidden, state[1])
+            projected: Any = h if self.w_hr is None else linear(h, self.w_hr)
+            return [projected, c]
+        if self.mode == "GRU":
+            return [_gru(x, hidden, state[0])]
+        return [_simple(x, hidden, self.mode == "RNN_RELU")]
+
+    def loop(self, x: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
+        """The outputs of `count` steps, [count * N, H], and the state after them."""
+        rows, h = shape_of(state[0])
+        more = state[1:]
+        if self.mode == "GRU":
+            units = shape_of(self.w_hh)[1]
+            more = [_zeros(x, units) if self.late is None else
+                    prim("slice", self.late, attrs=((2 * units,), (1,)), shape=(units,))]
+        cell = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "tanh", "RNN_RELU": "relu"}[self.mode]
+        states = prim("recur", x, self.w_hh, state[0], *more, attrs=(cell, count, self.reverse))
+
+        def part(k: int, start: int, length: int) -> Tensor:
+            one = prim("slice", states, attrs=((k, start, 0), (1, 1, 1)), shape=(1, length, h))
+            return prim("reshape", one, shape=(length, h))
+
+        last = 0 if self.reverse else count * rows
+        return (part(0, 0 if self.reverse else rows, count * rows),
+                [part(k, last, rows) for k in range(len(state))])
+
+
+def _zeros(like: Tensor, n: int) -> Tensor:
+    """n zeros of the dtype of `like`."""
+    return prim("full", attrs=(0,), shape=(n,), dtype=like.dtype)
+
+
+def _runs(sizes: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(first step, how many) of each run of steps with equally many rows."""
+    cuts = [t for t in range(len(sizes)) if t == 0 or sizes[t] != sizes[t - 1]]
+    return [(a, b - a) for a, b in zip(cuts, [*cuts[1:], len(sizes)])]
+
+
 @op(register=False)
 def recurrent_layer(data: Tensor, start: tuple[Tensor, ...], w_ih: Tensor, w_hh: Tensor,
                     b_ih: Tensor | None, b_hh: Tensor | None, w_hr: Tensor | None, mode: str,
@@ -102,17 +171,22 @@ def recurrent_layer(data: Tensor, start: tuple[Tensor, ...], w_ih: Tensor, w_hh:
               an LSTM `[sizes[0], hidden]`
     w_hr      the projection of an LSTM's output, or None
     mode      a key of `CHUNKS`
+
+    Steps with equally many rows are one loop; a projection, or a dtype that has no such loop, is
+    recorded step by step.
     """
-    # The inputs of all steps go through their weights at once; only the states must wait.
-    given: Any = linear(data, w_ih, b_ih)
-    steps = list(range(len(sizes)))
-    places = [sum(sizes[:t]) for t in steps]
+    looped = w_hr is None and data.dtype.name in ("float32", "float64") and len(
+        {t.dtype for t in (data, w_ih, w_hh, *start)}) == 1 and any(
+        count > 1 for _, count in _runs(sizes))
+    layer = _Layer(w_hh, b_hh, w_hr, mode, reverse, looped)
+    given = layer.given(data, w_ih, b_ih)
+    runs = _runs(sizes) if looped else [(t, 1) for t in range(len(sizes))]
     if reverse:
-        steps.reverse()
-    state = [_part(s, 0, 0, sizes[steps[0]]) for s in start]
-    outputs: list[Any] = [None] * len(sizes)
+        runs.reverse()
+    state = [_part(s, 0, 0, sizes[runs[0][0]]) for s in start]
+    outputs: list[tuple[int, Tensor]] = []
     ended: list[list[Tensor]] = [[] for _ in start]
-    for t in steps:
+    for t, count in runs:
         rows, want = shape_of(state[0])[0], sizes[t]
         if want < rows:             # some sequences have ended: their states are the last ones
             for done, s in zip(ended, state):
@@ -121,16 +195,12 @@ def recurrent_layer(data: Tensor, start: tuple[Tensor, ...], w_ih: Tensor, w_hh:
         elif want > rows:           # backwards, longer sequences come first: others join them
             state = [_joined([s, _part(first, 0, rows, want - rows)])
                      for s, first in zip(state, start)]
-        x = _part(given, 0, places[t], want)
-        hidden: Any = linear(state[0], w_hh, b_hh)
-        if mode == "LSTM":
-            h, c = _lstm(x, hidden, state[1])
-            projected: Any = h if w_hr is None else linear(h, w_hr)
-            state = [projected, c]
-        elif mode == "GRU":
-            state = [_gru(x, hidden, state[0])]
+        x = _part(given, 0, sum(sizes[:t]), count * want)
+        if count > 1:
+            made, state = layer.loop(x, state, count)
         else:
-            state = [_simple(x, hidden, mode == "RNN_RELU")]
-        outputs[t] = state[0]
+            state = layer.step(x, state)
+            made = state[0]
+        outputs.append((t, made))
     last = [_joined([s, *done]) for s, done in zip(state, ended)]
-    return (_joined(outputs), *last)
+    return (_joined([made for _, made in sorted(outputs, key=lambda o: o[0])]), *last)

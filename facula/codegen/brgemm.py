@@ -259,10 +259,12 @@ class Vector:
             start(fn, self.epilogue, 2)
             ld = self.nb
             pc = fn.alloca(self.scalar, self.mb * ld)
-        self._blocks(fn, a, b, pa, pb, pc, ld, m0, n0)
         if self.epilogue is not None:
             rows = smin(fn, fn.val(f"sub i64 {c.m}, {m0}"), self.mb) if several else c.m
             cols = smin(fn, fn.val(f"sub i64 {c.n}, {n0}"), self.nb) if n_tiles > 1 else c.n
+            self.epilogue.ask(fn, m0, n0, rows, cols, tuple(batch))
+        self._blocks(fn, a, b, pa, pb, pc, ld, m0, n0)
+        if self.epilogue is not None:
             self.epilogue.emit(fn, m0, n0, rows, cols, pc, ld, tuple(batch))
         fn.finish()
         self.module.light = self.epilogue is None

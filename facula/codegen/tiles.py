@@ -104,6 +104,10 @@ class Store:
         self.c = c
         self.operands: list[str] = []
 
+    def ask(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any,
+            batch_indices: tuple[Any, ...]) -> None:
+        """There is nothing to fetch."""
+
     def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
              scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
         c = self.c

@@ -158,6 +158,9 @@ class BiasRelu:
     def __init__(self, dtype, n):
         self.dtype, self.n, self.operands = dtype, n, []
 
+    def ask(self, fn, m0, n0, rows, cols, batch_indices):
+        """The bias is near enough."""
+
     def emit(self, fn, m0, n0, rows, cols, scratch_ptr, scratch_ld, batch_indices):
         assert batch_indices == ()
         t = LLVM_TYPES[self.dtype]

@@ -265,7 +265,7 @@ def main() -> None:
     parser.add_argument("--momentum", type=float, default=0.99, help="the most of its schedule")
     parser.add_argument("--lbfgs-batch", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=2000, help="first batch of hf")
-    parser.add_argument("--last-batch", type=int, default=8000)
+    parser.add_argument("--last-batch", type=int, default=4000)
     parser.add_argument("--curvature", type=int, default=4,
                         help="curvature of hf is taken on one in so many images of a batch")
     parser.add_argument("--cg", type=int, default=3, help="iterations in a step of hf")

@@ -51,7 +51,7 @@ from facula.schedule.products import (
     order_in,
     stored_operands,
 )
-from facula.schedule.recurrences import parts_read
+from facula.schedule.recurrences import parts_read, read_in_place
 
 __all__ = ["Native", "Report", "build"]
 
@@ -130,6 +130,7 @@ class _Build:
         self.moved: set[int] = set()                 # in memory as soon as what they are made of
         self._concatenations()
         self._intermediates()
+        self._in_place()
 
     # -- where values lie
     def _slot(self) -> int:
@@ -177,6 +178,21 @@ class _Build:
                 written = op in UPDATE or op in SCAN or op in RESULTS or op in RECURRENT
                 if written and item.step not in self.places:
                     self._temporary(item.step)
+
+    def _in_place(self) -> None:
+        """What a recurrence writes over what it has just read: memory that is in the cache."""
+        for group in reversed(self.groups):
+            if group.kind != "recurrence":
+                continue
+            found = read_in_place(self.steps, [i.step for i in group.items],
+                                  lambda n: n in self.home or self.steps[n].op == "leaf")
+            if found is None:
+                continue
+            written, source = (self.places[n] for n in found)
+            if written.slot in self.temporaries and source.slot in self.temporaries and \
+                    source.strides == row_major(self.steps[found[1]].spec.shape) and \
+                    self._readers(found[1]) == [group]:
+                self.places[found[1]] = Storage(written.slot, source.strides)
 
     def _concatenations(self) -> None:
         """Values that are put one after another in a temporary are computed right there, and so
@@ -388,10 +404,11 @@ class _Build:
         as short a time, and what has been packed is still in the caches."""
         touching: dict[int, list[_Unit]] = {}
         for u in units:
-            for slot in {s for s in u.operands if s in self.prepared}:
+            for slot in {s for s in u.operands if isinstance(s, int) and s in self.prepared}:
                 touching.setdefault(slot, []).append(u)
         for u in sorted([u for u in units if u.early], key=lambda u: -u.level):
-            later = [v.level for s in u.operands for v in touching.get(s, ()) if v.level > u.level]
+            later = [v.level for s in u.operands if isinstance(s, int)
+                     for v in touching.get(s, ()) if v.level > u.level]
             u.level = max(u.level, min(later, default=u.level + 1) - 1)
         for slot, users in touching.items():
             levels = [u.level for u in users]

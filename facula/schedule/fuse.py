@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from facula.codegen.lower import INLINE, MOVEMENT, Place, accesses, operands
 from facula.graph.spec import Step
-from facula.ops.primitive.recurrent import RECURRENT
 from facula.schedule.index import Index, const, loop_var
 from facula.schedule.products import (
     ATTENTION,
@@ -24,7 +23,7 @@ from facula.schedule.products import (
     stored_operands,
     terms,
 )
-from facula.schedule.recurrences import kept_gates
+from facula.schedule.recurrences import LOOPED, written_beside
 
 __all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "item_index",
            "lowered", "in_parts", "memory_behind", "rearranged",
@@ -65,7 +64,7 @@ def op_cost(step: Step) -> int:
 def lowered(step: Step, steps: Sequence[Step]) -> bool:
     """Whether the loop generator can write this step (else NumPy computes it)."""
     op = step.op
-    if op in ("leaf", "scalar") or op in WHOLE or op in UPDATE or op in RECURRENT:
+    if op in ("leaf", "scalar") or op in WHOLE or op in UPDATE or op in LOOPED:
         return True
     if op in SCAN:
         return step.spec.dtype.kind != "c" or op in ("cumsum", "cumprod")
@@ -98,7 +97,7 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
     roots = {o for o in outputs if steps[o].op != "leaf"}
     for number, step in enumerate(steps):
         if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op in WHOLE \
-                or step.op in RECURRENT:
+                or step.op in LOOPED:
             roots.add(number)
         elif step.op == "cat" and step.spec.numel >= PUT_TOGETHER:
             roots.add(number)
@@ -334,7 +333,7 @@ def group_items(steps: Sequence[Step], roots: set[int]) -> list[Group]:
             group.items.append(Item(number, "rows"))
             group.reads = [(i, ()) for base in step.inputs
                            for i in memory_behind(steps, base, in_memory)]
-        elif step.op in RECURRENT:
+        elif step.op in LOOPED:
             group = _recurrence(steps, number, groups, home, in_memory)
         elif step.op in ATTENTION:
             group = _attend(steps, number, groups, home, in_memory)
@@ -411,8 +410,8 @@ def _apart(steps: Sequence[Step], number: int, groups: list[Group], home: dict[i
 
 def _recurrence(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
                 in_memory: object) -> Group:
-    """The group of a recurrence; its gates are written in the same loop."""
-    loop = kept_gates(steps, steps[number])
+    """The group of a recurrence; what is written beside it is in the same loop."""
+    loop = written_beside(steps, steps[number])
     if loop is not None:
         group = home[loop]
     else:

@@ -167,6 +167,7 @@ class Recorder:
     outer: Recorder | None = None
     forward = False
     whole = False                      # is a whole function recorded, to be transformed?
+    patient = False                    # are results of a step about to take others' place?
 
     def copies(self) -> int:
         """How many examples each random number drawn now is drawn for."""

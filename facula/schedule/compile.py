@@ -412,10 +412,11 @@ class _Build:
         as short a time, and what has been packed is still in the caches."""
         touching: dict[int, list[_Unit]] = {}
         for u in units:
-            for slot in {s for s in u.operands if s in self.prepared}:
+            for slot in {s for s in u.operands if isinstance(s, int) and s in self.prepared}:
                 touching.setdefault(slot, []).append(u)
         for u in sorted([u for u in units if u.early], key=lambda u: -u.level):
-            later = [v.level for s in u.operands for v in touching.get(s, ()) if v.level > u.level]
+            later = [v.level for s in u.operands if isinstance(s, int)
+                     for v in touching.get(s, ()) if v.level > u.level]
             u.level = max(u.level, min(later, default=u.level + 1) - 1)
         for slot, users in touching.items():
             levels = [u.level for u in users]

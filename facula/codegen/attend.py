@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 from facula.codegen import expr
 from facula.codegen.contract import Kernel
@@ -38,7 +38,7 @@ from facula.codegen.tiles import (
 )
 from facula.dtype import DTYPES
 
-__all__ = ["Attention", "Forward", "Matrix", "Tiles"]
+__all__ = ["Attention", "Forward", "From", "Matrix", "Tiles", "Until", "least", "most"]
 
 MAX_BLOCK = {4: 64, 8: 32}
 """Queries, and keys, of a block at most, by the bytes of a number: a block of scores fills half
@@ -87,6 +87,59 @@ class Matrix:
     inner: int
     k_step: int
     ahead: int = 0
+
+
+class Causal(Protocol):
+    """Which part of a block counts."""
+
+    def rows(self, column: int, width: int, count: Any) -> tuple[Any, Any]:
+        """From which and up to which row columns `column` to `column + width` are wanted."""
+
+    def terms(self, row: Any, width: int, count: Any) -> tuple[Any, Any]:
+        """From which and up to which term rows `row` to `row + width` are made of."""
+
+
+class Until:
+    """Of a block whose first query is `ahead` of its first key: where rows are keys and columns
+    are queries, or where the terms of a query are keys."""
+
+    def __init__(self, fn: Fn, ahead: Any, mr: int):
+        self.fn, self.ahead, self.mr = fn, ahead, mr
+
+    def rows(self, column: int, width: int, count: Any) -> tuple[Any, Any]:
+        return 0, least(self.fn, self.fn.add(self.ahead, column + width), count)
+
+    def terms(self, row: Any, width: int, count: Any) -> tuple[Any, Any]:
+        fn = self.fn
+        return 0, most(fn, least(fn, fn.add(fn.add(self.ahead, row), width), count), 0)
+
+
+class From:
+    """The same where rows are queries and columns are keys, or the terms of a key are queries."""
+
+    def __init__(self, fn: Fn, ahead: Any, mr: int):
+        self.fn, self.ahead, self.mr = fn, ahead, mr
+
+    def rows(self, column: int, width: int, count: Any) -> tuple[Any, Any]:
+        fn = self.fn
+        first = most(fn, fn.val(f"sub i64 {column}, {self.ahead}"), 0)
+        return fn.val(f"and i64 {first}, {-self.mr}"), count
+
+    def terms(self, row: Any, width: int, count: Any) -> tuple[Any, Any]:
+        fn = self.fn
+        return least(fn, most(fn, fn.val(f"sub i64 {row}, {self.ahead}"), 0), count), count
+
+
+def least(fn: Fn, a: Any, b: Any) -> Any:
+    f = fn.module.declare("i64 @llvm.smin.i64(i64, i64)")
+    return min(a, b) if isinstance(a, int) and isinstance(b, int) else \
+        fn.val(f"call i64 {f}(i64 {a}, i64 {b})")
+
+
+def most(fn: Fn, a: Any, b: Any) -> Any:
+    f = fn.module.declare("i64 @llvm.smax.i64(i64, i64)")
+    return max(a, b) if isinstance(a, int) and isinstance(b, int) else \
+        fn.val(f"call i64 {f}(i64 {a}, i64 {b})")
 
 
 class Tiles:
@@ -224,10 +277,12 @@ class Tiles:
 
     # -- products
     def product(self, tag: str, a: Matrix, b: Matrix, to: str, ld: int, rows: Any, last: int,
-                columns: int, terms: Any, first: str) -> None:
+                columns: int, terms: Any, first: str, where: Causal | None = None,
+                sums: Causal | None = None) -> None:
         """to[rows, columns] (+)= A[rows, terms] B[terms, columns]; a tile each call.
 
-        `rows` are a multiple of a register tile's, or `last`.  `first`: set and not add.
+        `rows` are a multiple of a register tile's, or `last`.  `first`: set and not add.  Of a
+        causal block `where` leaves out results, or `sums` terms, that do not count.
         """
         fn = self.fn
         full: Any
@@ -241,13 +296,19 @@ class Tiles:
             width = min(self.nr, columns - j)
             name = register_tile(self.module, f"KERNEL_{tag}_{count}x{width}", self.t,
                                  self.scalar, (count, width), a, b, ld)
-            x = self.cell(a.pointer, fn.mul(i, a.inner))
+            x, y = fn.mul(i, a.inner), j
+            low, high = sums.terms(i, count, terms) if sums is not None else (0, terms)
+            if low != 0:
+                x = fn.add(x, fn.mul(low, a.k_step))
+                y = fn.add(j, fn.mul(low, b.k_step))    # type: ignore[assignment]
+                high = fn.val(f"sub i64 {high}, {low}")
             z = self.cell(to, fn.add(fn.mul(i, ld), j))
-            fn.do(f"call void @{name}(ptr {x}, ptr {self.cell(b.pointer, j)}, ptr {z}, "
-                  f"i64 {terms}, i1 {first})")
+            fn.do(f"call void @{name}(ptr {self.cell(a.pointer, x)}, "
+                  f"ptr {self.cell(b.pointer, y)}, ptr {z}, i64 {high}, i1 {first})")
 
         for j in range(0, columns, self.nr):
-            with fn.loop(0, full, self.mr, hint="i") as i:
+            begin, end = where.rows(j, self.nr, full) if where is not None else (0, full)
+            with fn.loop(begin, end, self.mr, hint="i") as i:
                 tile(i, j, self.mr)
             if rest and isinstance(rows, int):
                 tile(full, j, rest)
@@ -300,10 +361,11 @@ class Forward(Tiles):
         with fn.loop(0, end, bk, hint="block") as j0:
             keys = self.inside(j0, bk, c.keys)
             k = self.rows_of("k", j0, bk, keys, c.width, False, rooms["k"])
+            only = Until(fn, fn.val(f"sub i64 {i0}, {j0}"), self.mr) if c.causal else None
             self.product("s", k, Matrix(packed, 1, bq), scores, bq, keys, c.keys % bk, bq,
-                         c.width, "true")
+                         c.width, "true", where=only)
             self._hide(scores, i0, j0, queries, keys)
-            self._shares(scores, keys, top, total, safe, shrink)
+            self._shares(scores, i0, j0, keys, top, total, safe, shrink)
             if "v" in self.letters:
                 first = fn.val(f"icmp eq i64 {j0}, 0")
                 with fn.when(fn.val(f"xor i1 {first}, true")), \
@@ -314,7 +376,7 @@ class Forward(Tiles):
                         self.write(self.read(mixed, at) * by, mixed, at)
                 v = self.rows_of("v", j0, bk, keys, c.deep, True, rooms["v"])
                 self.product("o", Matrix(scores, 1, bq), v, mixed, c.deep, queries,
-                             c.rows % bq, c.deep, keys, first)
+                             c.rows % bq, c.deep, keys, first, sums=only)
         self._finish(i0, queries, top, total, mixed)
         flops = 2 * c.scores * (c.width + (c.deep if "v" in self.letters else 0))
         return self.kernel(prod(c.batch) * blocks, flops)
@@ -330,11 +392,18 @@ class Forward(Tiles):
         if c.causal:
             crossing = fn.val(f"icmp sgt i64 {fn.add(fn.add(j0, keys), -1)}, {i0}")
             with fn.when(crossing), fn.loop(0, keys, hint="j") as j:
-                before = smin(fn, fn.val(f"sub i64 {fn.add(j0, j)}, {i0}"), bq)
-                with fn.loop(0, before, hint="i") as i:
+                first, before = self._hidden(i0, j0, j)
+                with fn.loop(first, before, hint="i") as i:
                     self.write(self.number(float("-inf")), scores, fn.add(fn.mul(j, bq), i))
 
-    def _shares(self, scores: str, keys: Any, top: str, total: str, safe: str,
+    def _hidden(self, i0: Any, j0: Any, j: Any) -> tuple[Any, Any]:
+        """How many queries of a block may not look at a key, and the last of them that is at the
+        beginning of a vector and of a register tile: nobody reads scores of queries before."""
+        fn = self.fn
+        before = most(fn, smin(fn, fn.val(f"sub i64 {fn.add(j0, j)}, {i0}"), self.bq), 0)
+        return fn.val(f"and i64 {before}, {-max(self.lanes, self.mr)}"), before
+
+    def _shares(self, scores: str, i0: Any, j0: Any, keys: Any, top: str, total: str, safe: str,
                 shrink: str) -> None:
         """Scores become exponentials, relative to the largest seen so far."""
         fn, bq = self.fn, self.bq
@@ -342,7 +411,7 @@ class Forward(Tiles):
             self.write(self.read(top, i), safe, i)
         with fn.loop(0, keys, hint="j") as j:
             line = self.cell(scores, fn.mul(j, bq))
-            with fn.loop(0, bq, hint="i") as i:
+            with fn.loop(self._hidden(i0, j0, j)[0] if self.c.causal else 0, bq, hint="i") as i:
                 x, old = self.read(line, i), self.read(safe, i)
                 self.write(select(x.gt(old), x, old), safe, i)
         with fn.loop(0, bq, hint="i") as i:
@@ -356,7 +425,7 @@ class Forward(Tiles):
             self.write(new, safe, i)
         with fn.loop(0, keys, hint="j") as j:
             line = self.cell(scores, fn.mul(j, bq))
-            with fn.loop(0, bq, hint="i") as i:
+            with fn.loop(self._hidden(i0, j0, j)[0] if self.c.causal else 0, bq, hint="i") as i:
                 share = exp_flushed(self.read(line, i) - self.read(safe, i))
                 self.write(share, line, i)
                 self.write(self.read(total, i) + share, total, i)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from facula.codegen.attend import Attention, Matrix, Tiles
+from facula.codegen.attend import Attention, From, Matrix, Tiles, Until, least, most
 from facula.codegen.contract import Kernel
 from facula.codegen.mathlib.exponential import exp_flushed
 from facula.codegen.tiles import smin, unravel
@@ -148,11 +148,15 @@ class Backward(Tiles):
     def _pair(self, j0: Any, keys: Any, i0: Any, rows: Any) -> None:
         """A block of queries against one of keys."""
         c, fn, bq, bk = self.c, self.fn, self.bq, self.bk
-        last = c.rows % bq
+        last, more = c.rows % bq, c.keys % bk
+        until, start = None, None
+        if c.causal:
+            ahead = fn.val(f"sub i64 {i0}, {j0}")
+            until, start = Until(fn, ahead, self.mr), From(fn, ahead, self.mr)
         along = "dk" in self.results
         q = self.rows_of("q", i0, bq, rows, c.width, along, self._room("q", bq * c.width, along))
         self.product("s", _as_rows(q, along), Matrix(self.turned_k, 1, bk), self.scores, bk,
-                     rows, last, bk, c.width, "true")
+                     rows, last, bk, c.width, "true", where=start)
         along = "dv" in self.results
         g = None
         if self.slopes or along:
@@ -161,20 +165,19 @@ class Backward(Tiles):
         if self.slopes:
             assert g is not None
             self.product("w", _as_rows(g, along), Matrix(self.turned_v, 1, bk), self.changes, bk,
-                         rows, last, bk, c.deep, "true")
+                         rows, last, bk, c.deep, "true", where=start)
         self._slopes(j0, keys, i0, rows)
-        more = c.keys % bk
         if "dv" in self.results:
             assert g is not None
             self.product("v", Matrix(self.scores, 1, bk), g, self.sums["dv"][0], c.deep, keys,
-                         more, c.deep, rows, "false")
+                         more, c.deep, rows, "false", sums=start)
         if "dk" in self.results:
             self.product("k", Matrix(self.changes, 1, bk), q, self.sums["dk"][0], c.width, keys,
-                         more, c.width, rows, "false")
+                         more, c.width, rows, "false", sums=start)
         if "dq" in self.results:
             to = self.cell(self.gradient, fn.mul(i0, self.ld))
             self.product("q", Matrix(self.changes, bk, 1), self.near, to, self.ld, rows, last,
-                         c.width, keys, fn.val(f"icmp eq i64 {j0}, 0"))
+                         c.width, keys, fn.val(f"icmp eq i64 {j0}, 0"), sums=until)
 
     def _slopes(self, j0: Any, keys: Any, i0: Any, rows: Any) -> None:
         """Scores become shares P, and G V^T becomes dS."""
@@ -188,10 +191,7 @@ class Backward(Tiles):
             changes = self.cell(self.changes, line) if self.slopes else ""
             seen = keys
             if c.causal:
-                until = fn.add(fn.val(f"sub i64 {row}, {j0}"), 1)
-                seen = smin(fn, until, keys) if isinstance(keys, int) else fn.val(
-                    f"call i64 {fn.module.declare('i64 @llvm.smin.i64(i64, i64)')}"
-                    f"(i64 {until}, i64 {keys})")
+                seen = most(fn, least(fn, fn.add(fn.val(f"sub i64 {row}, {j0}"), 1), keys), 0)
             with fn.loop(0, seen, hint="j") as j:
                 score = self.read(scores, j) * c.scale
                 if c.mask:
@@ -202,8 +202,9 @@ class Backward(Tiles):
                     change = (self.read(changes, j) - delta) * share * c.scale
                     self.write(change, changes, j)
             if c.causal:
-                f = fn.module.declare("i64 @llvm.smax.i64(i64, i64)")
-                with fn.loop(fn.val(f"call i64 {f}(i64 {seen}, i64 0)"), keys, hint="j") as j:
+                # to the end of the register tiles that have a part in what is seen
+                end = fn.val(f"and i64 {fn.add(seen, self.mr - 1)}, {-self.mr}")
+                with fn.loop(seen, least(fn, end, keys), hint="j") as j:
                     self.write(self.number(0.0), scores, j)
                     if self.slopes:
                         self.write(self.number(0.0), changes, j)

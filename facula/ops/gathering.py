@@ -61,7 +61,8 @@ def _indices(make: Any, *shape: int, high: int) -> Any:
 
 def _check_known(input: Tensor, dim: int, index: Any) -> None:
     """Raise where an index whose values are there already is out of range."""
-    if _local.rec.depth or not isinstance(index, Tensor) or not isinstance(input, Tensor):
+    if _local.rec.depth or _local.rec.tape is not None or not isinstance(index, Tensor) \
+            or not isinstance(input, Tensor):
         return
     index._fresh()
     if index._node.value is None or not index.numel() or index.ndim != input.ndim:

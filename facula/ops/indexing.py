@@ -304,7 +304,9 @@ def _expand_masks(view: Tensor, tensors: Sequence[tuple[int, Any]]
                 out.append((dim + d, host(where.astype(np.int64), int64)))
         else:
             value = item._node.value if not item._path else None
-            if value is not None and item._storage is None and not _local.rec.depth:
+            # While a call is recorded to be replayed, positions are the graph's to look at.
+            if value is not None and item._storage is None and not _local.rec.depth \
+                    and _local.rec.tape is None:
                 known = item._peek()
                 checked = check_range(known, shape[dim], dim)
                 out.append((dim, cast(item, int64) if checked is known

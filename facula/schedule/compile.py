@@ -94,6 +94,7 @@ class _Unit:
     level: int
     operands: list[int | str]
     group: int
+    early: bool = False         # packs what others of its group, or of others, read
 
 
 def build(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
@@ -124,6 +125,7 @@ class _Build:
         self.spans: dict[int, list[int]] = {}        # slot -> [first phase, last phase]
         self.views: dict[int, tuple[int, int]] = {}  # slot -> (temporary that it is in, byte)
         self.packed: dict[tuple[str, int], tuple[int, int]] = {}
+        self.prepared: set[int] = set()              # slots of packed operands
         self.staged: dict[int, Storage] = {}
         self.moved: set[int] = set()                 # in memory as soon as what they are made of
         self._concatenations()
@@ -385,14 +387,31 @@ class _Build:
                 ends[group.number] = start - 1
                 reports.append(Report(group.kind, [i.step for i in group.items], [], 0.0, start))
                 continue
-            first, last = min(u.level for u in mine), max(u.level for u in mine)
+            last = max(u.level for u in mine)
             ends[group.number] = last
+            # what a product packs beforehand is not yet its result
+            first = last if group.kind == "contract" else min(u.level for u in mine)
             self._spans_of(group, first, last)
             units += mine
             reports.append(Report(group.kind, [i.step for i in group.items],
                                   [u.kernel.name for u in mine],
                                   sum(u.kernel.cost for u in mine), last, group.number))
+        self._postpone(units)
         return self._plan(units, reports)
+
+    def _postpone(self, units: list[_Unit]) -> None:
+        """Pack operands no sooner than in the phase before they are wanted: memory is taken for
+        as short a time, and what has been packed is still in the caches."""
+        touching: dict[int, list[_Unit]] = {}
+        for u in units:
+            for slot in {s for s in u.operands if s in self.prepared}:
+                touching.setdefault(slot, []).append(u)
+        for u in sorted([u for u in units if u.early], key=lambda u: -u.level):
+            later = [v.level for s in u.operands for v in touching.get(s, ()) if v.level > u.level]
+            u.level = max(u.level, min(later, default=u.level + 1) - 1)
+        for slot, users in touching.items():
+            levels = [u.level for u in users]
+            self.spans[slot] = [min(levels), max(levels)]
 
     def _ordered(self) -> Iterable[Group]:
         """Groups after those they depend on."""
@@ -548,14 +567,12 @@ class _Build:
                     mine[names[0]], level = known
                 if not shared or known[0] == tmp[names[0]]:
                     units.append(_Unit(kernel, level, self._resolved(operands, mine),
-                                       group.number))
+                                       group.number, early=True))
                 for k in names:
                     written[mine[k]] = max(level, written.get(mine[k], 0))
             first.update(written)
         main = max([start, *(level + 1 for level in first.values())])
-        for slot, level in first.items():
-            span = self.spans.setdefault(slot, [level, main])
-            span[0], span[1] = min(span[0], level), max(span[1], main)
+        self.prepared.update(first)
         return units + [_Unit(kernel, main, self._resolved(operands, mine), group.number)
                         for kernel, operands in made.phases[-1]]
 

@@ -192,6 +192,21 @@ def test_values_asked_for_are_refused():
     assert "test_public_functions.py" in fast.explain()
 
 
+@pytest.mark.parametrize("read", [
+    lambda table, t: table[t], lambda table, t: table[t[:1]],
+    lambda table, t: table[facula.arange(2), t], lambda table, t: table.scatter(0, t[None], 5.0)])
+def test_rows_that_a_tensor_names_are_looked_up_when_replayed(read):
+    """Also where the positions are known when the call is made, and one out of range is found."""
+    table = facula.arange(12.0).reshape(4, 3)
+    fast = facula.compile(lambda t: read(table, t) * 2)
+    for rows in ([0, 1], [2, 0], [1, 1], [2, 1]):
+        t = facula.tensor(rows)
+        np.testing.assert_array_equal(fast(t).numpy(), (read(table, t) * 2).numpy())
+    assert fast.replays == 3
+    with pytest.raises((IndexError, RuntimeError), match="out of"):
+        fast(facula.tensor([9, 0])).numpy()
+
+
 def test_counters_and_lists_are_seen():
     state, seen = {"n": 0}, []
 

@@ -160,6 +160,7 @@ class Program:
 def compile_after(steps: list[Step]) -> int:
     """How many runs of this program the interpreter serves."""
     from facula.config import flag
+    from facula.ops.table import PRIMS
     if not flag.JIT:
         return _NEVER
     if not flag.INTERPRET:
@@ -167,18 +168,10 @@ def compile_after(steps: list[Step]) -> int:
     seconds = 0.0
     for step in steps:
         work = step.spec.numel * 2e-9
-        if step.op == "matmul":
-            work += step.spec.numel * steps[step.inputs[0]].spec.shape[-1] * 1e-10
-        elif step.op.startswith("attention"):
-            q, k = (steps[i].spec for i in step.inputs[:2])
-            work += q.numel * k.shape[-2] * (4e-10 + 4e-9 / max(q.shape[-1], 1))
-        elif step.op in ("conv", "conv_input", "conv_weight"):
-            a, b = (steps[i].spec for i in step.inputs)
-            work += (a.numel * b.numel / max(b.shape[0 if step.op == "conv_weight" else 1], 1)
-                     * 1e-10)
-        elif step.op.startswith("recur"):
-            first, second = (steps[i].spec for i in step.inputs[:2])
-            work += first.numel * second.shape[-1] * 1e-10
+        terms = PRIMS[step.op].terms
+        if terms is not None:
+            operands = [steps[i].spec for i in step.inputs]
+            work += step.spec.numel * terms(operands, step.attrs, step.spec) * 1e-10
         elif step.inputs:
             work += steps[step.inputs[0]].spec.numel * 1e-9
         seconds += work

@@ -20,7 +20,7 @@ import numpy as np
 
 from facula.dtype import DType, float32
 from facula.graph import record as _record
-from facula.graph.record import recorder
+from facula.graph.record import recorder, settle
 from facula.graph.tape import Watched
 from facula.nn.modules.hooks import HookDict, RemovableHandle
 from facula.ops.define import macro
@@ -388,6 +388,7 @@ class Optimizer:
                     if isinstance(value, dict) else value
         self.param_groups = new_groups
         self.state = state
+        settle()
         for post in self._optimizer_load_state_dict_post_hooks.values():
             post(self)
 

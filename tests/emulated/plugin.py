@@ -41,8 +41,8 @@ class Function:
 
     def __call__(self, *args: Any) -> int:
         assert machine is not None
-        return machine.call(self.address, *[getattr(a, "value", a) or 0 if not hasattr(a, "_length_")
-                                            else _address(a) for a in args])
+        return machine.call(self.address, *[
+            _address(a) if hasattr(a, "_length_") else getattr(a, "value", a) or 0 for a in args])
 
 
 def _address(array: Any) -> int:

@@ -1,16 +1,21 @@
 """The deep autoencoder of Hinton and Salakhutdinov (2006) on MNIST, trained from random weights.
 
     python examples/deep_autoencoder.py --minutes 20
-    python examples/deep_autoencoder.py --minutes 2 --images 5000 --optimizers hf,nesterov
+    python examples/deep_autoencoder.py --minutes 20 --only hf,kfac     # into the same report
+    python examples/deep_autoencoder.py --minutes 2 --images 5000 --only adam:2e-3,adam:1e-3
 
 784-1000-500-250-30 and mirrored, sigmoids, a linear code, cross-entropy of the pixels: without
 pre-training it was out of reach of first-order methods, until Martens (2010) trained it with
 Hessian-free optimisation and Sutskever et al. (2013) with well-tuned momentum.  Weights start
 sparse, 15 to a unit, as in both.  What is compared is the squared error of a reconstruction,
-summed over its pixels and averaged over the training images, as in
-the tables of both papers.
+summed over its pixels and averaged over the training images, as in the tables of both papers.
 
-Writes PNGs of the error over time and over epochs, and a JSON of both.
+Every method gets the same time.  Those of first order lower their learning rate to nothing over
+it, momentum following the schedule of Sutskever et al.; Hessian-free and K-FAC take batches that
+grow with time.
+
+Writes PNGs of the error over time and over epochs, and a JSON of both.  A report that is there
+already is continued: runs of other methods stay in it, those of the same name are replaced.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
 import warnings
 
@@ -74,7 +80,8 @@ class Batches:
     """Chunks of the training images in a random order, again and again."""
 
     def __init__(self, data: np.ndarray, size: int, rng: np.random.Generator):
-        self.data, self.size, self.rng = data, min(size, len(data)), rng
+        self.data, self.rng = data, rng
+        self.size = min(size, len(data))
         self.order = np.empty(0, np.int64)
         self.seen = 0
 
@@ -86,65 +93,117 @@ class Batches:
         return facula.from_numpy(np.ascontiguousarray(self.data[picked])).clone()
 
 
-def make_step(name: str, model: nn.Sequential, data: np.ndarray, args, rng):
-    """A function that makes one step (of several batches for first-order methods), and batches."""
-    kind, _, rate = name.partition(":")
-    lr = float(rate) if rate else None
+# Each method is made by a function of (model, batches, settings) and is called with the share of
+# the time that has passed: it makes one step, or several small ones, and returns a line of text.
+
+def first_order(kind: str, model, batches: Batches, args, lr: float):
     params = list(model.parameters())
-    if kind == "hf":
-        batches = Batches(data, args.batch, rng)
-        few = max(args.batch // 4, 1)
-        opt = facula.optim.HessianFree(params, damping=args.damping, max_iter=args.cg)
-
-        def step() -> None:
-            x = batches.take()
-            xs = x[:few].clone()
-
-            def closure(x=x):
-                z = model(x)
-                return loss_of(z, x), z
-            opt.step(closure, curvature=lambda: closure(xs))
-            r = opt.report
-            step.text = (f"cg {r.iterations} ({r.chosen}) ratio {r.ratio:.2f} damping "
-                         f"{r.damping:.3g}{'' if r.accepted else ' rejected'}")
-        return step, batches
-    if kind == "lbfgs":
-        batches = Batches(data, args.batch, rng)
-
-        def step() -> None:
-            # Pairs of steps and gradients belong to one batch: a new one starts afresh.
-            opt = facula.optim.LBFGS(params, max_iter=20, history_size=20,
-                                     line_search_fn="strong_wolfe")
-            x = batches.take()
-
-            def closure():
-                opt.zero_grad()
-                loss = loss_of(model(x), x)
-                loss.backward()
-                return loss
-            opt.step(closure)
-        return step, batches
-    batches = Batches(data, 200, rng)
     if kind == "adam":
-        opt = facula.optim.Adam(params, lr=lr or 1e-3)
+        opt = facula.optim.Adam(params, lr=lr)
     else:
-        opt = facula.optim.SGD(params, lr=lr or 1e-3, momentum=args.momentum,
-                               nesterov=kind == "nesterov")
-    count = [0]
+        opt = facula.optim.SGD(params, lr=lr, momentum=0.5, nesterov=kind == "nesterov")
+    group = opt.param_groups[0]
+    count = 0
 
-    def step() -> None:
+    def steps(passed: float) -> str:
+        nonlocal count
+        group["lr"] = lr * max(1.0 - passed, 0.0)
         for _ in range(50):
             if kind != "adam":
-                # The schedule of Sutskever et al. 2013, equation 5.
-                mu = 1 - 2.0 ** (-1 - math.log2(count[0] // 250 + 1))
-                opt.param_groups[0]["momentum"] = min(mu, args.momentum)
+                # Equation 5 of Sutskever et al. 2013, and less momentum for the last steps.
+                mu = min(1 - 2.0 ** (-1 - math.log2(count // 250 + 1)), args.momentum)
+                group["momentum"] = mu if passed < 0.95 else min(mu, 0.9)
             x = batches.take()
             opt.zero_grad()
             loss = loss_of(model(x), x)
             loss.backward()
             opt.step()
-            count[0] += 1
-    return step, batches
+            count += 1
+        return f"rate {group['lr']:.3g}"
+    return steps
+
+
+def lbfgs(model, batches: Batches, args):
+    params = list(model.parameters())
+
+    def step(passed: float) -> str:
+        # Pairs of steps and gradients belong to one batch: a new one starts afresh.
+        opt = facula.optim.LBFGS(params, max_iter=20, history_size=20,
+                                 line_search_fn="strong_wolfe")
+        x = batches.take()
+
+        def closure():
+            opt.zero_grad()
+            loss = loss_of(model(x), x)
+            loss.backward()
+            return loss
+        opt.step(closure)
+        return ""
+    return step
+
+
+def grown(start: int, end: int, passed: float) -> int:
+    """A batch size that grows exponentially with time, in steps of a factor of two: every size
+    is a program of its own to compile."""
+    doublings = math.log2(end / start)
+    return int(start * 2.0 ** math.floor(min(passed, 1.0) * (doublings + 1 - 1e-9)))
+
+
+def hessian_free(model, batches: Batches, args):
+    opt = facula.optim.HessianFree(
+        model, damping=args.damping, min_damping=args.min_damping, max_iter=args.cg,
+        preconditioner="kronecker", likelihood="bernoulli", backtrack=False, check_closure=False)
+
+    def step(passed: float) -> str:
+        batches.size = min(grown(args.batch, args.last_batch, passed), len(batches.data))
+        x = batches.take()
+        some = x[:max(batches.size // args.curvature, 1)].clone()
+
+        def closure(x=x):
+            z = model(x)
+            return loss_of(z, x), z
+        opt.step(closure, curvature=lambda: closure(some))
+        r = opt.report
+        return (f"batch {batches.size} cg {r.iterations} ratio {r.ratio:.2f} damping "
+                f"{r.damping:.3g}{'' if r.accepted else ' rejected'}")
+    return step
+
+
+def kfac(model, batches: Batches, args, lr: float):
+    opt = facula.optim.KFAC(model, lr=lr, momentum=0.9, damping=args.kfac_damping, every=20,
+                            clip=args.kfac_clip, likelihood="bernoulli")
+
+    def steps(passed: float) -> str:
+        opt.param_groups[0]["lr"] = lr * max(1.0 - passed, 0.0)
+        for _ in range(10):
+            x = batches.take()
+
+            def closure(x=x):
+                z = model(x)
+                return loss_of(z, x), z
+            opt.step(closure)
+        return f"rate {opt.param_groups[0]['lr']:.3g}"
+    return steps
+
+
+RATES = {"nesterov": 2e-3, "sgd": 1e-3, "adam": 1e-3, "kfac": 0.05}
+
+
+def make(name: str, model: nn.Sequential, data: np.ndarray, args, rng):
+    """What makes the steps of a method, and its batches; a rate can follow a colon."""
+    kind, _, rate = name.partition(":")
+    lr = float(rate) if rate else RATES.get(kind, 0.0)
+    if kind in ("adam", "sgd", "nesterov"):
+        batches = Batches(data, args.small, rng)
+        return first_order(kind, model, batches, args, lr), batches
+    if kind == "kfac":
+        batches = Batches(data, args.kfac_batch, rng)
+        return kfac(model, batches, args, lr), batches
+    if kind not in ("hf", "lbfgs"):
+        raise SystemExit(f"unknown method {kind!r}: there are hf, kfac, lbfgs, "
+                         "adam, nesterov and sgd")
+    batches = Batches(data, args.batch if kind == "hf" else args.lbfgs_batch, rng)
+    return (hessian_free if kind == "hf" else lbfgs)(model, batches, args), batches
 
 
 def run(name: str, data: np.ndarray, args) -> list[tuple[float, float, float]]:
@@ -152,55 +211,82 @@ def run(name: str, data: np.ndarray, args) -> list[tuple[float, float, float]]:
     facula.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     model = network(rng)
-    step, batches = make_step(name, model, data, args, rng)
+    step, batches = make(name, model, data, args, rng)
     chosen = data[:min(len(data), 10000)]
     test = [facula.from_numpy(np.ascontiguousarray(chosen[k:k + 1000])).clone()
             for k in range(0, len(chosen), 1000)]
+    whole = 60 * args.minutes
     began, seen, looked, history = time.perf_counter(), 0.0, -math.inf, []
+    spent, text = 0.0, ""
     while True:
         if history:
-            step()
+            text = step(spent / whole)
+        float(next(model.parameters()).sum())       # what was recorded has been computed
         spent = time.perf_counter() - began - seen
-        done = spent > 60 * args.minutes
-        if spent - looked < 60 * args.minutes / 100 and not done:
+        done = spent > whole
+        if spent - looked < whole / 100 and not done:
             continue
         looked, mark = spent, time.perf_counter()
         error = squared_error(model, test)
         seen += time.perf_counter() - mark
         history.append((spent, batches.seen / len(data), error))
         print(f"{name:>16} {spent:7.1f} s  epoch {history[-1][1]:7.2f}  squared error {error:8.4f}"
-              f"  {getattr(step, 'text', '')}", flush=True)
+              f"  {text}", flush=True)
         if done or not math.isfinite(error):
             return history
 
 
+def report(runs: dict, out: str) -> None:
+    """Print where each run ended, and draw them all."""
+    from curves import draw
+    for name, history in runs.items():
+        spent, epochs, error = history[-1]
+        print(f"{name:>16}: {error:.4f} after {spent:.0f} s and {epochs:.1f} epochs")
+    title = "Deep autoencoder on MNIST, squared error of training images"
+    for index, across in ((0, "seconds"), (1, "epochs")):
+        draw(f"{out}_{across}.png", title, across, "squared error",
+             {n: [(point[index], point[2]) for point in h] for n, h in runs.items()}, log=True)
+        print(f"wrote {out}_{across}.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=20.0, help="for each optimiser")
+    parser.add_argument("--minutes", type=float, default=20.0, help="for each method")
     parser.add_argument("--images", type=int, default=60000)
-    parser.add_argument("--optimizers", default="hf,nesterov:1e-3,sgd:1e-3,adam:1e-3,lbfgs",
-                        help="names, with learning rates after a colon")
-    parser.add_argument("--batch", type=int, default=5000, help="of hf's gradient and of lbfgs")
-    parser.add_argument("--cg", type=int, default=100)
-    parser.add_argument("--damping", type=float, default=10.0)
-    parser.add_argument("--momentum", type=float, default=0.99)
+    parser.add_argument("--only", default="hf,kfac,nesterov,sgd,adam,lbfgs",
+                        help="which methods to run; a learning rate may follow a colon")
+    parser.add_argument("--small", type=int, default=200, help="batch of first-order methods")
+    parser.add_argument("--momentum", type=float, default=0.99, help="the most of its schedule")
+    parser.add_argument("--lbfgs-batch", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=2000, help="first batch of hf")
+    parser.add_argument("--last-batch", type=int, default=8000)
+    parser.add_argument("--curvature", type=int, default=4,
+                        help="curvature of hf is taken on one in so many images of a batch")
+    parser.add_argument("--cg", type=int, default=5)
+    parser.add_argument("--damping", type=float, default=3.0)
+    parser.add_argument("--min-damping", type=float, default=1e-3)
+    parser.add_argument("--kfac-batch", type=int, default=500)
+    parser.add_argument("--kfac-damping", type=float, default=0.1)
+    parser.add_argument("--kfac-clip", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="deep_autoencoder")
     args = parser.parse_args()
     warnings.simplefilter("ignore", facula.optim.StepRejectedWarning)
     data = images(args.images)
-    runs = {name: run(name, data, args) for name in args.optimizers.split(",")}
-    for name, history in runs.items():
-        spent, epochs, error = history[-1]
-        print(f"{name:>16}: {error:.4f} after {spent:.0f} s and {epochs:.1f} epochs")
-    with open(f"{args.out}.json", "w", encoding="utf-8") as file:
-        json.dump({"settings": vars(args), "runs": runs}, file)
-    from curves import draw
-    title = "Deep autoencoder on MNIST, squared error of training images"
-    for index, across in ((0, "seconds"), (1, "epochs")):
-        draw(f"{args.out}_{across}.png", title, across, "squared error",
-             {n: [(point[index], point[2]) for point in h] for n, h in runs.items()}, log=True)
-        print(f"wrote {args.out}_{across}.png")
+    path = f"{args.out}.json"
+    runs: dict = {}
+    settings: dict = {}
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+        runs, settings = found["runs"], found["settings"]
+    for name in args.only.split(","):
+        runs[name] = run(name, data, args)
+        settings[name] = vars(args)
+        # After every run: what is there is not lost if the next is stopped.
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"settings": settings, "runs": runs}, file)
+    report(runs, args.out)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role
 from facula.codegen.gemv import thin
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
+from facula.codegen.microkernel import multiply_add, register_tile
 from facula.codegen.pack import Source, emit_pack, pack_panel
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import (
@@ -22,14 +23,11 @@ from facula.codegen.tiles import (
     Store,
     batch_offset,
     convert,
-    masked_load,
-    masked_store,
     memory_type,
     operand,
     roles_of,
     smin,
     start,
-    sums_over_k,
     transposed,
     unravel,
 )
@@ -313,60 +311,12 @@ class Vector:
 
     def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
         """into = x * y + total"""
-        vector = self.vector
-        # without an instruction for it a true fma is a call of the C library
-        fma = "fmuladd" if self.t.isa == "sse2" else "fma"
-        f = fn.module.declare(f"{vector} @llvm.{fma}.v{self.lanes}f{8 * self.item}({vector}, "
-                              f"{vector}, {vector})")
-        fn.do(f"{into} = call {vector} {f}({vector} {x}, {vector} {y}, {vector} {total})")
+        multiply_add(self.t, self.lanes, self.scalar)(fn, x, y, total, into)
 
     def _micro(self, rows: int, cols: int, a: Place, b: Place, ld: int) -> str:
-        """The function of a register tile; written once per size.
-
-        (A, B, C, kc, first): C[rows, cols] (+)= A[rows, kc] B[kc, cols]
-        """
-        name = f"{self.name}_micro_{rows}x{cols}"
-        if name in self.module.functions:
-            return name
-        params = (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"))
-        fn = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
-                linkage="internal")
-        lanes, vector, scalar = self.lanes, self.vector, self.scalar
-        widths = [min(lanes, cols - j) for j in range(0, cols, lanes)]
-        tile = [(i, j) for i in range(rows) for j in range(len(widths))]
-        places = {(i, j): (i * ld + j * lanes) for i, j in tile}
-        def before(ij: tuple[int, int]) -> str:
-            return masked_load(fn, scalar, lanes, widths[ij[1]],
-                               fn.gep(scalar, "%c", places[ij]), self.item)
-
-        with sums_over_k(fn, vector, tile, before) as (sums, nexts):
-            y = fn.gep(scalar, "%b", fn.mul("%k", b.k_step))
-            columns = [masked_load(fn, scalar, lanes, w, fn.gep(scalar, y, j * lanes), self.item)
-                       for j, w in enumerate(widths)]
-            if b.ahead:
-                f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-                for j in range(len(widths)):
-                    soon = fn.val(f"getelementptr {scalar}, ptr {y}, "
-                                  f"i64 {b.ahead * b.k_step + j * lanes}")
-                    fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
-            x = fn.gep(scalar, "%a", fn.mul("%k", a.k_step))
-            if a.ahead:
-                f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-                for i in {0, rows - 1}:
-                    soon = fn.val(f"getelementptr {scalar}, ptr {x}, i64 {a.ahead * a.k_step + i}")
-                    fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
-            for i in range(rows):
-                one = fn.load(scalar, fn.gep(scalar, x, i * a.inner), self.item)
-                lane = fn.val(f"insertelement {vector} poison, {scalar} {one}, i32 0")
-                wide = fn.val(f"shufflevector {vector} {lane}, {vector} poison, "
-                              f"<{lanes} x i32> zeroinitializer")
-                for j in range(len(widths)):
-                    self._multiply_add(fn, wide, columns[j], sums[i, j], nexts[i, j])
-        for i, j in tile:
-            at = fn.gep(scalar, "%c", places[i, j])
-            masked_store(fn, scalar, lanes, widths[j], sums[i, j], at, self.item)
-        fn.finish()
-        return name
+        """The function of a register tile; written once per size."""
+        return register_tile(self.module, f"{self.name}_micro_{rows}x{cols}", self.t,
+                             self.scalar, (rows, cols), a, b, ld, self._multiply_add)
 
 
 def _emit_scalar(module: Module, name: str, c: Contraction,

@@ -100,13 +100,15 @@ def emit_pack(module: Module, name: str, x: Source, width: int, t: Target,
 
 def pack_panel(fn: Fn, x: Source, width: int, chunk: int, src: str, dst: str,
                j0: str | int, k0: str | int, count: int, t: Target) -> None:
-    """X[j0 : j0 + count, k0 : k0 + chunk] as [k][width] at `dst`, within a kernel.
+    """X[j0 : j0 + count, k0 : k0 + chunk] as [k][width] at `dst`, within a kernel; 16-bit values
+    as float32.
 
     `src` points to X[0, 0] of the batch at hand; `chunk` is a multiple of the lanes, or all of k,
     and `dst` has room for whole blocks of lanes x lanes.
     """
     kind = memory_type(x.dtype)
-    _Panel(fn, x, kind, kind, t.lanes(x.itemsize), width, 0, src, dst, chunk, k0).emit(
+    scalar = "float" if x.itemsize == 2 else kind
+    _Panel(fn, x, kind, scalar, t.lanes(max(x.itemsize, 4)), width, 0, src, dst, chunk, k0).emit(
         j0, k0, count)
 
 

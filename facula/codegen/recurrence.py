@@ -13,7 +13,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from math import log2
 from typing import Any
 
 from facula.codegen import expr
@@ -22,7 +21,7 @@ from facula.codegen.epilogue import NS_PER_FLOP, Product
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.loops import ATTRS, Kernel, KernelWriter, Storage, named
 from facula.codegen.pack import Source, emit_pack
-from facula.codegen.target import target
+from facula.codegen.target import target, tiling
 from facula.codegen.tiles import PARAMS, operand, sums_over_k
 from facula.graph.spec import Step
 from facula.ops.primitive.recurrent import CELLS, RECURRENT, coefficients
@@ -31,17 +30,14 @@ from facula.schedule.index import Index, const, loop_var
 __all__ = ["emit_recurrence"]
 
 _ACCESS = ", !llvm.access.group !ACCESS"
-_CARRIED = 512 * 1024
-"""Bytes of the stack that what is carried from step to step may take."""
-
 Find = Callable[[int], "Storage | None"]
 
 
 def emit_recurrence(steps: Sequence[Step], items: Sequence[int],
                     read: Sequence[tuple[int, int]] | None, weight: int, view: View,
                     storage: Find, scalars: Find) -> Product:
-    """The kernels of a recurrence: steps `items` of the program, the loop and, where they are
-    wanted too, its gates.
+    """The kernels of a recurrence: steps `items` of the program, the loop and, where it is
+    wanted too, what is written beside it (gates, or sums of tiles).
 
     `read` are the stretches of its flat value that somebody reads, None for all of it; what
     nobody reads need not be written.  `weight` is the slot of the recurrent weight, which lies
@@ -107,15 +103,8 @@ class _Loop(ABC):
         each = 2 if self.streams == 1 and vectors > 1 else 1
         self.vectors = each * self.streams
         self.wide = each * self.lanes
-        most = self.t.tile(self.vectors)
-        packed = self.gates * self.h * self.h * self.item
-        unit = 12 if packed <= self.t.l2_bytes // 2 else 24
-        # a power of two, so that threads get as much each
-        tiles = 1 << max(int(log2(max(self.n // unit, 1))), 0)
-        room = max(_CARRIED // (self.h * self.item), 1)
-        self.rows = min(-(-self.n // tiles), room)
-        self.tiles = -(-self.n // self.rows)
-        self.most = most
+        self.most = self.t.tile(self.vectors)
+        self.rows, self.tiles = tiling(self.n, (self.gates * self.h, self.h), self.item)
 
     def parts(self, rows: int) -> list[tuple[int, int]]:
         """(first, how many) rows of each register tile: about as many each."""
@@ -209,8 +198,9 @@ class _Loop(ABC):
             with fn.loop(0, count, hint="j", metadata="!SHORT") as j:
                 em.open()
                 em.names.update(at)
+                self.column = str(fn.add(first, j))
                 if self.unit.terms:
-                    em.names[self.unit.terms[0][0]] = str(fn.add(first, j))
+                    em.names[self.unit.terms[0][0]] = self.column
                 yield i, j
                 em.close()
 
@@ -392,6 +382,10 @@ class _Backward(_Loop):
         leak = self.kind.leak
         carried = fn.alloca(self.scalar, self.rows * self.h) if leak else ""
         zero = float_literal(0.0, self.scalar)
+        self.sums = fn.alloca(self.scalar, total) if len(self.items) > 1 else ""
+        if self.sums:
+            with fn.loop(0, total, metadata="!SHORT") as j:
+                expr.store_value(fn, self.dtype, zero, self.sums, j, _ACCESS)
         if leak:
             with self.elements([], 0, self.h) as (i, j):
                 expr.store_value(fn, self.dtype, zero, carried, self.element(carried, i, 0, j),
@@ -414,6 +408,7 @@ class _Backward(_Loop):
                     self.point(self.summed(i, j), carried, place)
 
             self.panels(work)
+        self.store_sums(total)
         if not any(self.reads(s, True) for s in range(self.kind.states)):
             return
         end = self.n * self.count if self.reverse else 0
@@ -428,6 +423,21 @@ class _Backward(_Loop):
                     self.put(s, value)
 
         self.panels(start)
+
+    def store_sums(self, total: int) -> None:
+        """The sum of the tile's rows of what is a gradient of each gate."""
+        if not self.sums:
+            return
+        fn, em = self.fn, self.em
+        tile, column = loop_var("tile", self.tiles, 5), loop_var("column", total, 6)
+        with fn.loop(0, total, metadata="!SHORT") as j:
+            em.open()
+            for variable, value in ((tile, "%tile"), (column, j)):
+                if variable.terms:
+                    em.names[variable.terms[0][0]] = value
+            value = expr.load_value(fn, self.dtype, self.sums, j, _ACCESS)
+            self.writer.put(self.items[1], (tile, column), value)
+            em.close()
 
     def reads(self, state: int, first: bool) -> bool:
         """Whether somebody reads the adjoints of a state before the first step, or after steps.
@@ -481,6 +491,11 @@ class _Backward(_Loop):
         for g, part in enumerate(parts):
             where = self.row * (self.gates * self.h) + self.unit + g * self.h
             self.writer.put(self.number, (where,), part)
+            if self.sums:
+                column = fn.add(g * self.h, self.column)
+                before = expr.load_value(fn, self.dtype, self.sums, column, _ACCESS)
+                expr.store_value(fn, self.dtype, op("add", before, part), self.sums, column,
+                                 _ACCESS)
         for s, value in enumerate(found):
             if self.reads(s, False):
                 self.put(s, value)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from facula import config
 
-__all__ = ["Target", "target"]
+__all__ = ["Target", "target", "tiling"]
 
 _KIB = 1024
 
@@ -103,3 +103,19 @@ def target() -> Target:
     if isa not in _SHAPES:
         raise ValueError(f"FACULA_ISA={isa!r}: known are {', '.join(_SHAPES)}")
     return _target(isa)
+
+
+_CARRIED = 512 * 1024
+"""Bytes of the stack that a recurrence may take for what it carries from step to step."""
+
+
+def tiling(n: int, weight: tuple[int, ...], itemsize: int) -> tuple[int, int]:
+    """(rows, tiles) into which a recurrence of n rows with this weight [G H, H] is split.
+
+    A weight that does not stay in the second cache is read again in each step of each tile.
+    """
+    packed = weight[0] * weight[1] * itemsize
+    unit = 12 if packed <= target().l2_bytes // 2 else 24
+    tiles = 1 << max((n // unit).bit_length() - 1, 0)    # a power of two: threads get as much each
+    rows = min(-(-n // tiles), max(_CARRIED // (weight[1] * itemsize), 1))
+    return rows, -(-n // rows)

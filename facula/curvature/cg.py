@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from facula.curvature.trace import recorded
 from facula.errors import CurvatureError, NotFiniteError
 from facula.graph import record as _record
 from facula.tensor import Tensor, scalar
 
-__all__ = ["Solution", "conjugate_gradients"]
+__all__ = ["Preconditioner", "Solution", "conjugate_gradients"]
 
 LOOK = 5
 """Iterations between two looks at the numbers: in between nothing waits for a result."""
@@ -39,23 +39,45 @@ def _dot(a: Any, b: Any) -> Any:
     return (a * b).sum()
 
 
-def _start(b: Any, x: Any, ax: Any, inverse: Any) -> Any:
-    r = b - ax
-    z = r * inverse
-    return r, z.clone(), _dot(r, z), _dot(x, b + r) * -0.5, _dot(r, r)
+class Preconditioner(Protocol):
+    """An approximation M of the matrix, known by what its inverse does.
+
+    key      what `apply` depends on besides the tensors; hashable
+    tensors  what it computes with
+    """
+
+    key: Any
+    tensors: list[Tensor]
+
+    def apply(self, v: Any, *tensors: Any) -> Any:
+        """M**-1 v, of the vector `[n]` and `tensors`."""
+
+
+class _Scaled:
+    """A diagonal M."""
+
+    key = "diagonal"
+
+    def __init__(self, inverse: Any):
+        self.tensors = [inverse]
+
+    def apply(self, v: Any, *tensors: Any) -> Any:
+        return v * tensors[0]
 
 
 def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
                         damping: float = 0.0, diagonal: Tensor | None = None,
-                        preconditioner: Tensor | None = None, tol: float = 0.0,
+                        preconditioner: Tensor | Preconditioner | None = None, tol: float = 0.0,
                         progress: float = 0.0, min_iter: int = 1, max_iter: int = 250,
                         keep: Callable[[int], bool] | None = None,
                         numbers: tuple[Tensor, ...] = ()) -> Solution:
     """Solve (A + damping I + diag(diagonal)) x = b for a positive matrix A.
 
     linear          what multiplies by A: has `apply(v, numbers)` for a flat vector
-    start           where to begin; zero unless given
-    preconditioner  a diagonal M `[n]` that approximates the matrix; its elements are positive
+    start           where to begin; zero unless given.  It is shortened as far as that lowers the
+                    quadratic
+    preconditioner  a diagonal M `[n]` that approximates the matrix, its elements being positive;
+                    or any positive M as a `Preconditioner`
     tol             stop when the residual's norm is below tol times that of b
     progress        stop when the quadratic phi improved by less than a fraction k * progress
                     over the last k = max(10, iteration/10) iterations (Martens 2010, section 4.4)
@@ -69,9 +91,10 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
     grad, rec.grad = rec.grad, False
     try:
         dtype = b.dtype
-        inverse: Any = facula.ones_like(b) if preconditioner is None \
-            else 1.0 / preconditioner                       # type: ignore[operator]
-        if preconditioner is None:
+        inverse: Any = preconditioner
+        if preconditioner is None or isinstance(preconditioner, Tensor):
+            inverse = _Scaled(facula.ones_like(b) if preconditioner is None
+                              else 1.0 / preconditioner)    # type: ignore[operator]
             _record.flush(rec)
         shift = scalar(float(damping), dtype)
 
@@ -85,45 +108,59 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
                                  "or an infinity")
         x: Any = facula.zeros_like(b) if start is None else start
         ax: Any = times(x) if start is not None else facula.zeros_like(b)
-        r, p, rho, phi, rr = recorded("cg.start", [b, x, ax, inverse], _start)
+
+        def begin(b: Any, x: Any, ax: Any, *inner: Any) -> Any:
+            # The quadratic is smallest on the line through x there; what was the solution of
+            # another system may be far too long, and worse than zero.
+            curve = _dot(x, ax)
+            share = (_dot(b, x) / curve.where(curve > 0, 1.0)).clamp(0.0, 1.0)
+            x, ax = x * share, ax * share
+            r = b - ax
+            z = inverse.apply(r, *inner)
+            return x, r, z.clone(), _dot(r, z), _dot(x, b + r) * -0.5, _dot(r, r)
+
+        x, r, p, rho, phi, rr = recorded(("cg.start", inverse.key),
+                                         [b, x, ax, *inverse.tensors], begin)
         kept: list[tuple[int, Tensor]] = []
         history: list[Any] = []
         values = [float(phi)]                               # type: ignore[arg-type]
         if size == 0.0 or float(rr) == 0.0:                 # type: ignore[arg-type]
             return Solution(x, 0, values, 0.0, kept, "residual")
         plan: Any = getattr(linear, "plan", None)
-        key = ("cg", plan if plan is not None else id(linear), diagonal is not None)
+        key = ("cg", plan, inverse.key, diagonal is not None)
         given = list(getattr(linear, "kept", ()))
         extra = [] if diagonal is None else [diagonal]
 
-        def turn(b: Any, x: Any, r: Any, p: Any, rho: Any, inverse: Any, ap: Any) -> Any:
+        def turn(b: Any, x: Any, r: Any, p: Any, rho: Any, ap: Any, *inner: Any) -> Any:
             curve = _dot(p, ap)
             # Where the solution is exact already there is nowhere to go.
             step = facula.where(curve == 0, facula.zeros_like(rho), rho / curve)
             x = x + p * step
             r = r - ap * step
-            z = r * inverse
+            z = inverse.apply(r, *inner)
             new = _dot(r, z)
             p = z + p * facula.where(rho == 0, facula.zeros_like(rho), new / rho)
             return x, r, p, new, facula.stack([curve, _dot(x, b + r) * -0.5, _dot(r, r)])
 
         def whole(*tensors: Any) -> Any:
             n, m, e = len(given), len(numbers), len(extra)
-            b, x, r, p, rho, inverse, shift = tensors[n + m + e:]
+            b, x, r, p, rho, shift, *inner = tensors[n + m + e:]
             ap = plan.product(*tensors[:n], p, *tensors[n:n + m])[0] + p * shift
             if e:
                 ap = ap + p * tensors[n + m]
-            return turn(b, x, r, p, rho, inverse, ap)
+            return turn(b, x, r, p, rho, ap, *inner)
 
         reason, k, residual = "iterations", 0, 1.0
         least = 2.0 * float(facula.finfo(dtype).eps)        # what rounding leaves
         while k < max_iter:
             if plan is not None:
                 x, r, p, rho, seen = recorded(
-                    key, [*given, *numbers, *extra, b, x, r, p, rho, inverse, shift], whole)
+                    key, [*given, *numbers, *extra, b, x, r, p, rho, shift, *inverse.tensors],
+                    whole)
             else:
                 ap = times(p)
-                x, r, p, rho, seen = recorded("cg.turn", [b, x, r, p, rho, inverse, ap], turn)
+                x, r, p, rho, seen = recorded(
+                    ("cg.turn", inverse.key), [b, x, r, p, rho, ap, *inverse.tensors], turn)
             k += 1
             history.append(seen)
             if keep is not None and keep(k):

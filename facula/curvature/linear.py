@@ -34,6 +34,10 @@ _SUNK = frozenset(("add", "sub", "mul", "neg", "where", "cast", "eq", "ne", "lt"
                    "logical_and", "logical_or", "logical_not", "relu", "sign"))
 """Elementwise steps that cost less than the memory traffic of keeping their result."""
 
+_ROOM = 1 << 26
+_MOST_ROWS = 64
+"""How many bytes products that are made together may keep on their way, and how many they are."""
+
 _MOVES = frozenset(("reshape", "permute", "expand", "slice", "alias", "full", "iota", "real",
                     "imag", "conj", "as_strided"))
 """Steps that move or name values: done again wherever they are wanted."""
@@ -83,6 +87,7 @@ class _Plan:
     reads, early    inputs of what is computed once, and its steps
     kept            what the products read: steps of the trace or of `early`
     late, out       the steps of a product, and its result
+    bytes           of what they compute, without what is cheap enough to be fused away
     extras          further results of `early`
     """
 
@@ -138,6 +143,8 @@ class _Plan:
         self.specs = {i: steps[i].spec for i in {*self.reads, *kept}}
         self.kept = sorted(kept)
         self.late = [(i, steps[i]) for i in late]
+        self.bytes = sum(_bytes(steps, i) for i in late
+                         if steps[i].op not in _MOVES and steps[i].op not in _SUNK)
         self.free, self.out, self.extras, self.count = free, out, extras, count
 
     def before(self, *given: Tensor) -> tuple[Tensor, ...]:
@@ -207,6 +214,22 @@ class Linear:
         self.layout = layout
         self.kept = kept
         self.extras = extras
+
+    @property
+    def rows(self) -> int:
+        """How many products are best made at once."""
+        return max(1, min(_ROOM // max(self.plan.bytes, 1), _MOST_ROWS))
+
+    def apply_rows(self, rows: Tensor, numbers: Sequence[Tensor] = ()) -> Tensor:
+        """A times each row of `[k, total]`, as rows: the steps of a product, batched."""
+        from facula.func import vmap
+        count = len(self.kept)
+
+        def one(v: Tensor, *given: Tensor) -> Tensor:
+            return self.plan.product(*given[:count], v, *given[count:])[0]
+
+        given = (*self.kept, *numbers)
+        return vmap(one, (0,) + (None,) * len(given))(rows, *given)  # type: ignore
 
     def apply(self, flat: Tensor, numbers: Sequence[Tensor] = ()) -> Tensor:
         """A times a vector `[total]`, recorded: nothing runs before somebody looks."""
@@ -306,12 +329,13 @@ def _result(trace: Traced, index: int) -> Tensor:
     return make(Node((trace.graph, index), trace.steps[index].spec))
 
 
-def gauss_newton_rule(outputs: int, hidden: int, axis: int) -> Rule:
+def gauss_newton_rule(outputs: int, hidden: int, axis: int, gradient: bool = True) -> Rule:
     """J' H J, J of the outputs (results 1 ...) and H of the loss (result 0) in terms of them.
 
     Where the loss depends on parameters also past the outputs, as a weight penalty does, H is
     the second derivative in both together.  Of `hidden` further results mu J'J / rows is added,
-    mu being the number and rows their extent along `axis`.
+    mu being the number and rows their extent along `axis`.  Besides, with `gradient`: loss and
+    gradient.
     """
     def rule(trace: Traced, layout: Layout, vector: Tensor, numbers: tuple[Tensor, ...]
              ) -> tuple[Tensor, list[Tensor]]:
@@ -340,9 +364,11 @@ def gauss_newton_rule(outputs: int, hidden: int, axis: int) -> Rule:
                 back = _merged(back, {i: share})
         found = pull(trace, back, enters) if back else {}
         found = _merged(found, {i: t for i, t in curved.items() if i not in at_ends})
-        gradient = _merged(pull(trace, at_ends, enters), direct)
-        return _collected(trace, layout, found), [_result(trace, loss),
-                                                  _collected(trace, layout, gradient)]
+        product = _collected(trace, layout, found)
+        if not gradient:
+            return product, []
+        whole = _merged(pull(trace, at_ends, enters), direct)
+        return product, [_result(trace, loss), _collected(trace, layout, whole)]
     return rule
 
 

@@ -76,6 +76,7 @@ class GaussNewtonOperator(CurvatureOperator):
     hidden     the weight mu of structural damping (Martens and Sutskever 2012): mu J'J / N of
                the closure's `hidden` tensors is added, N being the number of samples
     batch_dim  the dimension of the hidden tensors along which samples lie
+    gradient   whether `loss` and `gradient` are computed besides; without, None
 
     Where the loss depends on parameters past the outputs, as a weight penalty does, second
     derivatives in these count in full.  Positive semidefinite if the loss is convex in outputs
@@ -83,9 +84,10 @@ class GaussNewtonOperator(CurvatureOperator):
     """
 
     def __init__(self, fn: Callable[[], Any], params: Any, hidden: float = 0.0,
-                 batch_dim: int = 0):
+                 batch_dim: int = 0, gradient: bool = True):
         self.hidden = float(hidden)
         self.batch_dim = batch_dim
+        self._with_gradient = bool(gradient)
         super().__init__(fn, params)
 
     def _numbers(self) -> tuple[Tensor, ...]:
@@ -104,7 +106,7 @@ class GaussNewtonOperator(CurvatureOperator):
 
     def _derive(self) -> tuple[Any, str]:
         trace, (loss, outputs, states), why = traced(self._parts, self.params)
-        counts = len(outputs), len(states), self.batch_dim
+        counts = len(outputs), len(states), self.batch_dim, self._with_gradient
         if trace is not None:
             try:
                 return linearise(trace, self.params, ("gauss-newton", counts),
@@ -112,7 +114,10 @@ class GaussNewtonOperator(CurvatureOperator):
             except NotTraceable as reason:
                 why = str(reason)
                 loss, outputs, states = self._parts()
-        return RetainedGaussNewton(self.params, loss, outputs, states, self.batch_dim), why
+        kept = RetainedGaussNewton(self.params, loss, outputs, states, self.batch_dim)
+        if not self._with_gradient:
+            kept.extras = []
+        return kept, why
 
 
 def _categorical(z: Any, axis: int) -> tuple[Any, Callable[[], Any]]:

@@ -136,7 +136,10 @@ class CurvatureOperator:
     rmatvec = matvec
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """The products with the columns of a matrix `[n, k]`, as a matrix `[n, k]`."""
+        """The products with the columns of a matrix `[n, k]`, as a matrix `[n, k]`.
+
+        They are made several at a time, as many as 64 MiB hold of what one computes on its way.
+        """
         import facula
         if vectors.ndim != 2 or vectors.shape[0] != self.shape[0]:
             raise ShapeError(f"a matrix [{self.shape[0]}, k] is needed, not one of shape "
@@ -144,14 +147,20 @@ class CurvatureOperator:
         if vectors.shape[1] == 0:
             return facula.zeros_like(vectors)               # type: ignore[no-any-return]
         rec = _record._local.rec
+        many = getattr(self._linear, "rows", 1)
         with facula.no_grad():
             rows: Any = vectors.detach().t().contiguous()   # type: ignore[attr-defined]
             _record.flush(rec)
             out = []
-            for k in range(rows.shape[0]):
-                out.append(self._apply(self.flatten(rows[k].clone())))
+            for k in range(0, rows.shape[0], many):
+                some = rows[k:k + many].clone()
+                if many > 1 and some.shape[0] > 1:
+                    out.append(self._linear.apply_rows(some, self._numbers()))
+                else:
+                    out += [self._apply(self.flatten(row)).reshape(1, -1)  # type: ignore
+                            for row in some.unbind(0)]
                 _record.flush(rec, True)
-            return facula.stack(out, 1)                     # type: ignore[no-any-return]
+            return facula.cat(out, 0).t()                   # type: ignore[no-any-return]
 
     def __matmul__(self, other: Any) -> Any:
         if isinstance(other, Tensor) and other.ndim == 2:

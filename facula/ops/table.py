@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from facula.ops.primitive import (
     activation,
+    attention,
     contract,
     convolution,
     creation,
@@ -27,4 +28,4 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            convolution, recurrent, sort, fourier, matrix, special_functions, whole)
+            convolution, attention, recurrent, sort, fourier, matrix, special_functions, whole)

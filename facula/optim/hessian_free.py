@@ -20,6 +20,7 @@ from facula.curvature.trace import recorded
 from facula.errors import ClosureError, NotFiniteError
 from facula.graph import record as _record
 from facula.graph.record import recorder
+from facula.optim.kronecker import LIKELIHOODS, KroneckerFactors, Turned
 from facula.optim.optimizer import Optimizer, check
 from facula.tensor import Tensor, scalar
 
@@ -64,7 +65,7 @@ class HessianFree(Optimizer):
     Every step minimises the quadratic model of the loss with the damped Gauss-Newton matrix by
     preconditioned conjugate gradients, whose products come from the graph: any model will do.
 
-    params            the parameters, one group, all float32 or all float64
+    params            the parameters, one group, all float32 or all float64; or a module
     lr                a factor on every step
     damping           lambda at the start; the Levenberg-Marquardt rule changes it: times 3/2
                       where the model promised four times what came, times 2/3 where it promised
@@ -75,8 +76,16 @@ class HessianFree(Optimizer):
     decay             conjugate gradients start at `decay` times where they ended the time before
     preconditioner    'fisher': M = (diag F + lambda)**exponent with the diagonal of the empirical
                       Fisher matrix (`curvature.empirical_fisher_diagonal`, from `probes` backward
-                      passes); None: none
-    exponent          see there
+                      passes);
+                      'kronecker', for a module: M = the Kronecker factors of K-FAC for each
+                      `Linear` and `Conv2d` layer, with lambda shared between the two factors
+                      (Martens and Grosse 2015, section 6.3): dearer, and it takes a small part
+                      of the iterations; None: none
+    exponent          of 'fisher'
+    likelihood        of 'kronecker': from which targets the gradients of the factors come; None:
+                      those of the loss; or drawn from the model, as in `FisherOperator`
+    averaging         of 'kronecker': how much of the factors' averages stays in a step
+    every             of 'kronecker': how many steps factors and their inverses serve
     structural        mu of structural damping for recurrent nets: mu * lambda * J'J of the hidden
                       states that the closure returns is added to the matrix
     batch_dim         the dimension of outputs and hidden states along which samples lie
@@ -115,28 +124,41 @@ class HessianFree(Optimizer):
                  preconditioner: str | None = "fisher", exponent: float = 0.75,
                  probes: int = 4, structural: float = 0.0, batch_dim: int = 0,
                  reduction: str = "mean", backtrack: bool = True, line_search: bool = True,
-                 min_damping: float = 0.0, check_closure: bool = True) -> None:
+                 min_damping: float = 0.0, check_closure: bool = True,
+                 likelihood: str | None = None, averaging: float = 0.95,
+                 every: int = 10) -> None:
         check("learning rate", lr, 0.0 < lr)
         check("damping", damping, 0.0 <= damping)
         check("min_damping", min_damping, 0.0 <= min_damping)
         check("max_iter", max_iter, max_iter >= 1)
         check("progress", progress, progress >= 0.0)
         check("decay", decay, 0.0 <= decay <= 1.0)
-        check("preconditioner", preconditioner, preconditioner in ("fisher", None))
+        check("preconditioner", preconditioner,
+              preconditioner in ("fisher", "kronecker", None))
         check("probes", probes, probes >= 1)
         check("structural", structural, structural >= 0.0)
         check("reduction", reduction, reduction in ("mean", "sum"))
-        super().__init__(params, {
+        check("likelihood", likelihood, likelihood is None or likelihood in LIKELIHOODS)
+        check("averaging", averaging, 0.0 <= averaging < 1.0)
+        check("every", every, every >= 1)
+        model = params if hasattr(params, "named_parameters") else None
+        if preconditioner == "kronecker" and model is None:
+            raise TypeError("HessianFree with the 'kronecker' preconditioner takes the module "
+                            f"itself, not {type(params).__name__}: it has to watch its layers")
+        super().__init__(params if model is None else parameters_of(model), {
             "lr": lr, "damping": damping, "max_iter": max_iter, "progress": progress,
             "decay": decay, "preconditioner": preconditioner, "exponent": exponent,
             "probes": probes, "structural": structural, "batch_dim": batch_dim,
             "reduction": reduction, "backtrack": backtrack, "line_search": line_search,
-            "min_damping": min_damping, "check_closure": check_closure})
+            "min_damping": min_damping, "check_closure": check_closure,
+            "likelihood": likelihood, "averaging": averaging, "every": every})
         if len(self.param_groups) != 1:
             raise ValueError("HessianFree doesn't support per-parameter options (parameter "
                              "groups)")
         self._params = parameters_of(self.param_groups[0]["params"])
         self._layout = Layout(self._params)
+        self._factors = None if preconditioner != "kronecker" else KroneckerFactors(
+            model, self, reduction, likelihood)
         self.report: Report | None = None
 
     # -- the parameters as one vector
@@ -190,44 +212,39 @@ class HessianFree(Optimizer):
         group = self.param_groups[0]
         state = self.state[self._params[0]]
         damping = state.setdefault("damping", float(group["damping"]))
-        out = closure()
-        named = isinstance(out, (tuple, list))
-        before = _loss(out)
-        if not math.isfinite(before):
-            raise NotFiniteError(f"the loss is {before} before the step: the parameters, the "
-                                 "batch or the closure hold a NaN or an infinity")
+        out = closure() if other is None or group["check_closure"] else None
+        evaluations = 0 if out is None else 1
+        before = math.inf if out is None else self._finite(_loss(out))
         matrix: CurvatureOperator
-        if named:
-            matrix = GaussNewtonOperator(other or closure, self._params,
-                                         group["structural"] * damping, group["batch_dim"])
-        else:
-            matrix = HessianOperator(other or closure, self._params)
         if other is None:
+            named = isinstance(out, (tuple, list))
+            matrix = self._matrix(named, closure, damping, True)
             assert matrix.loss is not None and matrix.gradient is not None
             loss, gradient = matrix.loss, matrix.gradient
+            evaluations += 1
         else:
-            loss, gradient = self._gradient(closure)
-        evaluations = 2 if other is None else 3
+            loss, gradient, named = self._gradient(closure)
+            if out is None:
+                before = self._finite(float(loss))          # type: ignore[arg-type]
+            matrix = self._matrix(named, other, damping, False)
+            evaluations += 2
         if group["check_closure"]:
             self._same(before, float(loss))                 # type: ignore[arg-type]
-        diagonal = None
+        preconditioner = None
         if group["preconditioner"] is not None and named:
-            evaluations += 1
-            diagonal = empirical_fisher_diagonal(other or closure, self._params, group["probes"],
-                                                 group["reduction"], group["batch_dim"])
-            diagonal = (diagonal + damping + 1e-12) ** group["exponent"]  # type: ignore
-            _record.flush(recorder())
+            preconditioner, calls = self._preconditioner(other or closure, damping)
+            evaluations += calls
         old = state.get("direction")
         with_start = None if old is None else (old * group["decay"]).detach()
         found = conjugate_gradients(
             matrix._linear, -gradient, start=with_start,    # type: ignore[operator]
-            damping=damping, preconditioner=diagonal, progress=group["progress"],
+            damping=damping, preconditioner=preconditioner, progress=group["progress"],
             max_iter=group["max_iter"], numbers=matrix._numbers(),
             keep=_milestones(group["max_iter"]) if group["backtrack"] else None)
         direction, chosen, after, calls = self._backtrack(closure, start, found, before)
         evaluations += calls
         slope = float((gradient * direction).sum())         # type: ignore[operator]
-        promised = self._promised(matrix, direction, gradient, damping, found, chosen)
+        promised = self._promised(matrix, direction, slope, damping, found, chosen)
         ratio = (after - before) / promised if promised < 0 else -math.inf
         # Below this the loss cannot tell a step from none.
         still = abs(slope) <= 8 * facula.finfo(start.dtype).eps * abs(before)
@@ -262,19 +279,54 @@ class HessianFree(Optimizer):
                              ratio, state["damping"], evaluations)
         return loss
 
-    def _gradient(self, closure: Closure) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def _finite(loss: float) -> float:
+        if not math.isfinite(loss):
+            raise NotFiniteError(f"the loss is {loss} before the step: the parameters, the "
+                                 "batch or the closure hold a NaN or an infinity")
+        return loss
+
+    def _matrix(self, named: bool, closure: Closure, damping: float, gradient: bool
+                ) -> CurvatureOperator:
+        group = self.param_groups[0]
+        if not named:
+            return HessianOperator(closure, self._params)
+        return GaussNewtonOperator(closure, self._params, group["structural"] * damping,
+                                   group["batch_dim"], gradient)
+
+    def _preconditioner(self, closure: Closure, damping: float) -> tuple[Any, int]:
+        """The preconditioner, and how often it called the closure."""
+        group, state = self.param_groups[0], self.state[self._params[0]]
+        if self._factors is None:
+            diagonal: Any = empirical_fisher_diagonal(closure, self._params, group["probes"],
+                                                      group["reduction"], group["batch_dim"])
+            diagonal = (diagonal + damping + 1e-12) ** group["exponent"]
+            _record.flush(recorder())
+            return diagonal, 1
+        count, calls = state.get("n_iter", 0), 0
+        if count < 3 or count % group["every"] == 0:
+            # An average of all there was, until there is more than it is to remember.
+            seen = state.get("observed", 0)
+            self._factors.observe(closure, min(1 - 1 / (seen + 1), group["averaging"]),
+                                  "HessianFree")
+            self._factors.invert(max(damping, 1e-12))
+            state["observed"], calls = seen + 1, 1
+        return Turned(self._factors, self._params, self._layout, max(damping, 1e-12)), calls
+
+    def _gradient(self, closure: Closure) -> tuple[Tensor, Tensor, bool]:
         from facula.autograd.backward import grad
         rec = recorder()
         rec.grad = True
         try:
             out = closure()
-            loss = a_loss(out[0] if isinstance(out, (tuple, list)) and out else out)
+            named = isinstance(out, (tuple, list))
+            loss = a_loss(out[0] if named and out else out)
             parts = grad([loss], self._params, allow_unused=True)
         finally:
             rec.grad = False
         flat = self._layout.join(list(parts))
         _record.flush(rec)
-        return loss.detach(), flat
+        return loss.detach(), flat, named
 
     def _same(self, first: float, second: float) -> None:
         wide = 1e-4 if self._layout.dtype.itemsize < 8 else 1e-8
@@ -300,13 +352,19 @@ class HessianFree(Optimizer):
             best, chosen, loss = x, number, value
         return best * lr if lr != 1.0 else best, chosen, loss, calls  # type: ignore
 
-    def _promised(self, matrix: CurvatureOperator, direction: Any, gradient: Any,
+    def _promised(self, matrix: CurvatureOperator, direction: Any, slope: float,
                   damping: float, found: Solution, chosen: int) -> float:
         """How much the loss changes in the quadratic model without damping."""
-        if isinstance(matrix, GaussNewtonOperator):
+        group = self.param_groups[0]
+        if group["structural"]:
+            assert isinstance(matrix, GaussNewtonOperator)
             matrix.hidden = 0.0
-        curved = (direction * matrix.matvec(direction)).sum() * 0.5
-        return float((gradient * direction).sum() + curved)
+            return slope + 0.5 * float((direction * matrix.matvec(direction)).sum())
+        # Conjugate gradients know their quadratic: its curved part without that of the damping.
+        lr = group["lr"]
+        size = float((direction * direction).sum())
+        curved = (found.values[chosen] - slope / lr) * lr * lr - 0.5 * damping * size
+        return slope + max(curved, 0.0)
 
     def _search(self, closure: Closure, start: Tensor, direction: Tensor, before: float,
                 after: float, slope: float) -> tuple[float, float, int]:

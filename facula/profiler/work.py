@@ -46,6 +46,8 @@ def _flops(steps: Sequence[Step], number: int) -> float:
     if step.op in RECURRENT and step.op != "recur_gates":      # which a loop has anyway
         rows, weight = (steps[i].spec for i in (step.inputs[0], _weight_of(step)))
         return 2.0 * rows.shape[0] * weight.numel
+    if step.op.startswith("attention"):
+        return _attended(steps, step)
     if step.op in _READS_ALL:
         return float(scale * steps[step.inputs[0]].spec.numel)
     return float(scale * step.spec.numel)
@@ -53,6 +55,17 @@ def _flops(steps: Sequence[Step], number: int) -> float:
 
 def _weight_of(step: Step) -> int:
     return step.inputs[RECURRENT[step.op](step.attrs[0])]
+
+
+def _attended(steps: Sequence[Step], step: Step) -> float:
+    """Products of scores with rows of queries, keys and values.  The five of a gradient are shared
+    out among its three results; of causal scores half are looked at."""
+    *lead, rows, width = steps[step.inputs[0]].spec.shape
+    keys = steps[step.inputs[1]].spec.shape[-2]
+    deep = steps[step.inputs[2]].spec.shape[-1] if len(step.inputs) > 2 else 0
+    terms = {"attention": width + deep, "attention_lse": 0, "attention_dq": width + deep,
+             "attention_dk": width, "attention_dv": width + deep}[step.op]
+    return 2.0 * prod(lead) * rows * keys * terms * (0.5 if step.attrs[1] else 1.0)
 
 
 def _taps(steps: Sequence[Step], step: Step) -> int:

@@ -17,7 +17,8 @@ from facula.runtime import flight
 if TYPE_CHECKING:
     from facula.graph.spec import Spec
 
-__all__ = ["Buffer", "empty", "from_numpy_private", "release_cached", "cached_bytes"]
+__all__ = ["Buffer", "empty", "from_numpy_private", "release_cached", "cached_bytes",
+           "taken"]
 
 ALIGNMENT = 64
 """One cache line, and one AVX-512 register."""
@@ -66,10 +67,37 @@ class _Pool:
 _POOL = _Pool()
 
 
+class _Taken:
+    """Bytes of all blocks there are, and the most that there were."""
+
+    now = 0
+    peak = 0
+
+
+taken = _Taken()
+
+
+class _Block:
+    """Memory from the operating system (through NumPy, which asks for huge pages)."""
+
+    __slots__ = ("memory", "size")
+
+    def __init__(self, size: int):
+        self.memory = np.empty(size + ALIGNMENT, np.uint8)
+        self.size = size
+        taken.now += size
+        if taken.now > taken.peak:
+            taken.peak = taken.now
+
+    def __del__(self, _taken: _Taken = taken) -> None:
+        _taken.now -= self.size
+
+
 def _fresh(size: int) -> tuple[Any, int]:
-    """A block from the operating system (through NumPy, which asks for huge pages)."""
-    owner = np.empty(size + ALIGNMENT, np.uint8)
-    return owner, (owner.__array_interface__["data"][0] + ALIGNMENT - 1) & -ALIGNMENT
+    """A new block and its first aligned address."""
+    block = _Block(size)
+    address: int = block.memory.__array_interface__["data"][0]
+    return block, (address + ALIGNMENT - 1) & -ALIGNMENT
 
 
 class Buffer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from facula.codegen.attention import emit_attention
 from facula.codegen.convolution import emit_convolution_group
 from facula.codegen.direct import View
 from facula.codegen.epilogue import Product, emit_product
@@ -38,17 +39,19 @@ from facula.schedule.index import row_major
 from facula.schedule.memory import Interval, place
 from facula.schedule.products import (
     CONVOLUTIONS,
-    PRODUCTS,
+    RESULTS,
+    WHOLE,
+    attention_of,
     contraction_of,
     convolution_of,
     has_strides,
     leaf_strides,
-    matrix_behind,
+    operand_behind,
     operand_of,
     order_in,
-    source_behind,
+    stored_operands,
 )
-from facula.schedule.recurrences import parts_read, weight_of
+from facula.schedule.recurrences import parts_read, read_in_place
 
 __all__ = ["Native", "Report", "build"]
 
@@ -91,6 +94,7 @@ class _Unit:
     level: int
     operands: list[int | str]
     group: int
+    early: bool = False         # packs what others of its group, or of others, read
 
 
 def build(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
@@ -121,10 +125,12 @@ class _Build:
         self.spans: dict[int, list[int]] = {}        # slot -> [first phase, last phase]
         self.views: dict[int, tuple[int, int]] = {}  # slot -> (temporary that it is in, byte)
         self.packed: dict[tuple[str, int], tuple[int, int]] = {}
+        self.prepared: set[int] = set()              # slots of packed operands
         self.staged: dict[int, Storage] = {}
         self.moved: set[int] = set()                 # in memory as soon as what they are made of
         self._concatenations()
         self._intermediates()
+        self._in_place()
 
     # -- where values lie
     def _slot(self) -> int:
@@ -169,20 +175,33 @@ class _Build:
                 # the updates write into memory, a scan cannot be taken up in the middle, and a
                 # recurrence reads what it has written
                 op = self.steps[item.step].op
-                if op in UPDATE | SCAN | RECURRENT.keys() and item.step not in self.places:
+                written = op in UPDATE or op in SCAN or op in RESULTS or op in RECURRENT
+                if written and item.step not in self.places:
                     self._temporary(item.step)
+
+    def _in_place(self) -> None:
+        """What a recurrence writes over what it has just read: memory that is in the cache."""
+        for group in reversed(self.groups):
+            if group.kind != "recurrence":
+                continue
+            found = read_in_place(self.steps, [i.step for i in group.items],
+                                  lambda n: n in self.home or self.steps[n].op == "leaf")
+            if found is None:
+                continue
+            written, source = (self.places[n] for n in found)
+            if written.slot in self.temporaries and source.slot in self.temporaries and \
+                    source.strides == row_major(self.steps[found[1]].spec.shape) and \
+                    self._readers(found[1]) == [group]:
+                self.places[found[1]] = Storage(written.slot, source.strides)
 
     def _concatenations(self) -> None:
         """Values that are put one after another in a temporary are computed right there, and so
         are those that are only rearranged."""
         products: dict[int, list[tuple[int, int]]] = {}
         for number in self.home:
-            op = self.steps[number].op
-            if op in PRODUCTS or op in RECURRENT:
-                find = matrix_behind if op == "matmul" else source_behind
-                for which in (0, 1) if op in PRODUCTS else (weight_of(self.steps[number]),):
-                    behind = find(self.steps, number, which, self.home.__contains__)
-                    products.setdefault(behind, []).append((number, which))
+            for which in stored_operands(self.steps[number]):
+                behind = operand_behind(self.steps, number, which, self.home.__contains__)
+                products.setdefault(behind, []).append((number, which))
         for number in sorted(self.home, reverse=True):
             step = self.steps[number]
             if step.op in ("reshape", "permute"):
@@ -307,7 +326,7 @@ class _Build:
         if item is None:
             return n in self.home
         op = self.steps[n].op
-        return item.role == "rows" or op in REDUCE | SCAN or op in PRODUCTS
+        return item.role == "rows" or op in REDUCE | SCAN or op in WHOLE
 
     def _depends(self, group: Group, on: Group) -> bool:
         stack, seen = [group.number], set()
@@ -342,7 +361,7 @@ class _Build:
             for source, index in read:
                 if source != leaf:
                     continue
-                if steps[item.step].op in PRODUCTS or item.role != target.role \
+                if steps[item.step].op in WHOLE or item.role != target.role \
                         or item.stage > target.stage or index != own:
                     return False
         return True
@@ -368,14 +387,31 @@ class _Build:
                 ends[group.number] = start - 1
                 reports.append(Report(group.kind, [i.step for i in group.items], [], 0.0, start))
                 continue
-            first, last = min(u.level for u in mine), max(u.level for u in mine)
+            last = max(u.level for u in mine)
             ends[group.number] = last
+            # what a product packs beforehand is not yet its result
+            first = last if group.kind == "contract" else min(u.level for u in mine)
             self._spans_of(group, first, last)
             units += mine
             reports.append(Report(group.kind, [i.step for i in group.items],
                                   [u.kernel.name for u in mine],
                                   sum(u.kernel.cost for u in mine), last, group.number))
+        self._postpone(units)
         return self._plan(units, reports)
+
+    def _postpone(self, units: list[_Unit]) -> None:
+        """Pack operands no sooner than in the phase before they are wanted: memory is taken for
+        as short a time, and what has been packed is still in the caches."""
+        touching: dict[int, list[_Unit]] = {}
+        for u in units:
+            for slot in {s for s in u.operands if s in self.prepared}:
+                touching.setdefault(slot, []).append(u)
+        for u in sorted([u for u in units if u.early], key=lambda u: -u.level):
+            later = [v.level for s in u.operands for v in touching.get(s, ()) if v.level > u.level]
+            u.level = max(u.level, min(later, default=u.level + 1) - 1)
+        for slot, users in touching.items():
+            levels = [u.level for u in users]
+            self.spans[slot] = [min(levels), max(levels)]
 
     def _ordered(self) -> Iterable[Group]:
         """Groups after those they depend on."""
@@ -408,12 +444,28 @@ class _Build:
             return self._emit_contract(group, start, ends)
         if group.kind == "recurrence":
             return self._emit_recurrence(group, start, ends)
+        if group.kind == "attention":
+            return self._emit_attention(group, start)
         if len(group.items) == 1 and in_parts(self.steps, group.items[0].step):
             return self._emit_parts(group, start)
         if group.items[0].step in self.moved:
             return []
         kernel = emit_group(self.steps, group, self._storage, self._scalars)
         return [_Unit(kernel, start, list(kernel.slots), number)]
+
+    def _emit_attention(self, group: Group, start: int) -> list[_Unit]:
+        numbers = [item.step for item in group.items]
+        attention, places = attention_of(self.steps, numbers, lambda n: n in self.places,
+                                         self._lies)
+        made = emit_attention(attention, [RESULTS[self.steps[n].op] for n in numbers],
+                              {letter: self.places[step].slot for letter, step in places.items()})
+        tmp = []
+        for size in made.temporaries:
+            slot = self._slot()
+            self.temporaries[slot], self.spans[slot] = size, [start, start]
+            tmp.append(slot)
+        return [_Unit(kernel, start, self._resolved(operands, tmp), group.number)
+                for kernel, operands in made.phases[0]]
 
     def _emit_parts(self, group: Group, start: int) -> list[_Unit]:
         """What of a concatenation is not in its place, each part by a kernel of its own: no
@@ -478,7 +530,7 @@ class _Build:
     def _emit_recurrence(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
         number = group.items[0].step
         weight, strides, offset = operand_of(
-            self.steps, number, weight_of(self.steps[number]), lambda n: n in self.places,
+            self.steps, number, stored_operands(self.steps[number])[0], lambda n: n in self.places,
             self._lies)
         made = emit_recurrence(self.steps, [i.step for i in group.items],
                                parts_read(self.steps, self.outputs, number),
@@ -515,14 +567,12 @@ class _Build:
                     mine[names[0]], level = known
                 if not shared or known[0] == tmp[names[0]]:
                     units.append(_Unit(kernel, level, self._resolved(operands, mine),
-                                       group.number))
+                                       group.number, early=True))
                 for k in names:
                     written[mine[k]] = max(level, written.get(mine[k], 0))
             first.update(written)
         main = max([start, *(level + 1 for level in first.values())])
-        for slot, level in first.items():
-            span = self.spans.setdefault(slot, [level, main])
-            span[0], span[1] = min(span[0], level), max(span[1], main)
+        self.prepared.update(first)
         return units + [_Unit(kernel, main, self._resolved(operands, mine), group.number)
                         for kernel, operands in made.phases[-1]]
 

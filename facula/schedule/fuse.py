@@ -13,10 +13,17 @@ from dataclasses import dataclass, field
 
 from facula.codegen.lower import INLINE, MOVEMENT, Place, accesses, operands
 from facula.graph.spec import Step
-from facula.ops.primitive.recurrent import RECURRENT
 from facula.schedule.index import Index, const, loop_var
-from facula.schedule.products import CONVOLUTIONS, PRODUCTS, matrix_behind, source_behind, terms
-from facula.schedule.recurrences import kept_gates, weight_of
+from facula.schedule.products import (
+    ATTENTION,
+    CONVOLUTIONS,
+    PRODUCTS,
+    WHOLE,
+    operand_behind,
+    stored_operands,
+    terms,
+)
+from facula.schedule.recurrences import LOOPED, written_beside
 
 __all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "item_index",
            "lowered", "in_parts", "memory_behind", "rearranged",
@@ -57,8 +64,7 @@ def op_cost(step: Step) -> int:
 def lowered(step: Step, steps: Sequence[Step]) -> bool:
     """Whether the loop generator can write this step (else NumPy computes it)."""
     op = step.op
-    if op in ("leaf", "scalar") or op in PRODUCTS or op in UPDATE or \
-            op in RECURRENT:
+    if op in ("leaf", "scalar") or op in WHOLE or op in UPDATE or op in LOOPED:
         return True
     if op in SCAN:
         return step.spec.dtype.kind != "c" or op in ("cumsum", "cumprod")
@@ -90,8 +96,8 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
     count = len(steps)
     roots = {o for o in outputs if steps[o].op != "leaf"}
     for number, step in enumerate(steps):
-        if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op in PRODUCTS \
-                or step.op in RECURRENT:
+        if step.op in REDUCE or step.op in SCAN or step.op in UPDATE or step.op in WHOLE \
+                or step.op in LOOPED:
             roots.add(number)
         elif step.op == "cat" and step.spec.numel >= PUT_TOGETHER:
             roots.add(number)
@@ -182,15 +188,13 @@ def _drop_cheap(steps: Sequence[Step], roots: set[int], costly: Sequence[int]) -
 def _add_operands(steps: Sequence[Step], roots: set[int]) -> None:
     """Add what products read.  Where that is depends on what else is in memory: a root between
     an operand and the value it is a view of is where the product finds the operand."""
-    products = [i for i, s in enumerate(steps) if s.op in PRODUCTS or s.op in RECURRENT]
+    products = [i for i, s in enumerate(steps) if stored_operands(s)]
     before = -1
     while before != len(roots):
         before = len(roots)
         for number in products:
-            op = steps[number].op
-            for which in (0, 1) if op in PRODUCTS else (weight_of(steps[number]),):
-                find = matrix_behind if op == "matmul" else source_behind
-                behind = find(steps, number, which, roots.__contains__)
+            for which in stored_operands(steps[number]):
+                behind = operand_behind(steps, number, which, roots.__contains__)
                 if steps[behind].op != "leaf":
                     roots.add(behind)
 
@@ -220,7 +224,7 @@ class Group:
     """
 
     number: int
-    kind: str                       # 'loops', 'contract', 'recurrence' or 'update'
+    kind: str              # 'loops', 'contract', 'attention', 'recurrence' or 'update'
     full: tuple[int, ...]
     axes: tuple[int, ...]
     items: list[Item] = field(default_factory=list)
@@ -300,7 +304,7 @@ def item_start(steps: Sequence[Step], group: Group, item: Item, rows: Sequence[I
         k = columns[0]
         a, b = step.inputs
         return [(a, (*index[:-1], k)), (b, (*index[:-2], k, index[-1]))]
-    if step.op in CONVOLUTIONS:     # all of both operands, of which any element is one
+    if step.op in WHOLE:            # all of every operand, of which any element is one
         return [(i, tuple([const(0)] * len(steps[i].spec.shape))) for i in step.inputs]
     if step.op in REDUCE or step.op in SCAN:
         return [(step.inputs[0], index)]
@@ -329,8 +333,10 @@ def group_items(steps: Sequence[Step], roots: set[int]) -> list[Group]:
             group.items.append(Item(number, "rows"))
             group.reads = [(i, ()) for base in step.inputs
                            for i in memory_behind(steps, base, in_memory)]
-        elif step.op in RECURRENT:
+        elif step.op in LOOPED:
             group = _recurrence(steps, number, groups, home, in_memory)
+        elif step.op in ATTENTION:
+            group = _attend(steps, number, groups, home, in_memory)
         else:
             group = _place(steps, number, groups, home, in_memory)
         home[number] = group
@@ -362,6 +368,36 @@ def _new_group(groups: list[Group], kind: str, full: tuple[int, ...],
     return group
 
 
+def _attend(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
+            in_memory: object) -> Group:
+    """The group of an attention step: one with others of the same scores, if there is one."""
+    step = steps[number]
+
+    def of(other: int) -> dict[str, int]:
+        letters = ATTENTION[steps[other].op] + ("m" if steps[other].attrs[2] else "")
+        return dict(zip(letters, steps[other].inputs, strict=True))
+
+    mine = of(number)
+    reads: list[Place] = [(i, ()) for base in step.inputs
+                          for i in memory_behind(steps, base, in_memory)]
+    sources = {home[s].number for s, _ in reads if s in home}
+    for group in groups:
+        first = group.items[0].step
+        if group.kind != "attention" or steps[first].attrs != step.attrs \
+                or ("l" in of(first)) != ("l" in mine):
+            continue
+        agree = all(of(i.step).get(x, base) == base for i in group.items
+                    for x, base in mine.items())
+        if agree and not any(_reaches(groups, source, group.number) for source in sources):
+            group.items.append(Item(number, "rows"))
+            group.reads += reads
+            return group
+    group = _new_group(groups, "attention", squeeze(step.spec.shape), ())
+    group.items.append(Item(number, "rows"))
+    group.reads = reads
+    return group
+
+
 def _apart(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
            in_memory: object) -> Group:
     """The group of a concatenation or of a rearranged value, which are groups of their own."""
@@ -374,8 +410,8 @@ def _apart(steps: Sequence[Step], number: int, groups: list[Group], home: dict[i
 
 def _recurrence(steps: Sequence[Step], number: int, groups: list[Group], home: dict[int, Group],
                 in_memory: object) -> Group:
-    """The group of a recurrence; its gates are written in the same loop."""
-    loop = kept_gates(steps, steps[number])
+    """The group of a recurrence; what is written beside it is in the same loop."""
+    loop = written_beside(steps, steps[number])
     if loop is not None:
         group = home[loop]
     else:
@@ -431,7 +467,7 @@ def _join(steps: Sequence[Step], group: Group, item: Item, full: tuple[int, ...]
           axes: tuple[int, ...], sources: set[int], groups: list[Group],
           in_memory: object) -> bool:
     """Add the item to the group if it fits there; whether it did."""
-    if group.kind in ("update", "recurrence") or len(group.items) >= MAX_ITEMS or \
+    if group.kind in ("update", "attention", "recurrence") or len(group.items) >= MAX_ITEMS or \
             steps[group.items[0].step].op in ("cat", "reshape", "permute"):
         return False
     step = steps[item.step]

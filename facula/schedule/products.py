@@ -9,20 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from facula.codegen.attend import Attention
 from facula.codegen.contract import Contraction
 from facula.codegen.convolve import Convolution
 from facula.codegen.direct import View
 from facula.codegen.lower import MOVEMENT, Place, operands
 from facula.graph.spec import Step
+from facula.ops.primitive.recurrent import RECURRENT
 from facula.ops.table import PRIMS
 from facula.schedule.index import Index, flatten, loop_var, row_major, unflatten
 
-__all__ = ["CONVOLUTIONS", "PRODUCTS", "contraction_of", "convolution_of", "has_strides",
-           "leaf_strides", "matrix_behind", "operand_of", "order_in", "source_behind", "terms"]
+__all__ = ["ATTENTION", "CONVOLUTIONS", "PRODUCTS", "WHOLE", "attention_of", "contraction_of",
+           "convolution_of", "has_strides", "leaf_strides", "operand_behind", "operand_of",
+           "order_in", "stored_operands", "terms"]
 
 CONVOLUTIONS = frozenset(["conv", "conv_input", "conv_weight"])
 PRODUCTS = CONVOLUTIONS | {"matmul"}
 """Operations that have kernels of their own, with what follows them as the end of their tiles."""
+
+ATTENTION = {"attention": "qkv", "attention_lse": "qk", "attention_dq": "qkvgld",
+             "attention_dk": "qkvgld", "attention_dv": "qkgl"}
+"""Operations whose kernels make several of them at once, and the letters of their operands as
+`facula.codegen.attention` calls them; a mask may follow."""
+
+WHOLE = PRODUCTS | set(ATTENTION)
+"""Operations that find all of their operands in memory, with strides."""
 
 Strides = tuple[int, ...]
 
@@ -179,3 +190,53 @@ def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int]
     stride, low, dilation, groups = step.attrs[:4]
     return (Convolution(step.op, step.spec.dtype.name, x, w, y, stride, low, dilation, groups,
                         View(*left), View(*right), parts), a, b)
+
+
+def stored_operands(step: Step) -> Sequence[int]:
+    """Which operands of a step its kernel finds in memory, with strides."""
+    if step.op in RECURRENT:
+        return (RECURRENT[step.op](step.attrs[0]),)
+    return range(len(step.inputs)) if step.op in WHOLE else ()
+
+
+def operand_behind(steps: Sequence[Step], number: int, which: int,
+                   stop: Callable[[int], bool]) -> int:
+    """The step that has to be in memory for one of the `stored_operands` of a step."""
+    find = matrix_behind if steps[number].op == "matmul" else source_behind
+    return find(steps, number, which, stop)
+
+
+def attention_of(steps: Sequence[Step], numbers: Sequence[int], in_memory: Callable[[int], bool],
+                 lies: Callable[[int], Strides]) -> tuple[Attention, dict[str, int]]:
+    """What the attention steps `numbers` compute together, and by letter the steps that lie where
+    its operands and results are found."""
+    views: dict[str, View] = {}
+    places: dict[str, int] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    mask = ""
+    for number in numbers:
+        step = steps[number]
+        letters = ATTENTION[step.op] + ("m" if step.attrs[2] else "")
+        for which, letter in enumerate(letters):
+            if letter in views:
+                continue
+            source, found = _whole(steps, number, which, in_memory, lies)
+            assert found is not None
+            views[letter], places[letter] = View(*found), source
+            shapes[letter] = steps[step.inputs[which]].spec.shape
+            if letter == "m":
+                mask = steps[step.inputs[which]].spec.dtype.name
+        letter = RESULTS[step.op]
+        views[letter], places[letter] = View(lies(number)), number
+        shapes[letter] = step.spec.shape
+    first = steps[numbers[0]]
+    *batch, rows, width = shapes["q"]
+    deep = next((shapes[x][-1] for x in ("v", "g") if x in shapes), width)
+    scale, causal, _ = first.attrs
+    return Attention(steps[first.inputs[0]].spec.dtype.name, tuple(batch), rows,
+                     shapes["k"][-2], width, deep, scale, causal, mask, views), places
+
+
+RESULTS = {"attention": "o", "attention_lse": "L", "attention_dq": "dq", "attention_dk": "dk",
+           "attention_dv": "dv"}
+"""The letters of what attention steps compute."""

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from facula.codegen.lower import accesses
+from facula.codegen.target import tiling
 from facula.graph.spec import Spec, Step, spec
-from facula.ops.primitive.recurrent import RECURRENT
+from facula.ops.primitive.recurrent import CELLS, RECURRENT
+from facula.schedule.index import loop_var
 
-__all__ = ["gates_apart", "kept_gates", "parts_read", "weight_of"]
+__all__ = ["LOOPED", "gates_apart", "kept_gates", "parts_read", "partial_sums", "read_in_place",
+           "written_beside"]
+
+LOOPED = frozenset([*RECURRENT, "recur_sums"])
+"""What loops over time compute.  `recur_sums`, which only schedules have, is the sum of the rows
+of an adjoint's gates [T N, G H], one sum for each tile of the loop: [tiles, G H]."""
 
 Add = Callable[[str, tuple[object, ...], tuple[int, ...], Spec, "str | None"], int]
-
-
-def weight_of(step: Step) -> int:
-    """Which operand of a recurrence its weight is."""
-    return RECURRENT[step.op](step.attrs[0])
 
 
 def kept_gates(steps: Sequence[Step], step: Step) -> int | None:
@@ -34,6 +37,30 @@ def kept_gates(steps: Sequence[Step], step: Step) -> int | None:
     return step.inputs[-1] if same else None
 
 
+def written_beside(steps: Sequence[Step], step: Step) -> int | None:
+    """The recurrence whose loop computes `step` besides its own value, if there is one."""
+    return step.inputs[0] if step.op == "recur_sums" else kept_gates(steps, step)
+
+
+def partial_sums(steps: Sequence[Step], number: int) -> Step | None:
+    """The sums of tiles that make up the sum of step `number` over its rows, where these are
+    what the loop of an adjoint has computed for all gates."""
+    chain = steps[number]
+    if chain.op != "reshape" or steps[chain.inputs[0]].op != "slice":
+        return None
+    cut = steps[chain.inputs[0]]
+    loop = steps[cut.inputs[0]]
+    if loop.op != "recur_adjoint" or any(cut.attrs[0]):
+        return None
+    at = RECURRENT[loop.op](loop.attrs[0])
+    rows, weight = steps[loop.inputs[0]].spec.shape[0], steps[loop.inputs[at]].spec
+    if chain.spec.shape != (rows, weight.shape[0]) or 0 in chain.spec.shape:
+        return None
+    tiles = tiling(rows // loop.attrs[1], weight.shape, weight.dtype.itemsize)[1]
+    return Step("recur_sums", loop.attrs, (cut.inputs[0],),
+                spec((tiles, weight.shape[0]), weight.dtype), 0, chain.where)
+
+
 def parts_read(steps: Sequence[Step], outputs: Sequence[int], number: int
                ) -> list[tuple[int, int]] | None:
     """Which stretches [start, stop) of the flat value of step `number` are read; None for all."""
@@ -41,12 +68,49 @@ def parts_read(steps: Sequence[Step], outputs: Sequence[int], number: int
         return None
     found = []
     for step in steps:
-        if number in step.inputs:
+        if number in step.inputs and step.op != "recur_sums":
             if step.op != "slice" or step.attrs[1] != (1,):
                 return None
             start = step.attrs[0][0]
             found.append((start, start + step.spec.numel))
     return found
+
+
+def read_in_place(steps: Sequence[Step], items: Sequence[int], in_memory: Callable[[int], bool]
+                  ) -> tuple[int, int] | None:
+    """(a step that the recurrence `items` writes, a step in whose memory it may be written).
+
+    The gates may take the place of the inputs, and an adjoint that of the gates: of both, a step
+    reads what it is about to write, and no other row does.
+    """
+    first = steps[items[0]]
+    adjoint = first.op == "recur_adjoint"
+    g, kept, _, _ = CELLS[first.attrs[0]]
+    if g != kept or not adjoint and len(items) == 1:
+        return None
+    at = RECURRENT[first.op](first.attrs[0])
+    cut = at if adjoint else 1
+    rows, h = steps[first.inputs[0]].spec.shape[0], steps[first.inputs[at]].spec.shape[1]
+    row, unit = loop_var("row", rows, 0), loop_var("unit", h, 1)
+    own = [(row, unit + k * h) for k in range(g)]
+    start = [(i, (row, unit)) for i in first.inputs[:cut]] if adjoint else [
+        (first.inputs[0], place) for place in own]
+    for source, _ in accesses(steps, start, in_memory):
+        if steps[source].op in ("matmul", "recur_gates") and \
+                steps[source].spec.shape == (rows, g * h):
+            break
+    else:
+        return None
+    if any(place not in own for n, place in accesses(steps, start, in_memory) if n == source):
+        return None
+    stack = list(first.inputs[cut:])
+    while stack:
+        n = stack.pop()
+        if n == source:
+            return None
+        if not in_memory(n):
+            stack.extend(steps[n].inputs)
+    return items[0] if adjoint else items[-1], source
 
 
 def gates_apart(add: Add, steps: Sequence[Step], step: Step) -> int:

@@ -8,6 +8,7 @@ joined (`facula.schedule.sums`), are the exception, by the program's structure a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from facula.codegen.reductions import identity
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, freeze_number, spec
-from facula.schedule.recurrences import gates_apart, kept_gates
+from facula.schedule.recurrences import gates_apart, kept_gates, partial_sums
 from facula.schedule.sums import join_sums
 from facula.schedule.windows import join_windows
 
@@ -54,6 +55,7 @@ class _Builder:
         self.steps: list[Step] = []
         self.known: dict[Any, int] = {}
         self.new: list[int] = []        # for each step of the program before: its number here
+        self.tails: set[int] = set()    # products, and what is made of their elements one by one
 
     def add(self, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...], out: Spec,
             where: str | None) -> int:
@@ -72,8 +74,10 @@ class _Builder:
             if known is not None:
                 return known
         self.steps.append(Step(op, attrs, inputs, out, 0, where))
-        self.known[key] = len(self.steps) - 1
-        return len(self.steps) - 1
+        self.known[key] = number = len(self.steps) - 1
+        if op == "matmul" or not self.tails.isdisjoint(inputs) and op in _foldable():
+            self.tails.add(number)
+        return number
 
     def full(self, value: Any, out: Spec) -> int:
         if isinstance(value, complex):
@@ -199,7 +203,24 @@ def _rewrite(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ..
         return inputs[1]
     if inputs and all(s.op == "full" for s in ins) and op in _foldable():
         return _fold(b, op, attrs, ins, out)
-    return _algebra(op, inputs, ins, out)
+    found = _algebra(op, inputs, ins, out)
+    return _before_reshape(b, op, attrs, ins, out, where) if found is None else found
+
+
+def _before_reshape(b: _Builder, op: str, attrs: tuple[Any, ...], ins: list[Step], out: Spec,
+                    where: str | None) -> int | None:
+    """What is done to a reshaped product is done before it is reshaped: in the product's tiles."""
+    inner = [s.inputs[0] for s in ins if s.op == "reshape"]
+    if b.tails.isdisjoint(inner) or op not in _foldable():
+        return None
+    shape = b.steps[inner[0]].spec.shape
+    if any(s.op != "full" and (s.op != "reshape" or b.steps[s.inputs[0]].spec.shape != shape)
+           for s in ins):
+        return None
+    inputs = [b.full(s.attrs[0], spec(shape, s.spec.dtype)) if s.op == "full" else s.inputs[0]
+              for s in ins]
+    made = b.add(op, attrs, tuple(inputs), spec(shape, out.dtype), where)
+    return b.add("reshape", (), (made,), out, where)
 
 
 def _reshape(b: _Builder, attrs: tuple[Any, ...], i: int, step: Step, out: Spec,
@@ -287,6 +308,10 @@ def _reduction(b: _Builder, op: str, attrs: tuple[Any, ...], i: int, step: Step,
     shape, axes = step.spec.shape, attrs[0]
     if step.spec.numel == 0:
         return b.full(identity(op, step.spec.dtype), out)
+    sums = partial_sums(b.steps, i) if op == "sum" and axes == (0,) else None
+    if sums is not None:
+        inner = b.enter(sums.op, sums.attrs, sums.inputs, sums.spec, where)
+        return b.enter(op, attrs, (inner,), out, where)
     if all(shape[a] == 1 for a in axes):
         if op in ("any", "all"):
             return None
@@ -332,6 +357,7 @@ def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int
 
 # ------------------------------------------------------------------------ values
 
+@functools.lru_cache(maxsize=None)
 def _foldable() -> frozenset[str]:
     from facula.codegen.expr import ELEMENTWISE
     return ELEMENTWISE - {"bitcast"}

@@ -10,6 +10,7 @@ from facula import config
 from facula.codegen.contract import Contraction, emit_contraction
 from facula.codegen.llvm import LLVM_TYPES, Module
 from facula.runtime.jit import compile_kernels
+from tests.codegen.native import function
 
 pytest.importorskip("llvmlite")
 
@@ -31,8 +32,7 @@ class Runner:
 
     def __call__(self, **arrays):
         for kernel, machine in self.kernels:
-            f = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(
-                machine.address)
+            f = function(machine, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
             pointers = [(self.tmp[r] if r in self.tmp else
                          arrays[r if isinstance(r, str) else f"x{r[1]}"]).ctypes.data
                         for r in kernel.roles]

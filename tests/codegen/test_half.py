@@ -9,6 +9,7 @@ from facula import config
 from facula.codegen.half import narrow, widen
 from facula.codegen.llvm import Fn, Module
 from facula.runtime.jit import compile_kernels
+from tests.codegen.native import function
 
 pytest.importorskip("llvmlite")
 
@@ -26,7 +27,7 @@ def run(dtype, source, out, back, count):
         fn.store(of.format(want), value, fn.gep(want, "%y", i), 2)
     fn.finish()
     kernel = compile_kernels([("convert", module.text())])[0]
-    f = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(kernel.address)
+    f = function(kernel, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
     f(source.ctypes.data, out.ctypes.data, len(source))
     return out
 

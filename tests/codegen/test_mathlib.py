@@ -12,6 +12,7 @@ from facula.codegen.mathlib import FUNCTIONS, FUNCTIONS2, emit_math, emit_math2
 from facula.codegen.target import target
 from facula.dtype import float32, float64
 from facula.runtime.jit import assembly, compile_kernels
+from tests.codegen.native import function
 
 pytest.importorskip("llvmlite")
 
@@ -49,7 +50,7 @@ def run(name, *arrays):
     y = np.ascontiguousarray(arrays[-1])
     assert x.shape == y.shape and x.dtype == y.dtype
     kernel, = compile_kernels([("kernel", kernel_text(name, x.dtype))])
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64)(kernel.address)
+    call = function(kernel, *[ctypes.c_void_p] * 3, ctypes.c_int64)
     out = np.empty_like(x)
     call(x.ctypes.data, y.ctypes.data, out.ctypes.data, x.size)
     return out

@@ -452,6 +452,12 @@ def test_solve():
     np.testing.assert_allclose(x.numpy(), np.linalg.solve(m + 2 * np.eye(20), b), rtol=1e-8)
     start = op.solve(facula.tensor(b), tol=1e-13)
     assert op.solution(facula.tensor(b), start=start, tol=1e-9).iterations <= 5
+    # A start that is far too long, or points the wrong way, is never worse than zero.
+    for factor in (1e6, -1.0):
+        found = op.solution(facula.tensor(b), start=start * factor, tol=1e-9)
+        assert found.values[0] <= 0.0 and found.residual <= 1e-9
+        np.testing.assert_allclose(found.x.numpy(), np.linalg.solve(m, b), rtol=1e-6)
+    assert op.solution(facula.tensor(b), start=start * 1e6, tol=1e-9).iterations <= 5
     found = op.solution(facula.tensor(b), max_iter=7, keep=lambda k: k % 2 == 0)
     assert found.iterations == 7 and found.reason == "iterations"
     assert [k for k, _ in found.iterates] == [2, 4, 6]
@@ -533,3 +539,48 @@ def test_bad_arguments():
         EmpiricalFisherOperator(lambda: (w.sum(), w), [w], "none")
     with pytest.raises(ShapeError, match="no dimension 2"):
         EmpiricalFisherOperator(lambda: ((w * 2).sum(), w * 2), [w], batch_dim=2)
+
+
+@pytest.mark.parametrize("name", ["mlp", "rnn", "shared"])
+@pytest.mark.parametrize("many", [1, 3, 64])
+def test_several_products_at_once_are_those_of_one_at_a_time(name, many, monkeypatch):
+    """In whole chunks, a rest, and one row alone; the Gauss-Newton matrix and the Hessian."""
+    from facula.curvature import linear
+    monkeypatch.setattr(linear, "_MOST_ROWS", many)
+    net, forward, loss = MODELS[name]()
+
+    def closure():
+        z = forward()
+        return loss(z), z
+
+    for op in (GaussNewtonOperator(closure, net), HessianOperator(closure, net)):
+        for k in (1, 7):
+            columns = t(op.shape[0], k)
+            want = np.stack([op.matvec(columns[:, i].clone()).numpy() for i in range(k)], 1)
+            got = op.matmat(columns)
+            assert tuple(got.shape) == (op.shape[0], k)
+            np.testing.assert_allclose(got.numpy(), want, rtol=1e-10, atol=1e-13)
+    assert tuple(op.matmat(t(op.shape[0], 0)).shape) == (op.shape[0], 0)
+
+
+def test_a_product_that_takes_much_memory_is_made_alone(monkeypatch):
+    from facula.curvature import linear
+    net, forward, loss = MODELS["mlp"]()
+    op = HessianOperator(lambda: loss(forward()), net)
+    assert op._linear.rows > 1
+    monkeypatch.setattr(linear, "_ROOM", 8)
+    assert op._linear.rows == 1
+
+
+def test_the_gradient_can_be_left_out():
+    net, forward, loss = MODELS["mlp"]()
+
+    def closure():
+        z = forward()
+        return loss(z), z
+
+    whole = GaussNewtonOperator(closure, net)
+    bare = GaussNewtonOperator(closure, net, gradient=False)
+    assert bare.loss is None and bare.gradient is None and whole.gradient is not None
+    v = t(whole.shape[0])
+    np.testing.assert_allclose((bare @ v).numpy(), (whole @ v).numpy(), rtol=1e-12)

@@ -52,3 +52,15 @@ def test_transformer(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
 def test_echo_state(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     out = run("echo_state", tmp_path, monkeypatch, capsys, 200, train=800, ahead=100)
     assert float(re.findall(r"first 50 steps: ([\d.e+-]+)", out)[0]) < 0.3
+
+
+def test_addition(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    pytest.importorskip("PIL")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr("sys.argv", [
+        "addition.py", "--length", "10", "--hidden", "16", "--batch", "400", "--minutes", "1",
+        "--compare", "--others", "adam:1e-3", "--cpu-time"])
+    out = run("addition", tmp_path, monkeypatch, capsys)
+    assert re.search(r"hf: solved, 0\.\d+ % errors", out), out
+    assert re.search(r"adam:1e-3: (not )?solved", out), out
+    assert (tmp_path / "addition.png").stat().st_size > 1000

@@ -173,3 +173,157 @@ def test_transformer_errors():
             m(lib.ones(3, 2, 5), lib.ones(3, 2, 4))
         with pytest.raises(RuntimeError, match="relu/gelu"):
             lib.nn.TransformerEncoderLayer(4, 2, activation="tanh")
+
+
+# ---------------------------------------------------------------- scores that stay in tiles
+
+def numpy_attention(q, k, v, mask=None, causal=False, scale=None):
+    """In float64, with the scores in memory."""
+    scale = 1 / np.sqrt(q.shape[-1]) if scale is None else scale
+    scores = np.einsum("...ie,...je->...ij", q, k, dtype=np.float64) * scale
+    if causal:
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+    if mask is not None:
+        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
+    top = scores.max(-1, keepdims=True)
+    shares = np.exp(scores - np.where(np.isinf(top), 0, top))
+    total = shares.sum(-1, keepdims=True)
+    return shares / np.where(total, total, 1) @ v
+
+
+@pytest.mark.parametrize("rows, keys, width, deep", [(64, 64, 32, 32), (33, 70, 5, 17),
+                                                     (90, 20, 1, 1)])
+@pytest.mark.parametrize("kw", ["", "causal", "bool", "float"])
+def test_tiles_against_numpy(rows, keys, width, deep, kw):
+    q, k, v = draw(2, 3, rows, width), draw(2, 3, keys, width), draw(2, 3, keys, deep)
+    mask = None
+    if kw == "bool":
+        mask = RNG.random((2, 1, rows, keys)) < 0.5
+        mask[0, 0, 1] = False               # a query that may look at nothing gives 0
+    elif kw == "float":
+        mask = np.where(RNG.random((rows, keys)) < 0.3, -np.inf, draw(rows, keys)).astype("f")
+        mask[0] = -np.inf
+    out = nn.functional.scaled_dot_product_attention(
+        *map(facula.tensor, (q, k, v)), None if mask is None else facula.tensor(mask),
+        is_causal=kw == "causal")
+    np.testing.assert_allclose(out.numpy(), numpy_attention(q, k, v, mask, kw == "causal"),
+                               rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("kw", [{}, {"is_causal": True}, {"scale": 0.3}, {"mask": "bool"},
+                                {"mask": "float"}])
+def test_tiles_against_torch(kw):
+    mask = kw.pop("mask", None)
+    arrays = [draw(2, 3, 40, 24), draw(2, 3, 70, 24), draw(2, 3, 70, 9)]
+    if mask == "bool":
+        keep = RNG.random((40, 70)) < 0.6
+        keep[1] = False
+        arrays.append(keep)
+    elif mask == "float":
+        arrays.append(draw(2, 1, 40, 70))       # and its gradient is wanted
+    both(lambda lib, *xs: lib.nn.functional.scaled_dot_product_attention(*xs, **kw), arrays)
+
+
+def test_heads_of_one_projection():
+    """Queries, keys and values are views of one tensor, the result of another."""
+    def attend(lib, x):
+        q, k, v = (t.view(2, 40, 4, 8).transpose(1, 2) for t in x.split(32, dim=2))
+        out = lib.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return out.transpose(1, 2).reshape(2, 40, 32)
+    both(attend, [draw(2, 40, 96)])
+
+
+def test_tiles_of_grouped_heads():
+    arrays = [draw(2, 6, 40, 8), draw(2, 2, 30, 8), draw(2, 2, 30, 5)]
+    keep = RNG.random((2, 6, 40, 30)) < 0.7
+    for mask in ([], [keep], [keep[:, :1]], [keep[0, 0]]):
+        both(lambda lib, q, k, v, *m: lib.nn.functional.scaled_dot_product_attention(
+            q, k, v, *m, enable_gqa=True), [*arrays, *mask])
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 16, 4), (2, 3, 0, 4), (2, 1, 16, 0)])
+def test_nothing_to_attend(shape):
+    x = facula.ones(*shape, requires_grad=True)
+    out = nn.functional.scaled_dot_product_attention(x, x, x)
+    assert out.shape == shape
+    out.sum().backward()
+    assert x.grad.shape == shape
+
+
+def test_no_keys_give_nothing():
+    q = facula.ones(2, 16, 4, requires_grad=True)
+    out = nn.functional.scaled_dot_product_attention(q, facula.ones(2, 0, 4), facula.ones(2, 0, 3))
+    assert out.shape == (2, 16, 3) and not out.detach().numpy().any()
+    out.sum().backward()
+    assert not q.grad.numpy().any()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_derivatives_by_differences(causal):
+    def make(*shape):
+        return facula.tensor(draw(*shape).astype(np.float64), requires_grad=True)
+
+    def attend(*xs):
+        return nn.functional.scaled_dot_product_attention(*xs, is_causal=causal)
+
+    inputs = make(1, 9, 3), make(1, 10, 3), make(1, 10, 2)
+    assert facula.autograd.gradcheck(attend, inputs)
+    assert facula.autograd.gradgradcheck(attend, inputs)
+
+
+def test_forward_derivatives_and_batches():
+    q, k, v, t = (facula.tensor(draw(3, 2, 16, 8)) for _ in range(4))
+
+    def attend(a, b, c):
+        return nn.functional.scaled_dot_product_attention(a, b, c, is_causal=True)
+
+    many = facula.func.vmap(attend)(q, k, v)
+    np.testing.assert_allclose(many.numpy(), attend(q, k, v).numpy(), rtol=1e-5, atol=1e-6)
+    shared = facula.func.vmap(attend, in_dims=(0, None, 0))(q, k[0], v)
+    np.testing.assert_allclose(shared[2].numpy(), attend(q[2], k[0], v[2]).numpy(), rtol=1e-5,
+                               atol=1e-6)
+    out, tangent = facula.func.jvp(attend, (q, k, v), (t, t, t))
+    _, back = facula.func.vjp(attend, q, k, v)
+    weight = facula.tensor(draw(*out.shape))
+    np.testing.assert_allclose((tangent * weight).sum().item(),
+                               sum((g * t).sum() for g in back(weight)).item(), rtol=1e-3)
+
+
+def test_memory_of_a_transformer_is_linear_in_its_context(monkeypatch):
+    """The temporaries of a training step, as planned: four times the context, four times as much.
+    """
+    from facula.graph import flush
+    from facula.graph.record import recorder
+    from facula.schedule.compile import build
+    from facula.schedule.simplify import simplify
+    programs = []
+
+    def run(self, values, failed=None):
+        programs.append((self.steps, self.outputs))
+        return self.interpret(values)
+
+    monkeypatch.setattr(flush.Program, "run", run)
+
+    def arena(context):
+        facula.manual_seed(1)
+        project, out = nn.Linear(16, 48), nn.Linear(16, 16)
+        x = facula.randn(1, context, 16)
+        flush.flush(recorder())
+        programs.clear()
+        h = x
+        for _ in range(2):
+            q, k, v = (t.view(1, context, 2, 8).transpose(1, 2) for t in
+                       project(h).split(16, dim=2))
+            y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            h = h + out(y.transpose(1, 2).reshape(1, context, 16))
+        h.square().mean().backward()
+        flush.flush(recorder())
+        plans = []
+        for steps, outputs in programs:
+            steps, _, outputs = simplify(steps, outputs)
+            plans.append(build(steps, outputs, {}).plan.arena_bytes)
+        return max(plans)
+
+    small, large = arena(256), arena(1024)
+    assert large < 4.2 * small + 100_000
+    assert large < 2 * 1024 * 1024 * 4          # less than the scores of one layer

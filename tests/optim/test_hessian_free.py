@@ -64,6 +64,81 @@ def test_the_loss_falls_in_every_step(settings):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.parametrize("likelihood", [None, "categorical"])
+def test_kronecker_factors_precondition(likelihood):
+    """Badly scaled inputs: as many iterations go further than with the diagonal of the Fisher."""
+    def run(preconditioner, **settings):
+        facula.manual_seed(0)
+        rng = np.random.default_rng(0)
+        net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).to(facula.float64)
+        turn = np.linalg.qr(rng.normal(size=(6, 6)))[0] * 10.0 ** np.linspace(0.5, -1.5, 6)
+        x = facula.tensor(rng.normal(size=(40, 6)) @ turn)
+        y = facula.tensor(rng.integers(0, 3, 40))
+
+        def closure():
+            z = net(x)
+            return F.cross_entropy(z, y), z
+
+        opt = HessianFree(net, damping=1e-3, max_iter=4, preconditioner=preconditioner,
+                          backtrack=False, **settings)
+        for _ in range(10):
+            opt.step(closure)
+            assert opt.report.iterations <= 4
+        return closure()[0].item()
+
+    assert run("kronecker", likelihood=likelihood, every=2) < min(run("fisher"), run(None))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_inverse_of_the_kronecker_factors(bias):
+    """Against the dense Kronecker product, damped in both factors."""
+    layer = nn.Linear(3, 2, bias=bias).to(facula.float64)
+    x, y = t(9, 3), t(9, 2)
+
+    def closure():
+        z = layer(x)
+        return F.mse_loss(z, y), z
+
+    opt = HessianFree(layer, damping=0.04, max_iter=3, preconditioner="kronecker")
+    solve, calls = opt._preconditioner(closure, 0.04)
+    assert calls == 1
+    state = opt.state[layer.weight]
+    a, g = state["inputs"].numpy(), state["outputs"].numpy()
+    pi = math.sqrt(np.trace(a) / len(a) / (np.trace(g) / len(g)))
+    dense = np.kron(g + 0.2 / pi * np.eye(2), a + 0.2 * pi * np.eye(len(a)))
+    v = t(6 + 2 * bias)
+    w = v.numpy()[:6].reshape(2, 3)
+    if bias:
+        w = np.concatenate([w, v.numpy()[6:].reshape(2, 1)], 1)
+    want = np.linalg.solve(dense, w.ravel()).reshape(w.shape)
+    got = solve.apply(v, *solve.tensors).numpy()
+    np.testing.assert_allclose(got[:6].reshape(2, 3), want[:, :3], rtol=1e-9)
+    if bias:
+        np.testing.assert_allclose(got[6:], want[:, 3], rtol=1e-9)
+
+
+def test_kronecker_factors_beside_other_parameters():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.scale = nn.Linear(4, 3), nn.Parameter(facula.ones(3))
+
+        def forward(self, x):
+            return self.layer(x).tanh() * self.scale
+
+    facula.manual_seed(0)
+    net = Net().to(facula.float64)
+    x, y = t(12, 4), t(12, 3)
+    opt = HessianFree(net, damping=0.1, max_iter=6, preconditioner="kronecker")
+    losses = []
+    for _ in range(5):
+        losses.append(opt.step(lambda: ((lambda z: (F.mse_loss(z, y), z))(net(x)))).item())
+    assert all(b < a for a, b in zip(losses, losses[1:]))
+    saved = opt.state_dict()
+    kept = saved["state"][next(k for k, v in saved["state"].items() if "inputs" in v)]
+    assert tuple(kept["inputs"].shape) == (5, 5) and tuple(kept["outputs"].shape) == (3, 3)
+
+
 def test_damping_follows_the_reduction_ratio():
     net, closure = problem()
     opt = HessianFree(net.parameters(), damping=50.0, max_iter=20)
@@ -140,6 +215,73 @@ def test_structural_damping_shortens_what_the_states_move():
 
     plain, damped = run(0.0), run(100.0)
     assert damped < 0.7 * plain
+
+
+def test_a_step_on_a_recurrent_net_is_the_one_of_the_papers():
+    # Written down with dense Jacobians: (J'J + mu lambda Jh'Jh + lambda) d = -g, means over
+    # samples (Martens and Sutskever 2012, sections 20.4 and 20.11).
+    steps, samples, hidden, lam, mu = 5, 4, 3, 0.2, 0.7
+    facula.manual_seed(5)
+    layer = nn.RNN(2, hidden, bias=False).to(facula.float64)
+    head = nn.Linear(hidden, 1, bias=False).to(facula.float64)
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(steps, samples, 2)), rng.normal(size=(samples, 1))
+    shapes = [(hidden, 2), (hidden, hidden), (1, hidden)]
+    ends = np.cumsum([math.prod(s) for s in shapes])
+
+    def net(flat):
+        """Outputs [samples, 1], states [steps, samples, hidden]."""
+        v, w, u = (part.reshape(s) for part, s in zip(np.split(flat, ends[:-1]), shapes))
+        h, states = np.zeros((samples, hidden), flat.dtype), []
+        for k in range(steps):
+            h = np.tanh(x[k] @ v.T + h @ w.T)
+            states.append(h)
+        return h @ u.T, np.stack(states)
+
+    params = [layer.weight_ih_l0, layer.weight_hh_l0, head.weight]
+    start = np.concatenate([p.detach().numpy().ravel() for p in params])
+    # Columns of the Jacobians by complex steps: exact to rounding.
+    moved = [net(start + 1e-30j * e) for e in np.eye(ends[-1])]
+    j = np.stack([z.imag.ravel() for z, _ in moved], 1) / 1e-30
+    jh = np.stack([h.imag.ravel() for _, h in moved], 1) / 1e-30
+    error = (net(start)[0] - y).ravel()
+    matrix, gradient = j.T @ j / samples, j.T @ error / samples
+    damped = matrix + mu * lam * jh.T @ jh / samples + lam * np.eye(ends[-1])
+    want = -np.linalg.solve(damped, gradient)
+
+    def loss(flat):
+        return 0.5 * np.mean((net(flat)[0] - y) ** 2)
+
+    model = gradient @ want + 0.5 * want @ matrix @ want
+    ratio = (loss(start + want) - loss(start)) / model
+
+    def closure():
+        h, _ = layer(facula.tensor(x))
+        z = head(h[-1])
+        return 0.5 * F.mse_loss(z, facula.tensor(y)), z, h
+
+    opt = HessianFree(params, damping=lam, structural=mu, batch_dim=1, preconditioner=None,
+                      backtrack=False, max_iter=100, progress=0.0)
+    opt.step(closure)
+    assert opt.report.accepted and opt.report.step == 1.0
+    got = np.concatenate([p.detach().numpy().ravel() for p in params]) - start
+    np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-10)
+    assert opt.report.new_loss == pytest.approx(loss(start + want))
+    assert opt.report.ratio == pytest.approx(ratio)
+    assert opt.report.damping == pytest.approx(
+        lam * (2 / 3 if ratio > 0.75 else 1.5 if ratio < 0.25 else 1.0))
+
+
+def test_a_direction_of_another_batch_is_no_worse_start_than_none():
+    net, closure = problem()
+    opt = HessianFree(net.parameters(), damping=0.1, max_iter=3, preconditioner=None)
+    opt.step(closure)
+    state = opt.state[next(iter(net.parameters()))]
+    state["direction"] = state["direction"] * 1e5
+    before = closure()[0].item()
+    opt.step(closure)
+    assert opt.report.accepted and opt.report.ratio > 0
+    assert closure()[0].item() < before
 
 
 def test_state_dict_carries_on():
@@ -248,9 +390,15 @@ def test_bad_arguments():
     w = t(3).requires_grad_()
     for name, value in (("lr", 0.0), ("damping", -1.0), ("max_iter", 0), ("decay", 1.5),
                         ("preconditioner", "jacobi"), ("reduction", "none"),
-                        ("structural", -1.0), ("probes", 0)):
+                        ("structural", -1.0), ("probes", 0), ("likelihood", "cauchy"),
+                        ("averaging", 1.0), ("every", 0)):
         with pytest.raises(ValueError, match="Invalid"):
             HessianFree([w], **{name: value})
+    with pytest.raises(TypeError, match="takes the module itself"):
+        HessianFree([w], preconditioner="kronecker")
+    with pytest.raises(ClosureError, match=r"\(loss, outputs\)"):
+        HessianFree(nn.Linear(2, 1), preconditioner="kronecker", likelihood="gaussian").step(
+            lambda: (w.sum(),))
     with pytest.raises(ValueError, match="parameter groups"):
         HessianFree([{"params": [w]}, {"params": [t(2).requires_grad_()]}])
     opt = HessianFree([w])

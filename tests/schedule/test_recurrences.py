@@ -114,6 +114,54 @@ def test_gates_are_written_by_the_loop_only_if_it_is_there() -> None:
     b.check(alone)
 
 
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 5, 7), (2, 50, 20), (4, 64, 32)], ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_sums_of_rows_are_added_up_in_the_loop(cell, sizes) -> None:
+    """The gradient of a bias, with and without the other parts of the adjoint."""
+    t, n, h = sizes
+    g, _, s, _ = CELLS[cell]
+    b, make = Build(), maker(d.float32)
+    factors = leaves(b, make, *[(t * n, h)] * coefficients(cell), (g * h, h))
+    given = leaves(b, make, (s, (t + 1) * n, h))
+    flat = b.op("recur_adjoint", *factors, *given, attrs=(cell, t, True))
+    cut = b.op("slice", flat, attrs=((0,), (1,)), shape=(t * n * g * h,))
+    gates = b.op("reshape", cut, shape=(t * n, g * h))
+    total = b.op("sum", gates, attrs=((0,),))
+    b.check(total)
+    b.check(total, flat, gates)
+    assert ["recur_adjoint", "recur_sums"] in kernels(b, total)
+
+
+def test_one_memory_for_inputs_gates_and_adjoints() -> None:
+    """An LSTM's step writes over what it has read; nobody else reads that."""
+    t, n, h, width = 3, 20, 24, 5
+    for read in (False, True):
+        b, make = Build(), maker(d.float32)
+        data, w_ih, w, h0, c0, given = leaves(
+            b, make, (t * n, width), (width, 4 * h), (4 * h, h), (n, h), (n, h),
+            (2, (t + 1) * n, h))
+        attrs = ("lstm", t, False)
+        x = b.op("matmul", data, w_ih)
+        states = b.op("recur", x, w, h0, c0, attrs=attrs)
+        gates = b.op("recur_gates", x, w, states, attrs=attrs)
+        parts = [b.op("slice", gates, attrs=((0, k * h), (1, 1)), shape=(t * n, h))
+                 for k in range(4)]
+        factors = [b.op("mul", parts[k], parts[j]) for k, j in
+                   ((0, 2), (1, 1), (2, 0), (3, 3), (1, 2), (0, 3))]
+        flat = b.op("recur_adjoint", *factors, w, given, attrs=attrs)
+        outputs = [b.op("sin", flat), b.op("sin", states)]
+        if read:                    # in another place, after they would have been overwritten
+            outputs.append(b.op("sin", gates))
+        b.check(*outputs)
+        steps, _, places = simplify(b.steps, outputs)
+        made = build(steps, places, {})
+        number = {s.op: i for i, s in enumerate(steps)}
+        assert {"matmul", "recur_gates", "recur_adjoint"} <= number.keys()
+        grown = t * n * 4 * h * 4 * (2 if read else 1)
+        assert (made.plan.arena_bytes >= grown + 2 * (t + 1) * n * h * 4) and (
+            read or made.plan.arena_bytes < 2 * grown + 6 * (t + 1) * n * h * 4)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_program_does_not_grow_with_time(cell) -> None:
     counts = []

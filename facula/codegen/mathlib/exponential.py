@@ -21,7 +21,7 @@ from facula.codegen.mathlib.values import (
 )
 
 __all__ = ["exp", "exp2", "expm1", "sinh", "cosh", "tanh", "reduce_exp", "scale", "power_of_two",
-           "exp_short"]
+           "exp_flushed", "exp_short"]
 
 LOG2E = 1.4426950408889634
 # ln 2 in two parts; the first has enough zero bits at its end that n times it is exact
@@ -69,6 +69,14 @@ def exp(x: Val) -> Val:
     # Zero is multiplied in as such: a product that vanishes costs processors an interruption.
     rest = select(x.lt(RANGE[x.t][0]), x.literal(0.0), power_of_two(n - half, x.t))
     return exp_poly(r) * power_of_two(half, x.t) * rest
+
+
+def exp_flushed(x: Val) -> Val:
+    """e^x with 0 for what is smaller than all normal numbers, and infinite a factor of two early.
+    """
+    low, high = (-708.3, 709.7) if x.t == "double" else (-87.3, 88.7)
+    r, n = reduce_exp(x.clamp(low, high))
+    return select(x.lt(low), x.literal(0.0), exp_poly(r) * power_of_two(n, x.t))
 
 
 def exp_short(x: Val) -> Val:

@@ -15,7 +15,7 @@ from facula.ops import reductions as _reductions
 from facula.ops.contractions import matmul
 from facula.ops.define import cast_first, op
 from facula.ops.primitive.rules import cat
-from facula.ops.promote import cast, expand_to
+from facula.ops.promote import broadcast_shapes, cast, expand_to
 from facula.ops.reductions import constant, reduce_to, widened
 from facula.tensor import Tensor, prim
 
@@ -66,12 +66,58 @@ def _samples(make: Any) -> list[Any]:
             ((q, k, v, make(3, 5)), {"scale": 0.7}), ((make(3, 4), make(2, 4), make(2, 4)), {})]
 
 
+FEWEST_QUERIES, WIDEST = 8, 256
+"""Fewer queries leave the vectors of a tile empty, and of wider rows blocks outgrow the cache."""
+
+
+def _tiled(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+    """Whether attention is to be one kernel that keeps scores to itself (`prim("attention")`)."""
+    rows, width = shape_of(query)[-2:]
+    keys, deep = shape_of(value)[-2:]
+    return (rows >= FEWEST_QUERIES and keys > 0 and 0 < width <= WIDEST and 0 < deep <= WIDEST
+            and not (mask is not None and mask.requires_grad))
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool,
+              factor: float) -> Tensor:
+    """The primitive, on operands that are expanded to what they are broadcast to."""
+    operands = [query, key, value] if mask is None else [query, key, value, mask]
+    lead: tuple[int, ...] = ()
+    for x in operands:
+        lead = broadcast_shapes(lead, shape_of(x)[:-2])
+    sizes = [shape_of(x)[-2:] for x in (query, key, value)]
+    operands = [expand_to(x, (*lead, *size)) for x, size in zip(operands, [
+        *sizes, (sizes[0][0], sizes[1][0])], strict=False)]
+    return prim("attention", *operands, attrs=(factor, is_causal, mask is not None))
+
+
 @op(name="scaled_dot_product_attention", samples=_samples)
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None,
                is_causal: bool = False, scale: float | None = None) -> Tensor:
     factor = _scale_of(query, scale)
+    if _tiled(query, key, value, mask):
+        return _attended(query, key, value, mask, is_causal, factor)
     shares = _shares(_scores(query, key, mask, is_causal, factor), mask is not None)
     return cast(matmul(shares, widened(value)), query.dtype)
+
+
+@op(register=False)
+def _grouped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool,
+             scale: float | None) -> Tensor:
+    """Heads of queries that share those of keys and values, which are not repeated for it."""
+    *lead, heads, rows, width = shape_of(query)
+    groups = shape_of(key)[-3]
+    split = (groups, heads // groups)
+    q = prim("reshape", query, shape=(*lead, *split, rows, width))
+    k, v = (prim("reshape", x, shape=(*shape_of(x)[:-2], 1, *shape_of(x)[-2:]))
+            for x in (key, value))
+    if mask is not None:
+        if mask.ndim > 2:
+            *others, every, n, m = shape_of(mask)
+            mask = prim("reshape", mask, shape=(*others, *(split if every > 1 else (1, 1)), n, m))
+    out = _attended(q, k, v, mask, is_causal, _scale_of(query, scale))
+    *lead, _, _, rows, deep = shape_of(out)
+    return prim("reshape", out, shape=(*lead, heads, rows, deep))       # type: ignore
 
 
 @op(register=False)
@@ -152,6 +198,9 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
             if not shape_of(t)[-3] or heads % shape_of(t)[-3]:
                 raise ShapeError(f"Number of heads in {what} ({shape_of(t)[-3]}) must divide the "
                                  f"number of heads in query ({heads})")
+        if dropout_p == 0.0 and shape_of(key)[-3] == shape_of(value)[-3] \
+                and _tiled(query, key, value, attn_mask):
+            return _grouped(query, key, value, attn_mask, bool(is_causal), scale)  # type: ignore
         key = _repeated_heads(key, heads // shape_of(key)[-3])          # type: ignore[assignment]
         value = _repeated_heads(value, heads // shape_of(value)[-3])    # type: ignore[assignment]
     if dropout_p == 0.0:

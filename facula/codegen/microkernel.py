@@ -1,0 +1,96 @@
+"""The register tile that products are made of: a few rows by a few vectors of sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from facula.codegen.llvm import Fn, Module
+from facula.codegen.target import Target
+from facula.codegen.tiles import masked_load, masked_store, sums_over_k
+
+__all__ = ["Walked", "multiply_add", "register_tile"]
+
+MultiplyAdd = Callable[[Fn, str, str, str, str], None]
+
+
+class Walked(Protocol):
+    """How a tile walks over an operand: X[j, k] at j * inner + k * k_step; `ahead` is how many
+    steps of k before it is read an element is asked for."""
+
+    @property
+    def inner(self) -> int: ...
+
+    @property
+    def k_step(self) -> int: ...
+
+    @property
+    def ahead(self) -> int: ...
+
+
+def multiply_add(t: Target, lanes: int, scalar: str) -> MultiplyAdd:
+    """What writes into = x * y + total, on vectors."""
+    vector, bits = f"<{lanes} x {scalar}>", {"float": 32, "double": 64}[scalar]
+    # without an instruction for it a true fma is a call of the C library
+    fma = "fmuladd" if t.isa == "sse2" else "fma"
+
+    def write(fn: Fn, x: str, y: str, total: str, into: str) -> None:
+        f = fn.module.declare(f"{vector} @llvm.{fma}.v{lanes}f{bits}({vector}, {vector}, "
+                              f"{vector})")
+        fn.do(f"{into} = call {vector} {f}({vector} {x}, {vector} {y}, {vector} {total})")
+
+    return write
+
+
+def register_tile(module: Module, name: str, t: Target, scalar: str, size: tuple[int, int],
+                  a: Walked, b: Walked, ld: int, mad: MultiplyAdd | None = None) -> str:
+    """The function `name` of a register tile of `size` rows and columns; written once.
+
+    (A, B, C, kc, first): C[rows, cols] (+)= A[rows, kc] B[kc, cols], with B's and C's columns
+    side by side and C's rows `ld` apart.
+    """
+    if name in module.functions:
+        return name
+    rows, cols = size
+    item = 4 if scalar == "float" else 8
+    lanes = t.lanes(item)
+    mad = mad or multiply_add(t, lanes, scalar)
+    params = (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"))
+    fn = Fn(module, name, params, attrs=f"noinline {t.attributes}", linkage="internal")
+    vector = f"<{lanes} x {scalar}>"
+    widths = [min(lanes, cols - j) for j in range(0, cols, lanes)]
+    tile = [(i, j) for i in range(rows) for j in range(len(widths))]
+    places = {(i, j): (i * ld + j * lanes) for i, j in tile}
+
+    def before(ij: tuple[int, int]) -> str:
+        return masked_load(fn, scalar, lanes, widths[ij[1]], fn.gep(scalar, "%c", places[ij]),
+                           item)
+
+    with sums_over_k(fn, vector, tile, before) as (sums, nexts):
+        y = fn.gep(scalar, "%b", fn.mul("%k", b.k_step))
+        columns = [masked_load(fn, scalar, lanes, w, fn.gep(scalar, y, j * lanes), item)
+                   for j, w in enumerate(widths)]
+        if b.ahead:
+            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+            for j in range(len(widths)):
+                soon = fn.val(f"getelementptr {scalar}, ptr {y}, "
+                              f"i64 {b.ahead * b.k_step + j * lanes}")
+                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
+        x = fn.gep(scalar, "%a", fn.mul("%k", a.k_step))
+        if a.ahead:
+            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+            for i in {0, rows - 1}:
+                soon = fn.val(f"getelementptr {scalar}, ptr {x}, i64 {a.ahead * a.k_step + i}")
+                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
+        for i in range(rows):
+            one = fn.load(scalar, fn.gep(scalar, x, i * a.inner), item)
+            lane = fn.val(f"insertelement {vector} poison, {scalar} {one}, i32 0")
+            wide = fn.val(f"shufflevector {vector} {lane}, {vector} poison, "
+                          f"<{lanes} x i32> zeroinitializer")
+            for j in range(len(widths)):
+                mad(fn, wide, columns[j], sums[i, j], nexts[i, j])
+    for i, j in tile:
+        at = fn.gep(scalar, "%c", places[i, j])
+        masked_store(fn, scalar, lanes, widths[j], sums[i, j], at, item)
+    fn.finish()
+    return name

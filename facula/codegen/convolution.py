@@ -7,8 +7,9 @@ from math import prod
 from typing import Any
 
 from facula.codegen import expr
+from facula.codegen.blocked import Blocks, emit_blocks
 from facula.codegen.contract import Role
-from facula.codegen.convolve import Convolution, emit_convolution
+from facula.codegen.convolve import Convolution, Emitted, emit_convolution
 from facula.codegen.direct import Tiles
 from facula.codegen.epilogue import NS_PER_FLOP, Epilogue, Product
 from facula.codegen.llvm import LLVM_TYPES, Fn
@@ -25,11 +26,13 @@ __all__ = ["emit_convolution_group"]
 class _Finish(Epilogue):
     """The items of a group on the tiles of a convolution; see `facula.codegen.convolve.Finish`."""
 
-    def __init__(self, steps: Sequence[Step], group: Group, product: int, c: Convolution,
+    def __init__(self, steps: Sequence[Step], group: Group, product: int, c: Convolution | Blocks,
                  storage: Callable[[int], Storage | None],
                  scalars: Callable[[int], Storage | None]):
         super().__init__(steps, group, product, None, storage, scalars)
         self.convolution = c
+        if isinstance(c, Blocks) and c.squares:
+            self.first = 3
 
     def roles(self) -> tuple[Role, ...]:
         return tuple(("extra", i) for i in range(self.extras))
@@ -97,6 +100,34 @@ class _Finish(Epilogue):
                     self._spread(fn, block, starts, counts, lines, (image, own), named_, line,
                                  0)
 
+    def blocks(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
+               first: Any, blocks: Any, sums: str, plane: int) -> None:
+        """sums[b * plane + i * lanes + l] of blocks of channels from `first` on, and outputs i."""
+        writer = self.begin(fn)
+        metadata = writer.loop_metadata()
+        kind = LLVM_TYPES[self.convolution.dtype]
+        n_all, b_all, *size, lanes = self.steps[self.product].spec.shape
+        image, own = loop_var("image", n_all, 0), loop_var("block", b_all, 1)
+        flat, lane = loop_var("place", prod(size), 2), loop_var("lane", lanes, 9)
+        index = (image, own, *unflatten(flat, size), lane)
+        inner = block.size[1:]
+        # where places are one line, the block's walk has one dimension for all of them
+        whole = size if len(inner) == len(size) else [prod(size)]
+        with fn.loop(0, blocks, hint="b") as b, fn.loop(0, counts[0], hint="n") as n:
+            line = fn.gep(kind, sums, fn.add(fn.mul(b, plane),
+                                             fn.mul(n, block.point_strides[0] * lanes)))
+            at: Any = 0
+            count: Any = 1
+            for d, m in enumerate(counts[1:]):
+                at = fn.add(at, fn.mul(starts[d + 1], prod(whole[d + 1:])))
+                count = fn.mul(count, m)
+            names = [(own, fn.add(first, b)), (image, fn.add(starts[0], n))]
+            with fn.loop(0, count, hint="p") as p:
+                row = fn.gep(kind, line, fn.mul(p, lanes))
+                place = [*names, (flat, fn.add(at, p))]
+                with fn.loop(0, lanes, hint="l", metadata=metadata) as k:
+                    self._point(fn, index, [*place, (lane, k)], row, k)
+
     def _spread(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
                 lines: Sequence[Index], index: tuple[Index, ...], names: list[Any], line: str,
                 at: Any) -> None:
@@ -140,12 +171,17 @@ class _Finish(Epilogue):
                     self._point(fn, (*lead, own, *unflatten(flat, rest)), names, row, t)
 
 
-def emit_convolution_group(steps: Sequence[Step], group: Group, c: Convolution, a: int, b: int,
+def emit_convolution_group(steps: Sequence[Step], group: Group, c: Convolution | Blocks,
+                           slots: Sequence[int],
                            storage: Callable[[int], Storage | None],
                            scalars: Callable[[int], Storage | None]) -> Product:
-    """The kernels of a convolution's group; `a` and `b` are the slots of its operands."""
+    """The kernels of a convolution's group; `slots` are those of its operands."""
     product = next(i.step for i in group.items if i.role == "all")
-    made = emit_convolution(c, lambda: _Finish(steps, group, product, c, storage, scalars))
+    if isinstance(c, Blocks):
+        made = Emitted([], [emit_blocks(c, _Finish(steps, group, product, c, storage, scalars))],
+                       [])
+    else:
+        made = emit_convolution(c, lambda: _Finish(steps, group, product, c, storage, scalars))
     out = Product()
     numbers = {name: k for k, (name, _) in enumerate(made.temporaries)}
     out.temporaries = [size for _, size in made.temporaries]
@@ -163,7 +199,7 @@ def emit_convolution_group(steps: Sequence[Step], group: Group, c: Convolution, 
             elif role in numbers:
                 operands.append(f"tmp{numbers[role]}")
             else:
-                operands.append(a if role == "a" else b)
+                operands.append(slots["abc".index(role)])
         extra = after * kernel.weight if finish is not None else 500.0
         return Kernel(name, text, (), kernel.ntiles,
                       kernel.weight * c.flops * NS_PER_FLOP + extra), operands

@@ -25,7 +25,7 @@ from facula.codegen.walks import Block, Walk, backward_walks, forward_walk, grow
 from facula.codegen.winograd import Winograd, worthwhile
 from facula.dtype import DTYPES
 
-__all__ = ["Convolution", "Finish", "emit_convolution"]
+__all__ = ["Convolution", "Emitted", "Finish", "emit_convolution"]
 
 
 @dataclass(frozen=True)

@@ -212,12 +212,13 @@ class Tiles:
 
     # -- register tiles
     def micro(self, name: str, rows: Sequence[int], vectors: int, places: Sequence[int],
-              table: str, v_step: int, lanewise: bool = False) -> str:
+              table: str, v_step: int, lanewise: bool = False, apart: int = 0) -> str:
         """The function of a register tile, written once.
 
         (X, V, C, kc, first): C[rows, vectors] (+)= sum over k < kc of X[rows, k] V[k, vectors].
         Row i of X begins at rows[i], its element k is table[k] further; row i of C is at
-        places[i].  With `lanewise` X holds vectors as well, and lanes do not mix.
+        places[i], its vectors `apart` (side by side if that is 0).  With `lanewise` X holds vectors
+        as well, and lanes do not mix.
         """
         if name in self.module.functions:
             return name
@@ -226,7 +227,8 @@ class Tiles:
                 linkage="internal")
         vector, scalar, lanes = self.vector, self.scalar, self.lanes
         tile = [(i, j) for i in range(len(rows)) for j in range(vectors)]
-        at = {(i, j): places[i] + j * lanes for i, j in tile}
+        at = {(i, j): places[i] + j * (apart or lanes) for i, j in tile}
+
         def before(ij: tuple[int, int]) -> str:
             return fn.load(vector, fn.gep(scalar, "%c", at[ij]), self.item)
 

@@ -167,6 +167,7 @@ class Recorder:
     outer: Recorder | None = None
     forward = False
     whole = False                      # is a whole function recorded, to be transformed?
+    patient = False                    # are results of a step about to take others' place?
 
     def copies(self) -> int:
         """How many examples each random number drawn now is drawn for."""
@@ -182,6 +183,7 @@ class Recorder:
         self.depth = 0                 # > 0 while the body of a composite is being recorded
         self.tape: Any = None          # what `facula.compile` watches a call with
         self.watch: Any = None         # what anomaly mode notes operations with
+        self.compiled: Any = None      # the function of `facula.compile` that is being called
         self.amp: Any = None           # the mode of `facula.amp.autocast`, None outside of one
         self.graph = Graph(self.root, self)
 

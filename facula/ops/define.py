@@ -243,7 +243,7 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
                 result._rg = True
         else:
             result = _unpack(graph, edge, tensors)
-        if edge.state.count > _record.MAX_STEPS:
+        if edge.state.count > _record.MAX_STEPS and not rec.patient:
             _record.flush(rec)
         return result
     finally:
@@ -331,7 +331,7 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
     else:
         edge = Edge(graph.state, outs=tuple(items), pack=pack)
     start.edges[key] = edge
-    if graph.state.count > _record.MAX_STEPS and not rec.depth:
+    if graph.state.count > _record.MAX_STEPS and not rec.depth and not rec.patient:
         _record.flush(rec)
     return result
 

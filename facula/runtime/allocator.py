@@ -8,6 +8,7 @@ them is gone.  Memory that NumPy owns is wrapped, not copied, and marked `shared
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from facula.runtime import flight
 if TYPE_CHECKING:
     from facula.graph.spec import Spec
 
-__all__ = ["Buffer", "empty", "from_numpy_private", "release_cached", "cached_bytes",
-           "taken"]
+__all__ = ["Buffer", "changed", "empty", "forget", "stamped", "from_numpy_private",
+           "release_cached", "cached_bytes", "taken"]
 
 ALIGNMENT = 64
 """One cache line, and one AVX-512 register."""
@@ -108,9 +109,10 @@ class Buffer:
     shared  somebody outside may read or write this memory: it was given by `from_numpy` or handed
             out by `numpy()`.  A flush must not donate it silently, and may not assume it is
             unchanged since the last look.
+    stamp   a number that no other content has, where something made of this one is kept; else 0.
     """
 
-    __slots__ = ("ptr", "nbytes", "shared", "lent", "_owner", "_home", "__weakref__")
+    __slots__ = ("ptr", "nbytes", "shared", "lent", "stamp", "_owner", "_home", "__weakref__")
 
     ptr: int
     nbytes: int
@@ -125,6 +127,7 @@ class Buffer:
         self.nbytes = nbytes
         self.shared = shared
         self.lent = 0
+        self.stamp = 0
         self._owner = owner
         self._home = home
 
@@ -167,6 +170,8 @@ class Buffer:
         return out
 
     def __del__(self, _pool: _Pool = _POOL) -> None:
+        if self.stamp:
+            changed(self)
         home = self._home
         if home is not None and _pool.held < CACHE_TOTAL_LIMIT:
             _pool.held += home.size
@@ -175,6 +180,40 @@ class Buffer:
     def __repr__(self) -> str:
         shared = ", shared" if self.shared else ""
         return f"Buffer(0x{self.ptr:x}, {self.nbytes} bytes{shared})"
+
+
+# ---------------------------------------------------------------- what is kept of a content
+
+_last_stamp = 0
+_keepers: dict[int, weakref.WeakSet[Any]] = {}
+
+
+def stamped(buffer: Buffer, keeper: Any) -> int:
+    """The stamp of a buffer's content.  `keeper.drop()` is called when it is no longer so."""
+    global _last_stamp
+    if buffer.shared:           # it may change unseen, and so is never the same again
+        _last_stamp += 1
+        return -_last_stamp
+    if not buffer.stamp:
+        _last_stamp += 1
+        buffer.stamp = _last_stamp
+        _keepers[buffer.stamp] = weakref.WeakSet()
+    _keepers[buffer.stamp].add(keeper)
+    return buffer.stamp
+
+
+def forget(stamp: int, keeper: Any) -> None:
+    """`keeper` keeps nothing of the content with this stamp any more."""
+    keepers = _keepers.get(stamp)
+    if keepers is not None:
+        keepers.discard(keeper)
+
+
+def changed(buffer: Buffer) -> None:
+    """The buffer is about to be written, shown or freed: nothing made of its content is kept."""
+    stamp, buffer.stamp = buffer.stamp, 0
+    for keeper in list(_keepers.pop(stamp, ())):
+        keeper.drop()
 
 
 class _View:
@@ -203,6 +242,8 @@ class _Lent(_View):
         if buffer.lent or not buffer.shared:
             buffer.lent += 1
             buffer.shared = True
+            if buffer.stamp:
+                changed(buffer)
 
     def __del__(self) -> None:
         buffer = self.buffer

@@ -8,8 +8,10 @@ copied first.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 from facula.codegen.attend import Attention
+from facula.codegen.blocked import Blocks
 from facula.codegen.contract import Contraction
 from facula.codegen.convolve import Convolution
 from facula.codegen.direct import View
@@ -23,7 +25,7 @@ __all__ = ["ATTENTION", "CONVOLUTIONS", "PRODUCTS", "WHOLE", "attention_of", "co
            "convolution_of", "has_strides", "leaf_strides", "operand_behind", "operand_of",
            "order_in", "stored_operands", "terms"]
 
-CONVOLUTIONS = frozenset(["conv", "conv_input", "conv_weight"])
+CONVOLUTIONS = frozenset(["conv", "conv_input", "conv_weight", "conv_blocks"])
 PRODUCTS = CONVOLUTIONS | {"matmul"}
 """Operations that have kernels of their own, with what follows them as the end of their tiles."""
 
@@ -122,7 +124,9 @@ def has_strides(steps: Sequence[Step], number: int, which: int, stop: Callable[[
                 strides: Strides) -> bool:
     """Whether a product finds operand `which` in memory of these strides without a copy."""
     find = _operand if steps[number].op == "matmul" else _whole
-    return find(steps, number, which, stop, lambda n: strides)[1] is not None
+    found = find(steps, number, which, stop, lambda n: strides)[1]
+    return found is not None and (steps[number].op != "conv_blocks"
+                                  or _side_by_side(steps[number], which, found[0]))
 
 
 def contraction_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool],
@@ -153,6 +157,8 @@ def _whole(steps: Sequence[Step], number: int, which: int, stop: Callable[[int],
 def terms(steps: Sequence[Step], number: int) -> int:
     """Of how many products an element of a contraction is the sum."""
     step = steps[number]
+    if step.op == "conv_blocks":
+        return prod(step.attrs[1][1:])
     found = PRIMS[step.op].terms
     assert found is not None
     return found([steps[i].spec for i in step.inputs], step.attrs, step.spec)
@@ -162,9 +168,17 @@ def source_behind(steps: Sequence[Step], number: int, which: int,
                   stop: Callable[[int], bool]) -> int:
     """The step that has to be in memory for operand `which` of a convolution."""
     source, found = _whole(steps, number, which, stop)
-    if found is None or steps[source].op == "scalar":
+    step = steps[number]
+    if found is None or steps[source].op == "scalar" or (
+            step.op == "conv_blocks" and not _side_by_side(step, which, found[0])):
         return steps[number].inputs[which]
     return source
+
+
+def _side_by_side(step: Step, which: int, strides: Strides) -> bool:
+    """Whether an operand in blocks lies as its kernel reads it: the weight whole, and vectors of
+    the source each together."""
+    return which == 0 and (not step.attrs[7] or strides[-1] == 1)
 
 
 def operand_of(steps: Sequence[Step], number: int, which: int, in_memory: Callable[[int], bool],
@@ -176,12 +190,14 @@ def operand_of(steps: Sequence[Step], number: int, which: int, in_memory: Callab
 
 
 def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool],
-                   lies: Callable[[int], Strides]) -> tuple[Convolution, int, int]:
+                   lies: Callable[[int], Strides]) -> tuple[Convolution | Blocks, int, int]:
     """The convolution of step `number`, and the steps in memory that it reads."""
     step = steps[number]
     a, left = _whole(steps, number, 0, in_memory, lies)
     b, right = _whole(steps, number, 1, in_memory, lies)
     assert left is not None and right is not None
+    if step.op == "conv_blocks":
+        return Blocks(*step.attrs, a=View(*left), b=View(*right)), a, b
     shapes = [steps[i].spec.shape for i in step.inputs]
     parts = step.attrs[4] if step.op == "conv_weight" else 0
     out = step.spec.shape[1:] if parts else step.spec.shape

@@ -1,4 +1,5 @@
-"""Data sets of images, and transforms of images."""
+"""Data sets of images, networks for them, and transforms of images."""
 
 from facula.vision import datasets as datasets
+from facula.vision import models as models
 from facula.vision import transforms as transforms

@@ -8,6 +8,7 @@ from typing import Any
 
 from facula.dtype import int64
 from facula.errors import DTypeError
+from facula.graph.record import recorder
 from facula.nn.functional.common import add_number, mul_number, number, shape_of
 from facula.nn.functional.windows import (
     adaptive_places,
@@ -15,6 +16,7 @@ from facula.nn.functional.windows import (
     picked,
     position,
     strided_max,
+    strided_max_value,
     strided_sum,
     sum_along,
     windows_count,
@@ -111,6 +113,10 @@ def _max_pool(d: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any
     kernel, steps, pad, apart, out = _geometry(name, input, d, kernel_size, stride, padding,
                                                dilation, bool(ceil_mode))
     x = _merged(input, d)
+    if not return_indices and not (input._rg and recorder().grad):
+        values = strided_max_value(x, out, kernel, steps, pad, apart)
+        if values is not None:          # no gradient will ask where they were
+            return _split(values, input, d)
     index = strided_max(x, out, kernel, steps, pad, apart)
     return _both(x, index, input, d, return_indices)
 

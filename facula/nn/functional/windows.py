@@ -21,8 +21,9 @@ from facula.ops.promote import expand_to
 from facula.ops.reductions import constant
 from facula.tensor import Tensor, prim
 
-__all__ = ["adaptive_places", "largest", "picked", "position", "strided_max", "strided_sum",
-           "sum_along", "window_places", "windows_count", "with_indices"]
+__all__ = ["adaptive_places", "largest", "picked", "position", "strided_max",
+           "strided_max_value", "strided_sum", "sum_along", "window_places", "windows_count",
+           "with_indices"]
 
 _MANY = 64          # larger windows are reduced one dimension after the other
 
@@ -150,6 +151,28 @@ def _parts(x: Tensor, out: Sequence[int], kernel: Sequence[int], stride: Sequenc
     return [(tap, prim("slice", x, attrs=((0, *(t * d for t, d in zip(tap, dilation))),
                                           (1, *stride)), shape=(x.shape[0], *out)))
             for tap in itertools.product(*map(range, kernel))]
+
+
+def strided_max_value(x: Tensor, out: Sequence[int], kernel: Sequence[int],
+                      stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+                      ) -> Tensor | None:
+    """The largest element itself of each window, the first of equal ones; None if windows are so
+    large that their places are found dimension by dimension."""
+    if math.prod(kernel) > _MANY:
+        return None
+    floating = x.dtype.kind == "f"
+    least = -math.inf if floating else int(np.iinfo(x.dtype.np).min)
+    best = None
+    for _, part in _parts(_padded(x, out, kernel, stride, padding, dilation, least), out, kernel,
+                          stride, dilation):
+        if best is None:
+            best = part
+            continue
+        better = prim("gt", part, best)
+        if floating:
+            better = prim("logical_or", better, prim("isnan", part))
+        best = prim("where", better, part, best)
+    return best
 
 
 def strided_max(x: Tensor, out: Sequence[int], kernel: Sequence[int], stride: Sequence[int],

@@ -1,0 +1,332 @@
+"""Convolutions on blocks of channels: the kernel of `conv_blocks`.
+
+The source is `[N, C / lanes, H, W, lanes]` (or `[N, C, H, W]`, where it has fewer channels than a
+vector has lanes), the result `[N, O / lanes, H, W, lanes]`.  Rows of a register tile are places,
+whose neighbours are a vector apart; its columns are one or two blocks of output channels.  What
+follows the convolution is computed on a tile's sums, which already lie as the result does.
+
+The packed weight is `[panel, C / lanes, tap, lane, columns]` (`[panel, C, tap, columns]` of a
+plain source, `[C / lanes, tap, lane]` where each channel is a group of its own), and for minimal
+filtering `[panel, 16, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from facula import config
+from facula.codegen.contract import Kernel
+from facula.codegen.direct import Tiles, View
+from facula.codegen.llvm import Fn, Module
+from facula.codegen.target import Target, target
+from facula.codegen.tiles import PARAMS, operand, smin, unravel
+from facula.codegen.walks import Block, Walk, grow, micro_rect
+
+__all__ = ["Blocks", "Direct", "copy_blocks", "emit_blocks", "squares_suit", "vectors_of"]
+
+
+_NOWHERE = View(())
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A convolution on blocks; `x`, `w` and `y` are the shapes as the user has them."""
+
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    y: tuple[int, ...]
+    stride: tuple[int, ...]
+    low: tuple[int, ...]
+    dilation: tuple[int, ...]
+    depthwise: bool
+    blocked: bool                   # the source, too
+    lanes: int
+    squares: bool = False
+    a: View = _NOWHERE
+    b: View = _NOWHERE
+
+    kind = "conv_blocks"
+    dtype = "float32"
+    parts = 0
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * prod(self.y) * prod(self.w[1:]) / (2.25 if self.squares else 1.0)
+
+    def attrs(self) -> tuple[Any, ...]:
+        """As the attributes of a step."""
+        return (self.x, self.w, self.y, self.stride, self.low, self.dilation, self.depthwise,
+                self.blocked, self.lanes, self.squares)
+
+    def by_squares(self) -> Blocks:
+        """The same by minimal filtering."""
+        return replace(self, squares=True)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether every place reads itself alone, so that places are one line."""
+        return self.blocked and prod(self.w[2:]) == 1 and prod(self.stride) == 1 \
+            and not any(self.low) and not self.depthwise
+
+
+def vectors_of(c: Blocks) -> int:
+    """How many vectors wide a register tile is."""
+    return min(2, -(-c.w[0] // c.lanes))
+
+
+def squares_suit(c: Blocks) -> bool:
+    """Whether 3x3 kernels cost less by minimal filtering, transforms included."""
+    if not config.flag.WINOGRAD or not c.blocked or c.depthwise or c.lanes < 8:
+        return False
+    if c.w[2:] != (3, 3) or c.stride != (1, 1) or c.dilation != (1, 1):
+        return False
+    squares = c.x[0] * prod(-(-n // 2) for n in c.y[2:])
+    return squares >= 24 and 4 * squares <= 1.4 * c.x[0] * prod(c.y[2:]) and c.w[0] >= 2 * c.lanes
+
+
+def emit_blocks(c: Blocks, finish: Any) -> tuple[Kernel, Any]:
+    """The kernel of `c`, and what follows its tiles."""
+    if c.squares:
+        from facula.codegen.blocked_squares import Squares
+        return Squares(c, target(), finish).emit(), finish
+    return Direct(c, target(), finish).emit(), finish
+
+
+class Direct:
+    """The kernel of a convolution by plain sums."""
+
+    def __init__(self, c: Blocks, t: Target, finish: Any):
+        self.c, self.t, self.finish = c, t, finish
+        self.module = Module()
+        self.tiles = Tiles(self.module, c.dtype, t)
+        lanes = c.lanes
+        n, channels, *size = c.x
+        self.strides = list(c.a.strides)
+        if c.pointwise and self.strides[2] == size[1] * self.strides[3]:
+            places = prod(size)
+            self.walks: tuple[Walk, ...] = (Walk(places, 1, 0, 1, 1, places),)
+            self.strides = [*self.strides[:2], *self.strides[3:]]
+            self.flat = True
+        else:
+            self.flat = False
+            self.walks = tuple(Walk(o, k, -p, s, d, i) for i, o, k, s, p, d in zip(
+                size, c.y[2:], c.w[2:], c.stride, c.low, c.dilation, strict=True))
+        self.counts = (n, *(w.count for w in self.walks))
+        self.taps = prod(c.w[2:])
+        self.unit = lanes if c.blocked else 1           # elements from one place to the next
+        self.reds = channels // lanes if c.blocked else channels
+        if c.depthwise:
+            self.nv, self.panels, self.each, self.reds = 1, c.w[0] // lanes, 1, 1
+        else:
+            self.nv = vectors_of(c)
+            self.panels = -(-c.w[0] // (self.nv * lanes))
+            per = max(128 // (self.nv * lanes), 1)
+            self.each = -(-self.panels // -(-self.panels // per))
+        self.o_blocks = -(-self.panels // self.each)
+        self._sizes()
+
+    def _sizes(self) -> None:
+        c, counts = self.c, self.counts
+        micro = micro_rect(counts, self.t.tile(self.nv))
+        wanted = max(min(int(c.flops) // 2_000_000, 16), 1)
+        points = 256
+
+        def block() -> Block:
+            return Block(self.walks, counts, tuple(grow(counts, micro, points)), tuple(micro))
+
+        self.block = block()
+        while points > 32 and self.block.points > prod(micro) and (
+                prod(self.block.blocks) * self.o_blocks < wanted):
+            points //= 2
+            self.block = block()
+        self.set_depth()
+
+    def set_depth(self) -> None:
+        """How many channels, or blocks of them, at a time."""
+        c = self.c
+        k = self.taps * (c.lanes if c.blocked else 1)
+        room = (1 << 17) // (prod(self.block.extents) * self.unit * 4)
+        most = max(min(max(160 // k, 1), self.reds, room), 1)
+        self.depth = -(-self.reds // -(-self.reds // most))
+
+    def emit(self) -> Kernel:
+        c, block, tiles = self.c, self.block, self.tiles
+        fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
+        fn.written = True
+        source, packed = operand(fn, 0), operand(fn, 1)
+        *at, ob = unravel(fn, "%tile", (*block.blocks, self.o_blocks))
+        starts = [fn.mul(i, n) for i, n in zip(at, block.size, strict=True)]
+        counts = block.valid(fn, starts)
+        width = self.each * self.nv
+        plane = block.points * c.lanes
+        sums = fn.alloca(tiles.scalar, width * plane)
+        source = fn.gep(tiles.scalar, source, c.a.offset)
+        packed = fn.gep(tiles.scalar, packed, c.b.offset)
+        if c.depthwise:
+            self._lanewise(fn, source, packed, ob, starts, counts, sums)
+        else:
+            self.sum(fn, source, packed, ob, starts, counts, sums, plane)
+        first = fn.mul(ob, width)
+        blocks = c.w[0] // c.lanes
+        here = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), width) \
+            if self.o_blocks * width != blocks else width
+        self.finish.blocks(fn, block, starts, counts, first, here, sums, plane)
+        fn.finish()
+        return Kernel("KERNEL", ("a", "b", *self.finish.roles()),
+                      prod(block.blocks) * self.o_blocks, self.module, 1.0)
+
+    def _lanewise(self, fn: Fn, source: str, packed: str, ob: Any, starts: list[Any],
+                  counts: list[Any], sums: str) -> None:
+        block, tiles, lanes = self.block, self.tiles, self.c.lanes
+        cache = fn.alloca(tiles.scalar, prod(block.extents) * lanes)
+        self._copy(fn, fn.gep(tiles.scalar, source, fn.mul(ob, self.strides[1])), 1, starts,
+                   counts, cache)
+        table = tiles.table("KERNEL_steps", [tap * lanes for tap in block.taps()])
+        weight = fn.gep(tiles.scalar, packed, fn.mul(ob, self.taps * lanes))
+        self._registers(fn, starts, cache, block.out_steps, table, 1, weight, sums,
+                        self.taps, "true", 0, True)
+
+    def sum(self, fn: Fn, source: str, packed: str, ob: Any, starts: list[Any],
+            counts: list[Any], sums: str, plane: int, local: bool = False) -> None:
+        """Fill sums[block of channels, place, lane]; with `local`, `packed` is the weight as the
+        user has it."""
+        c, block, tiles = self.c, self.block, self.tiles
+        scalar, lanes, unit = tiles.scalar, c.lanes, self.unit
+        inner = range(lanes if c.blocked else 1)
+        nr = self.nv * lanes
+        size = prod(block.extents) * unit
+        if self.flat:
+            size = self.strides[1]
+            steps = [n * s // lanes for n, s in zip((1, 1), (self.strides[0], self.strides[2]))]
+            taps = [0]
+        else:
+            cache = fn.alloca(scalar, self.depth * size + 64)
+            steps, taps = list(block.out_steps), block.taps()
+        table = tiles.table("KERNEL_steps", [b * size + tap * unit + lane
+                                             for b in range(self.depth) for tap in taps
+                                             for lane in inner])
+        each = self.taps * len(inner) * nr              # of the weight, for one block
+        panel0 = fn.mul(ob, self.each)
+        deep = self.depth if local else self.reds
+        if local:
+            own = fn.alloca(scalar, self.each * deep * each)
+        else:
+            packed = fn.gep(scalar, packed, fn.mul(panel0, self.reds * each))
+        here = smin(fn, fn.val(f"sub i64 {self.panels}, {panel0}"), self.each) \
+            if self.panels % self.each else self.each
+        if self.flat:
+            for start, stride in zip(starts, (self.strides[0], self.strides[2])):
+                source = fn.gep(scalar, source, fn.mul(start, stride))
+
+        def some(c0: Any, count: Any, first: str) -> None:
+            if self.flat:
+                x = fn.gep(scalar, source, fn.mul(c0, size))
+            else:
+                x = cache
+                self._copy(fn, fn.gep(scalar, source, fn.mul(c0, self.strides[1])), count, starts,
+                           counts, cache)
+            if local:
+                weight = own
+                self._pack(fn, packed, own, panel0, here, c0, count, deep * each)
+            else:
+                weight = fn.gep(scalar, packed, fn.mul(c0, each))
+            kc = fn.mul(count, self.taps * len(inner))
+            with fn.loop(0, here, hint="p") as p:
+                v = fn.gep(scalar, weight, fn.mul(p, deep * each))
+                z = fn.gep(scalar, sums, fn.mul(p, self.nv * plane))
+                self._registers(fn, starts, x, steps, table, self.nv, v, z, kc, first, plane)
+
+        if self.depth == self.reds:
+            some(0, self.reds, "true")
+        else:
+            with fn.loop(0, self.reds, self.depth, "c0") as c0:
+                count = smin(fn, fn.val(f"sub i64 {self.reds}, {c0}"), self.depth)
+                some(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
+
+    def _pack(self, fn: Fn, weight: str, to: str, panel0: Any, panels: Any, c0: Any, count: Any,
+              apart: int) -> None:
+        """Some blocks of channels of some panels, from `[O, C, taps]`."""
+        c, tiles, lanes = self.c, self.tiles, self.c.lanes
+        nr, row = self.nv * lanes, c.w[1] * self.taps
+        with fn.loop(0, panels, hint="p") as p, fn.loop(0, count, hint="c") as k, \
+                fn.loop(0, self.taps, hint="t") as tap, fn.loop(0, lanes, hint="r") as lane, \
+                fn.loop(0, nr, lanes, "j") as j:
+            first = fn.add(fn.mul(fn.add(panel0, p), nr), j)
+            channel = fn.add(fn.mul(fn.add(c0, k), lanes), lane)
+            at = fn.val(f"getelementptr {tiles.scalar}, ptr {weight}, i64 " + str(fn.add(
+                fn.add(fn.mul(first, row), fn.mul(channel, self.taps)), tap)))
+            value = tiles.strided(fn, at, row, fn.val(f"sub i64 {c.w[0]}, {first}"))
+            line = fn.add(fn.mul(fn.add(fn.mul(k, self.taps), tap), lanes), lane)
+            fn.store(tiles.vector, value, fn.gep(tiles.scalar, to, fn.add(
+                fn.add(fn.mul(p, apart), fn.mul(line, nr)), j)), 4)
+
+    def _registers(self, fn: Fn, starts: list[Any], x: str, steps: Any, table: str, nv: int,
+                   v: str, z: str, kc: Any, first: str, plane: int, lanewise: bool = False
+                   ) -> None:
+        """All register tiles of a block of places."""
+        block, tiles, scalar = self.block, self.tiles, self.tiles.scalar
+        across = [n * self.unit for n in steps]
+        down = [n * self.c.lanes for n in block.point_strides]
+
+        def register(rect: tuple[int, ...], firsts: tuple[Any, ...]) -> None:
+            name = "KERNEL_micro_" + "x".join(map(str, rect))
+            tiles.micro(name, block.offsets(rect, across), nv, block.offsets(rect, down), table,
+                        nv * self.c.lanes, lanewise, plane)
+            from_: Any = 0
+            to: Any = 0
+            for i, a, b in zip(firsts, across, down, strict=True):
+                from_, to = fn.add(from_, fn.mul(i, a)), fn.add(to, fn.mul(i, b))
+            fn.do(f"call void @{name}(ptr {fn.gep(scalar, x, from_)}, ptr {v}, "
+                  f"ptr {fn.gep(scalar, z, to)}, i64 {kc}, i1 {first})")
+
+        tiles.over_block(fn, block, starts, register)
+
+    def _copy(self, fn: Fn, source: str, channels: Any, starts: list[Any], counts: list[Any],
+              to: str) -> None:
+        """What the block reads, zeros around it: [block or channel, images, *extents, lane]."""
+        image, channel, *places = self.strides
+        if not self.c.blocked:
+            self.tiles.copy_source(fn, self.block, source, [image, *places[:2]], channel, channels,
+                                   starts, counts[0], to)
+            return
+        copy_blocks(self.tiles, fn, self.block, source, self.strides, channels, starts, counts[0],
+                    to)
+
+
+def copy_blocks(tiles: Tiles, fn: Fn, block: Block, source: str, strides: list[int],
+                channels: Any, starts: list[Any], images: Any, to: str) -> None:
+    """The vectors that a block of places reads, zeros for those outside, as
+    [block of channels, images, *extents, lane]."""
+    scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
+    tiles.module.globals["KERNEL_zeros"] = (f"@KERNEL_zeros = internal unnamed_addr constant "
+                                            f"{vector} zeroinitializer, align 64")
+    extents, steps = block.extents, block.extent_strides
+    image, channel, *places = strides
+    first = [fn.add(w.start, fn.mul(s, w.step)) for w, s in zip(block.walks, starts[1:],
+                                                                strict=True)]
+
+    def dimension(d: int, from_: str, at: str, inside: str | None) -> None:
+        if d == len(block.walks):
+            good = from_ if inside is None else fn.val(
+                f"select i1 {inside}, ptr {from_}, ptr @KERNEL_zeros")
+            fn.store(vector, fn.load(vector, good, 4), at, 4)
+            return
+        w = block.walks[d]
+        with fn.loop(0, extents[d + 1], hint="h") as h:
+            place = fn.add(first[d], fn.mul(h, w.pitch))
+            ok = fn.val(f"icmp ult i64 {place}, {w.source}")
+            if inside is not None:
+                ok = fn.val(f"and i1 {ok}, {inside}")
+            # the address of a place outside is never used
+            dimension(d + 1, fn.val(f"getelementptr {scalar}, ptr {from_}, "
+                                    f"i64 {fn.mul(place, places[d])}"),
+                      fn.gep(scalar, at, fn.mul(h, steps[d + 1] * lanes)), ok)
+
+    with fn.loop(0, channels, hint="c") as k, fn.loop(0, images, hint="n") as n:
+        one = fn.gep(scalar, source, fn.add(fn.mul(k, channel),
+                                            fn.mul(fn.add(starts[0], n), image)))
+        there = fn.gep(scalar, to, fn.mul(fn.add(fn.mul(k, prod(extents)), fn.mul(n, steps[0])),
+                                          lanes))
+        dimension(0, one, there, None)

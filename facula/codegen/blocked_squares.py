@@ -1,0 +1,230 @@
+"""3x3 convolutions on blocks of channels by minimal filtering, F(2x2, 3x3).
+
+As in `facula.codegen.winograd`, where the method and its sources are described; here a vector is a
+block of channels, so that both transforms are additions of whole vectors and nothing is shuffled.
+A tile in which something comes out that is not finite is computed again by the plain sum, from the
+weight as the user has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+from facula.codegen.blocked import Blocks, Direct, copy_blocks
+from facula.codegen.contract import Kernel
+from facula.codegen.llvm import Fn
+from facula.codegen.target import Target
+from facula.codegen.tiles import PARAMS, operand, smin, unravel
+from facula.codegen.walks import Block
+
+__all__ = ["Squares"]
+
+_ROOM = 384 << 10           # bytes of the 16 products of a tile, and of what they are made of
+
+
+class Squares:
+    """The kernel of a convolution `c` that `facula.codegen.blocked.squares_suit`s."""
+
+    def __init__(self, c: Blocks, t: Target, finish: Any):
+        self.c, self.t, self.finish = c, t, finish
+        self.f = f = Direct(replace(c, squares=False), t, finish)
+        self.module, self.tiles = f.module, f.tiles
+        self.rows_most = t.tile(f.nv)
+        images, lines, line = f.counts
+        best = None
+        for each in range(1, f.panels + 1):
+            if f.panels % each or each * f.nv * c.lanes > 256:
+                continue
+            for nb, sy in [*((1, s) for s in range(1, -(-lines // 2) + 1)),
+                           *((n, -(-lines // 2)) for n in range(2, images + 1))]:
+                cost = self._cost(each, nb, sy)
+                if cost is not None and (best is None or cost < best[0]):
+                    best = cost, each, nb, sy
+        assert best is not None
+        _, f.each, nb, sy = best
+        f.o_blocks = f.panels // f.each
+        size = (nb, min(2 * sy, lines), line)
+        across = -(-line // -(-line // self.rows_most))
+        f.block = self.block = Block(f.walks, f.counts, size, (1, 1, across))
+        f.set_depth()
+        self.squares = (nb, *(-(-n // 2) for n in size[1:]))
+        even = (nb, *(2 * n for n in self.squares[1:]))
+        self.even = Block(f.walks, f.counts, even, even)
+        total = prod(self.squares)
+        chunks = -(-total // self.rows_most)
+        self.rows = -(-total // chunks)
+        self.pitch = chunks * self.rows
+        most = max(_ROOM // (16 * self.pitch * 4 * c.lanes), 1)
+        self.depth = -(-f.reds // -(-f.reds // min(most, f.reds)))
+
+    def _cost(self, each: int, nb: int, sy: int) -> float | None:
+        """What tiles of so many panels, images and lines of squares cost, in multiplications of
+        vectors, where two tiles are computed at a time."""
+        f, c = self.f, self.c
+        images, lines, line = f.counts
+        total = nb * sy * -(-line // 2)
+        rows = -(-total // -(-total // self.rows_most))
+        padded = -(-total // rows) * rows
+        width = each * f.nv
+        if 16 * padded * width * c.lanes * 4 > _ROOM and total > -(-line // 2):
+            return None
+        pairs = -(-lines // 2)
+        tiles = -(-images // nb) * -(-pairs // sy) * (f.panels // each)
+        channels = f.reds * c.lanes
+        # the weight comes from afar, a vector at a time; transforms are additions of vectors
+        one = 16 * width * channels * (padded * (1 + 2 / rows) + 6) \
+            + total * (f.reds * 120 + width * 100)
+        return float(-(-tiles // 2) * one + tiles * 2000)
+
+    def emit(self) -> Kernel:
+        c, f = self.c, self.f
+        block, scalar = self.block, self.tiles.scalar
+        fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
+        fn.written = True
+        source, packed, weight = (operand(fn, k) for k in range(3))
+        *at, ob = unravel(fn, "%tile", (*block.blocks, f.o_blocks))
+        starts = [fn.mul(i, n) for i, n in zip(at, block.size, strict=True)]
+        counts = block.valid(fn, starts)
+        width = f.each * f.nv
+        plane = block.points * c.lanes
+        sums = fn.alloca(scalar, width * plane)
+        source = fn.gep(scalar, source, c.a.offset)
+        wrong = self._sum(fn, source, fn.gep(scalar, packed, c.b.offset), ob, starts, counts, sums,
+                          plane)
+        with fn.when(wrong):
+            f.sum(fn, source, weight, ob, starts, counts, sums, plane, True)
+        first = fn.mul(ob, width)
+        blocks = c.w[0] // c.lanes
+        here = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), width) \
+            if f.o_blocks * width != blocks else width
+        self.finish.blocks(fn, block, starts, counts, first, here, sums, plane)
+        fn.finish()
+        return Kernel("KERNEL", ("a", "b", "c", *self.finish.roles()),
+                      prod(block.blocks) * f.o_blocks, self.module, 1.0)
+
+    def _sum(self, fn: Fn, source: str, packed: str, ob: Any, starts: list[Any],
+             counts: list[Any], sums: str, plane: int) -> str:
+        """Fill sums[block of channels, place, lane]; whether any is not finite (an i1)."""
+        c, f, tiles = self.c, self.f, self.tiles
+        scalar, lanes = tiles.scalar, c.lanes
+        nr, width = f.nv * lanes, f.each * f.nv
+        pitch = self.pitch * lanes
+        far = self.depth * pitch                # from one of the 16 to the next
+        extents = prod(self.even.extents) * lanes
+        cache = fn.alloca(scalar, self.depth * extents)
+        turned = fn.alloca(scalar, 16 * far)
+        made = fn.alloca(scalar, 16 * width * pitch)
+        table = tiles.table("KERNEL_channels", [b * pitch + lane for b in range(self.depth)
+                                                for lane in range(lanes)])
+        each = f.reds * lanes * nr              # of the weight: one of 16, one panel
+        packed = fn.gep(scalar, packed, fn.mul(fn.mul(ob, f.each), 16 * each))
+        valid = [counts[0], *(_halved(fn, n) for n in counts[1:])]
+        total: Any = valid[0]
+        for all_, n in zip(self.squares[1:], valid[1:], strict=True):
+            # squares are numbered in whole lines
+            total = fn.mul(total, n if all_ != self.squares[2] else all_)
+        name = tiles.micro("KERNEL_squares", [i * lanes for i in range(self.rows)], f.nv,
+                           [i * lanes for i in range(self.rows)], table, nr, False, pitch)
+
+        def some(c0: Any, count: Any, first: str) -> None:
+            copy_blocks(tiles, fn, self.even, fn.gep(scalar, source, fn.mul(c0, f.strides[1])),
+                        f.strides, count, starts, counts[0], cache)
+            with fn.loop(0, count, hint="c") as k:
+                self._forth(fn, fn.gep(scalar, cache, fn.mul(k, extents)),
+                            fn.gep(scalar, turned, fn.mul(k, pitch)), valid, far)
+            kc = fn.mul(count, lanes)
+            weight = fn.gep(scalar, packed, fn.mul(c0, lanes * nr))
+            with fn.loop(0, f.each, hint="p") as p, fn.loop(0, 16, hint="m") as m:
+                v = fn.gep(scalar, weight, fn.mul(fn.add(fn.mul(p, 16), m), each))
+                x = fn.gep(scalar, turned, fn.mul(m, far))
+                z = fn.gep(scalar, made, fn.mul(fn.add(fn.mul(m, width), fn.mul(p, f.nv)), pitch))
+                with fn.loop(0, total, self.rows, "q") as q:
+                    at = fn.mul(q, lanes)
+                    fn.do(f"call void @{name}(ptr {fn.gep(scalar, x, at)}, ptr {v}, "
+                          f"ptr {fn.gep(scalar, z, at)}, i64 {kc}, i1 {first})")
+
+        if self.depth == f.reds:
+            some(0, f.reds, "true")
+        else:
+            with fn.loop(0, f.reds, self.depth, "c0") as c0:
+                count = smin(fn, fn.val(f"sub i64 {f.reds}, {c0}"), self.depth)
+                some(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
+        return self._back(fn, made, sums, valid, width, pitch, plane)
+
+    def _forth(self, fn: Fn, lines: str, to: str, valid: list[Any], far: int) -> None:
+        """The 4x4 squares of one block of channels, transformed: to[16][square]."""
+        tiles, lanes = self.tiles, self.c.lanes
+        scalar, vector = tiles.scalar, tiles.vector
+        steps = self.even.extent_strides
+        down, along = self.squares[1:]
+
+        def op(name: str, a: str, b: str) -> str:
+            return fn.val(f"{name} {vector} {a}, {b}")
+
+        def four(a: str, b: str, c: str, d: str) -> list[str]:
+            return [op("fsub", a, c), op("fadd", b, c), op("fsub", c, b), op("fsub", b, d)]
+
+        with fn.loop(0, valid[0], hint="n") as n, fn.loop(0, valid[1], hint="y") as y, \
+                fn.loop(0, valid[2], hint="x") as x:
+            place = fn.add(fn.add(fn.mul(n, steps[0]), fn.mul(y, 2 * steps[1])), fn.mul(x, 2))
+            at = fn.gep(scalar, lines, fn.mul(place, lanes))
+            d = [[fn.load(vector, fn.gep(scalar, at, (r * steps[1] + k) * lanes), 4)
+                  for k in range(4)] for r in range(4)]
+            columns = [four(*(d[r][k] for r in range(4))) for k in range(4)]
+            square = fn.add(fn.mul(fn.add(fn.mul(n, down), y), along), x)
+            there = fn.gep(scalar, to, fn.mul(square, lanes))
+            for i in range(4):
+                for j, value in enumerate(four(*(columns[k][i] for k in range(4)))):
+                    fn.store(vector, value, fn.gep(scalar, there, (4 * i + j) * far), 4)
+
+    def _back(self, fn: Fn, made: str, sums: str, valid: list[Any], width: int, pitch: int,
+              plane: int) -> str:
+        """Squares of outputs from the 16 products."""
+        tiles, lanes = self.tiles, self.c.lanes
+        scalar, vector = tiles.scalar, tiles.vector
+        _, down, along = self.squares
+        image, line, _ = self.block.point_strides
+        watch, sink = fn.alloca(vector, 1), fn.alloca(vector, 1)
+        fn.store(vector, "zeroinitializer", watch, 64)
+
+        def op(name: str, a: str, b: str) -> str:
+            return fn.val(f"{name} {vector} {a}, {b}")
+
+        def pair(a: str, b: str, c: str, d: str) -> tuple[str, str]:
+            return op("fadd", op("fadd", a, b), c), op("fsub", op("fsub", b, c), d)
+
+        with fn.loop(0, width, hint="b") as b, fn.loop(0, valid[0], hint="n") as n, \
+                fn.loop(0, valid[1], hint="y") as y, fn.loop(0, valid[2], hint="x") as x:
+            square = fn.add(fn.mul(fn.add(fn.mul(n, down), y), along), x)
+            at = fn.gep(scalar, made, fn.add(fn.mul(b, pitch), fn.mul(square, lanes)))
+            place = fn.add(fn.add(fn.mul(n, image), fn.mul(y, 2 * line)), fn.mul(x, 2))
+            corner = fn.gep(scalar, sums, fn.add(fn.mul(b, plane), fn.mul(place, lanes)))
+            to = [[fn.gep(scalar, corner, (i * line + j) * lanes) for j in (0, 1)]
+                  for i in (0, 1)]
+            for d, i in ((1, y), (2, x)):
+                if self.block.size[d] % 2:      # the second half of the last squares is nowhere
+                    there = fn.val(f"icmp slt i64 {i}, {self.block.size[d] // 2}")
+                    ends = [(1, 0), (1, 1)] if d == 1 else [(0, 1), (1, 1)]
+                    for r, k in ends:
+                        to[r][k] = fn.val(f"select i1 {there}, ptr {to[r][k]}, ptr {sink}")
+            products = [[fn.load(vector, fn.gep(scalar, at, (4 * r + k) * width * pitch), 4)
+                         for k in range(4)] for r in range(4)]
+            columns = [pair(*(products[r][k] for r in range(4))) for k in range(4)]
+            seen = fn.load(vector, watch, 64)
+            for r in range(2):
+                for k, value in enumerate(pair(*(columns[j][r] for j in range(4)))):
+                    fn.store(vector, value, to[r][k], 4)
+                    # zero times what is not finite is not a number
+                    seen = op("fadd", seen, op("fmul", value, tiles.constant(0.0)))
+            fn.store(vector, seen, watch, 64)
+        last = fn.load(vector, watch, 64)
+        bad = fn.val(f"fcmp uno {vector} {last}, {last}")
+        bits = fn.val(f"bitcast <{lanes} x i1> {bad} to i{lanes}")
+        return fn.val(f"icmp ne i{lanes} {bits}, 0")
+
+
+def _halved(fn: Fn, n: Any) -> Any:
+    """How many squares n lines touch."""
+    return (n + 1) // 2 if isinstance(n, int) else fn.val(f"ashr i64 {fn.add(n, 1)}, 1")

@@ -1,0 +1,260 @@
+"""Layouts: convolutions of a program without gradients keep their channels in blocks.
+
+A convolution reads and writes fastest where as many neighbouring channels as a vector has lanes
+lie side by side at every place: `[N, C, H, W]` as `[N, C / lanes, H, W, lanes]`.  Here a program is
+rewritten so that whole chains stay in that form: convolutions become `conv_blocks`, whose weight is
+packed by ordinary steps (which depend on parameters alone, see `facula.schedule.constants`), and
+everything elementwise, pooling, padding, slicing, sums over places and concatenations between them
+are computed on the blocks.  Only what cannot be is brought back to the plain order.
+
+A step has a blocked form along one axis of its shape, the one that the channels are part of:
+its size is divided by the lanes, which become a last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from facula import config
+from facula.codegen.blocked import Blocks, squares_suit, vectors_of
+from facula.codegen.expr import ELEMENTWISE
+from facula.codegen.target import target
+from facula.dtype import DType
+from facula.graph.spec import Spec, Step, spec
+
+__all__ = ["in_blocks"]
+
+_REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all"])
+_OTHERS = frozenset(["conv_input", "conv_weight"])
+LEAST = 1 << 17
+"""Multiplications below which a convolution alone is no reason to change a layout."""
+
+
+def in_blocks(steps: Sequence[Step], outputs: Sequence[int]
+              ) -> tuple[list[Step], list[int], dict[int, int]] | None:
+    """The program with its convolutions on blocks of channels, with the old number of each of its
+    leaves; None where there is none to change."""
+    if not config.flag.LAYOUT or any(s.op in _OTHERS or s.mask for s in steps):
+        return None
+    lanes = target().lanes(4)
+    if lanes < 4 or not any(_fits(steps, i, lanes) and _work(steps, i) >= LEAST
+                            for i, s in enumerate(steps) if s.op == "conv"):
+        return None
+    return _Rewrite(steps, lanes).run(outputs)
+
+
+def _work(steps: Sequence[Step], number: int) -> int:
+    step = steps[number]
+    return step.spec.numel * prod(steps[step.inputs[1]].spec.shape[1:])
+
+
+def _fits(steps: Sequence[Step], number: int, lanes: int) -> bool:
+    """Whether a convolution can be computed on blocks."""
+    step = steps[number]
+    x, w = (steps[i].spec for i in step.inputs)
+    groups = step.attrs[3]
+    if step.spec.dtype.name != "float32" or len(x.shape) != 4 or 0 in step.spec.shape \
+            or not x.numel or w.shape[0] % lanes:
+        return False
+    if groups != 1:
+        return bool(groups == x.shape[1] == w.shape[0])
+    return x.shape[1] % lanes == 0 or x.shape[1] < lanes
+
+
+class _Rewrite:
+    def __init__(self, steps: Sequence[Step], lanes: int):
+        self.old, self.lanes = steps, lanes
+        self.steps: list[Step] = []
+        self.plain: dict[int, int] = {}
+        self.blocked: dict[int, tuple[int, int]] = {}      # step -> (new number, axis)
+        self.where: str | None = None
+
+    def run(self, outputs: Sequence[int]) -> tuple[list[Step], list[int], dict[int, int]]:
+        for number, step in enumerate(self.old):
+            self.where = step.where
+            if not self._on_blocks(number, step):
+                inputs = tuple([self._plain(i) for i in step.inputs])
+                self.plain[number] = self._add(step.op, step.attrs, inputs, step.spec)
+        wanted = [self._plain(o) for o in outputs]
+        leaves = {new: old for old, new in self.plain.items()
+                  if self.old[old].op in ("leaf", "scalar")}
+        return self.steps, wanted, leaves
+
+    # -- steps
+    def _add(self, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...], out: Spec) -> int:
+        self.steps.append(Step(op, attrs, inputs, out, 0, self.where))
+        return len(self.steps) - 1
+
+    def _reshape(self, number: int, shape: tuple[int, ...]) -> int:
+        have = self.steps[number].spec
+        if have.shape == shape:
+            return number
+        return self._add("reshape", (), (number,), spec(shape, have.dtype))
+
+    def _permute(self, number: int, order: tuple[int, ...]) -> int:
+        have = self.steps[number].spec
+        return self._add("permute", (order,), (number,),
+                         spec(tuple([have.shape[d] for d in order]), have.dtype))
+
+    def _shape(self, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+        """The blocked form of a shape."""
+        return (*shape[:axis], shape[axis] // self.lanes, *shape[axis + 1:], self.lanes)
+
+    def _spec(self, shape: tuple[int, ...], axis: int, dtype: DType) -> Spec:
+        return spec(self._shape(shape, axis), dtype)
+
+    # -- from one form to the other
+    def _plain(self, number: int) -> int:
+        """The step's value in its own order."""
+        found = self.plain.get(number)
+        if found is None:
+            new, axis = self.blocked[number]
+            shape = self.old[number].spec.shape
+            rank = len(shape)
+            if prod(shape[axis + 1:]) != 1:
+                new = self._permute(new, (*range(axis + 1), rank, *range(axis + 1, rank)))
+            found = self.plain[number] = self._reshape(new, shape)
+        return found
+
+    def _block(self, number: int, axis: int) -> int:
+        """The step's value in blocks along `axis`."""
+        known = self.blocked.get(number)
+        if known is not None and known[1] == axis:
+            return known[0]
+        step = self.old[number]
+        shape = step.spec.shape
+        if step.op == "full":
+            new = self._add("full", step.attrs, (), self._spec(shape, axis, step.spec.dtype))
+        elif step.op == "expand" and len(self.old[step.inputs[0]].spec.shape) == len(shape):
+            source = step.inputs[0]
+            inner = self.old[source].spec.shape
+            if inner[axis] == shape[axis]:
+                before = self._block(source, axis)
+            else:
+                before = self._reshape(self._plain(source), (*inner, 1))
+            new = self._add("expand", (), (before,), self._spec(shape, axis, step.spec.dtype))
+        else:
+            cut = (*shape[:axis], shape[axis] // self.lanes, self.lanes, *shape[axis + 1:])
+            if prod(shape[axis + 1:]) == 1:
+                new = self._reshape(self._plain(number), self._shape(shape, axis))
+            else:
+                rank = len(cut)
+                order = (*range(axis + 1), *range(axis + 2, rank), axis + 1)
+                new = self._permute(self._reshape(self._plain(number), cut), order)
+        if known is None:
+            self.blocked[number] = new, axis
+        return new
+
+    # -- one step
+    def _on_blocks(self, number: int, step: Step) -> bool:
+        """Compute a step in blocks if it can be and its operands are; whether it is."""
+        if step.op == "conv":
+            return self._convolution(number, step)
+        known = [self.blocked.get(i) for i in step.inputs]
+        axes = {k[1] for k in known if k is not None}
+        if len(axes) != 1 or not step.spec.numel:
+            return False
+        axis = axes.pop()
+        shape = step.spec.shape
+        dtype = step.spec.dtype
+        ins = [self.old[i].spec.shape for i in step.inputs]
+        if step.op in ELEMENTWISE and step.op != "bitcast" or step.op == "cast":
+            if any(s != shape for s in ins):
+                return False
+            new = self._add(step.op, step.attrs, tuple([self._block(i, axis) for i in step.inputs]),
+                            self._spec(shape, axis, dtype))
+        elif step.op == "reshape":
+            place = self._moved(ins[0], axis, shape)
+            if place is None:
+                return False
+            new, axis = self._reshape(self._block(step.inputs[0], axis),
+                                      self._shape(shape, place)), place
+        elif step.op in ("pad", "slice"):
+            first, second = step.attrs[:2]
+            if shape[axis] != ins[0][axis] or step.op == "slice" and second[axis] != 1:
+                return False
+            more = ((*first, 0), (*second, 0 if step.op == "pad" else 1), *step.attrs[2:])
+            new = self._add(step.op, more, (self._block(step.inputs[0], axis),),
+                            self._spec(shape, axis, dtype))
+        elif step.op == "expand":
+            if len(ins[0]) != len(shape) or ins[0][axis] != shape[axis]:
+                return False
+            new = self._add("expand", (), (self._block(step.inputs[0], axis),),
+                            self._spec(shape, axis, dtype))
+        elif step.op in _REDUCE and axis not in step.attrs[0]:
+            source = self._block(step.inputs[0], axis)
+            axis -= sum(1 for a in step.attrs[0] if a < axis)
+            new = self._add(step.op, step.attrs, (source,), self._spec(shape, axis, dtype))
+        elif step.op == "cat" and all(s[axis] % self.lanes == 0 for s in ins):
+            new = self._add("cat", step.attrs, tuple([self._block(i, axis) for i in step.inputs]),
+                            self._spec(shape, axis, dtype))
+        else:
+            return False
+        self.blocked[number] = new, axis
+        return True
+
+    def _moved(self, before: tuple[int, ...], axis: int, after: tuple[int, ...]) -> int | None:
+        """Which axis of a reshaped value the channels are part of: as many elements follow it."""
+        behind = prod(before[axis + 1:])
+        for place, n in enumerate(after):
+            if prod(after[place + 1:]) == behind and n % self.lanes == 0:
+                return place
+        return None
+
+    def _convolution(self, number: int, step: Step) -> bool:
+        if not _fits(self.old, number, self.lanes):
+            return False
+        image, weight = step.inputs
+        known = self.blocked.get(image)
+        if (known is None or known[1] != 1) and _work(self.old, number) < LEAST:
+            return False
+        x, w = (self.old[i].spec.shape for i in step.inputs)
+        stride, low, dilation, groups = step.attrs
+        blocked = x[1] % self.lanes == 0
+        c = Blocks(x, w, step.spec.shape, stride, low, dilation, groups > 1, blocked, self.lanes)
+        if squares_suit(c):
+            c = c.by_squares()
+        source = self._block(image, 1) if blocked else self._plain(image)
+        inputs: tuple[int, ...] = (source, self._packed(self._plain(weight), c))
+        if c.squares:                   # and the weight itself, for what is not finite
+            inputs = (*inputs, self._plain(weight))
+        self.blocked[number] = self._add("conv_blocks", c.attrs(), inputs, self._spec(
+            step.spec.shape, 1, step.spec.dtype)), 1
+        return True
+
+    # -- the weight
+    def _packed(self, w: int, c: Blocks) -> int:
+        """The weight in the order in which the kernel reads it; see `facula.codegen.blocked`."""
+        lanes = self.lanes
+        o, i, *kernel = c.w
+        taps = prod(kernel)
+        if c.depthwise:
+            return self._permute(self._reshape(w, (o // lanes, lanes, taps)), (0, 2, 1))
+        if c.squares:
+            w, taps = self._spread(self._spread(w, 2), 3), 16
+        nr = vectors_of(c) * lanes
+        panels = -(-o // nr)
+        w = self._reshape(w, (o, i, taps))
+        if panels * nr != o:
+            dtype = self.steps[w].spec.dtype
+            w = self._add("pad", ((0, 0, 0), (panels * nr - o, 0, 0), 0.0), (w,),
+                          spec((panels * nr, i, taps), dtype))
+        if not c.blocked:
+            return self._permute(self._reshape(w, (panels, nr, i, taps)), (0, 2, 3, 1))
+        cut = self._reshape(w, (panels, nr, i // lanes, lanes, taps))
+        return self._permute(cut, (0, 4, 2, 3, 1) if c.squares else (0, 2, 4, 3, 1))
+
+    def _spread(self, w: int, axis: int) -> int:
+        """Three taps along an axis as the four of minimal filtering: a, (a+b+c)/2, (a-b+c)/2, c."""
+        have = self.steps[w].spec
+        line = spec((*have.shape[:axis], 1, *have.shape[axis + 1:]), have.dtype)
+        a, b, c = (self._add("slice", (tuple([k * (d == axis) for d in range(4)]), (1,) * 4),
+                             (w,), line) for k in range(3))
+        half = self._add("full", (0.5,), (), line)
+        ends = self._add("mul", (), (self._add("add", (), (a, c), line), half), line)
+        middle = self._add("mul", (), (b, half), line)
+        return self._add("cat", (axis,), (a, self._add("add", (), (ends, middle), line),
+                                          self._add("sub", (), (ends, middle), line), c),
+                         spec((*have.shape[:axis], 4, *have.shape[axis + 1:]), have.dtype))

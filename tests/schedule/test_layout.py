@@ -1,0 +1,299 @@
+"""Blocked layouts, and what is kept of parameters: the same values as without, never old ones."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+
+import numpy as np
+import pytest
+
+import facula
+import facula.nn.functional as F
+from facula import config, nn
+from facula.schedule import executable, layout
+
+CASES = [  # images, channels, outputs, size, kernel, stride, padding, dilation, groups
+    (1, 16, 16, 8, 1, 1, 0, 1, 1), (2, 16, 48, 9, 3, 1, 1, 1, 1), (2, 32, 32, 14, 3, 2, 1, 1, 1),
+    (1, 3, 64, 32, 7, 2, 3, 1, 1), (3, 64, 64, 7, 1, 1, 0, 1, 1), (1, 64, 64, 7, 1, 2, 0, 1, 1),
+    (2, 32, 32, 11, 3, 1, 1, 1, 32), (2, 48, 48, 12, 5, 2, 2, 1, 48),
+    (1, 16, 80, 13, 3, 1, 2, 1, 1), (1, 256, 512, 14, 1, 1, 0, 1, 1),
+    (2, 64, 64, 29, 3, 1, 1, 1, 1), (16, 64, 64, 7, 3, 1, 1, 1, 1), (1, 32, 16, 10, 3, 1, 2, 2, 1),
+    (1, 64, 48, (5, 17), (1, 7), 1, (0, 3), 1, 1), (1, 64, 32, (9, 1), (3, 1), 1, 0, 1, 1),
+    (2, 320, 96, 1, 1, 1, 0, 1, 1), (1, 16, 32, 4, 3, 1, 1, 1, 1), (70, 16, 16, 1, 1, 1, 0, 1, 1)]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Layouts are changed for small convolutions too, and everything is compiled."""
+    monkeypatch.setattr(layout, "LEAST", 0)
+    monkeypatch.setattr(config.flag, "INTERPRET", False)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The executables that are made."""
+    found = []
+    original = executable.make_executable
+
+    def note(*args):
+        found.append(original(*args))
+        return found[-1]
+
+    monkeypatch.setattr(executable, "make_executable", note)
+    return found
+
+
+def convolved(x, w, b, stride, padding, dilation, groups):
+    """The convolution in float64, by NumPy."""
+    sizes = [(v, v) if isinstance(v, int) else v for v in (stride, padding, dilation)]
+    (sy, sx), (py, px), (dy, dx) = sizes
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (py, py), (px, px)))
+    o, i, kh, kw = w.shape
+    h, width = ((n - d * (k - 1) - 1) // s + 1 for n, d, k, s in
+                zip(x.shape[2:], (dy, dx), (kh, kw), (sy, sx)))
+    out = np.zeros((x.shape[0], o, h, width))
+    for g in range(groups):
+        part = x[:, g * i:(g + 1) * i]
+        each = slice(g * o // groups, (g + 1) * o // groups)
+        for r, c in itertools.product(range(kh), range(kw)):
+            seen = part[:, :, r * dy:r * dy + sy * (h - 1) + 1:sy,
+                        c * dx:c * dx + sx * (width - 1) + 1:sx]
+            out[:, each] += np.einsum("nihw,oi->nohw", seen, w[each, :, r, c].astype(np.float64))
+    return out + b[:, None, None]
+
+
+def settle(net, x):
+    """Have all values in memory, so that the next program begins with them."""
+    for v in (*net.state_dict().values(), x):
+        v._peek()
+
+
+def drawn(*shape):
+    return np.random.default_rng(abs(hash(shape)) % 1000).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_convolutions_on_blocks(case, made):
+    n, c, o, size, k, stride, padding, dilation, groups = case
+    size, k = ((v, v) if isinstance(v, int) else v for v in (size, k))
+    x, w, b = drawn(n, c, *size), drawn(o, c // groups, *k), drawn(o)
+    want = np.maximum(convolved(x, w, b, stride, padding, dilation, groups), 0)
+    args = [facula.tensor(v) for v in (x, w, b)]
+    with facula.no_grad():
+        for _ in range(2):
+            have = F.relu(F.conv2d(*args, stride, padding, dilation, groups)).numpy()
+    assert isinstance(made[-1], executable._Halved)
+    assert np.linalg.norm(have - want) / np.linalg.norm(want) < 3e-6
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_stays_where_it_is(bad):
+    x, w, b = drawn(1, 32, 20, 20), drawn(32, 32, 3, 3), drawn(32)
+    x[0, 5, 7, 9] = bad
+    with np.errstate(all="ignore"):
+        want = convolved(x, w, b, 1, 1, 1, 1)
+    with facula.no_grad():
+        have = F.conv2d(*[facula.tensor(v) for v in (x, w, b)], padding=1).numpy()
+    assert np.array_equal(np.isfinite(have), np.isfinite(want))
+    assert np.isfinite(have).sum() == have.size - 32 * 9
+    seen = ~np.isnan(want)
+    assert np.array_equal(np.isnan(have), ~seen)
+    assert np.allclose(have[seen], want[seen], 1e-4, 1e-4)
+
+
+class Mixed(nn.Module):
+    """Convolutions with what may stand between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 32, 3, 2, 1)
+        self.bn = nn.BatchNorm2d(32)
+        self.depth = nn.Conv2d(32, 32, 3, 1, 1, groups=32)
+        self.wide = nn.Conv2d(32, 64, 1)
+        self.odd = nn.Conv2d(64, 20, 3, padding=1)
+        self.back = nn.Conv2d(20, 32, 1)
+        self.squeeze = nn.Conv2d(64, 64, 1)
+        self.grouped = nn.Conv2d(64, 64, 3, padding=1, groups=4)
+
+    def forward(self, x):
+        x = F.relu(self.bn(self.first(x)))
+        y = F.hardswish(self.depth(F.max_pool2d(x, 3, 2, 1)))
+        y = self.wide(y) * F.sigmoid(self.squeeze(F.adaptive_avg_pool2d(self.wide(y), 1)))
+        z = F.avg_pool2d(F.leaky_relu(self.back(F.relu(self.odd(y)))), 3, 1, 1)
+        z = facula.cat([z, y[:, :32] + 1.5, y.flip(3)[:, 32:]], 1)
+        z = z[:, :64] - z[:, 32:].mean((2, 3), keepdim=True).clamp(min=0).repeat(1, 1, 1, 1)
+        z = facula.where(z > 0.1, z, z.transpose(2, 3)) + self.grouped(z)
+        return F.pad(z, (1, 0, 2, 1)).amax((2, 3)), z.flatten(1), x
+
+
+def test_a_graph_of_many_kinds(made):
+    facula.manual_seed(0)
+    net = Mixed().eval()
+    net.bn.running_var.fill_(1.5)
+    x = facula.randn(2, 3, 29, 29)
+    settle(net, x)
+    with facula.no_grad():
+        have = [v.numpy() for v in net(x)]
+        assert any(isinstance(m, executable._Halved) for m in made)
+        want = [v.numpy() for v in net.double()(x.double())]
+    for a, b in zip(have, want, strict=True):
+        assert a.shape == b.shape and np.allclose(a, b, 1e-4, 1e-4)
+
+
+def test_without_blocks(monkeypatch, made):
+    monkeypatch.setattr(config.flag, "LAYOUT", False)
+    with facula.no_grad():
+        F.conv2d(facula.randn(1, 16, 6, 6), facula.randn(16, 16, 3, 3)).numpy()
+    assert not any(isinstance(m, executable._Halved) for m in made)
+
+
+def test_gradients_want_the_plain_order(made):
+    w = facula.randn(16, 16, 3, 3, requires_grad=True)
+    F.conv2d(facula.randn(1, 16, 6, 6), w).sum().backward()
+    assert w.grad.numpy().shape == (16, 16, 3, 3)
+    assert not any(isinstance(m, executable._Halved) for m in made)
+
+
+def test_max_pooling_without_gradients():
+    x = drawn(2, 3, 9, 8)
+    x[0, 0, 3, 3], x[1, 2, 4, 4] = np.nan, -np.inf
+    plain = facula.tensor(x)
+    with_grad = facula.tensor(x, requires_grad=True)
+    for how in ((2,), (3, 2, 1), (2, 1, 0, 2), (3, 2, 0, 1, True)):
+        assert np.array_equal(F.max_pool2d(plain, *how).numpy(),
+                              F.max_pool2d(with_grad, *how).detach().numpy(), equal_nan=True)
+
+
+# ---------------------------------------------------------------- what is kept
+
+def setting(size=9):
+    facula.manual_seed(1)
+    net = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+                        nn.Conv2d(32, 16, 1)).eval()
+    x = facula.randn(1, 16, size, size)
+    settle(net, x)
+    return net, x
+
+
+def fresh(net, x):
+    """The network's result by the interpreter."""
+    net = [[np.array(v._peek()) for v in m.state_dict().values()] for m in net]
+    (w, b), (gain, shift, mean, var, _), _, (w2, b2) = net
+    y = convolved(np.array(x._peek()), w, b, 1, 1, 1, 1)
+    y = (y - mean[:, None, None]) / np.sqrt(var + 1e-5)[:, None, None]
+    y = np.maximum(y * gain[:, None, None] + shift[:, None, None], 0)
+    return convolved(y, w2, b2, 1, 0, 1, 1)
+
+
+def run(net, x, compiled):
+    with facula.no_grad():
+        return compiled(x).numpy() if compiled else net(x).numpy()
+
+
+def halved(made):
+    return next(m for m in reversed(made) if isinstance(m, executable._Halved))
+
+
+def _in_place(net):
+    with facula.no_grad():
+        net[0].weight.mul_(2)
+
+
+def _part(net):
+    with facula.no_grad():
+        net[3].weight[2:5, 1] = net[3].weight[2:5, 1] * 2 + 1
+
+
+def _optimizer(net):
+    for p in net.parameters():
+        p.grad = facula.ones(p.shape)
+    facula.optim.SGD(net.parameters(), 0.3).step()
+
+
+def _load(net):
+    net.load_state_dict({k: v * 1.25 if v.dtype is facula.float32 else v
+                         for k, v in net.state_dict().items()})
+
+
+def _data(net):
+    net[0].weight.data = facula.randn(32, 16, 3, 3)
+
+
+def _replaced(net):
+    net[3] = nn.Conv2d(32, 16, 1)
+
+
+def _numpy(net):
+    array = net[0].weight.detach().numpy()
+    array[3] += 2.0
+
+
+def _statistics(net):
+    net[1].running_var.add_(1.0)
+
+
+def _trained(net):
+    net.train()(facula.randn(4, 16, 5, 5)).sum().backward()
+    net.eval()
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["dynamic", "compiled"])
+@pytest.mark.parametrize("write", [_in_place, _part, _optimizer, _load, _data, _replaced, _numpy,
+                                   _statistics, _trained], ids=lambda f: f.__name__)
+def test_what_is_kept_follows_every_write(write, compiled):
+    net, x = setting()
+    forward = facula.compile(net) if compiled else None
+    for _ in range(3):
+        assert np.allclose(run(net, x, forward), fresh(net, x), 1e-4, 1e-4)
+        old = run(net, x, forward)
+        write(net)
+        for _ in range(3):
+            have = run(net, x, forward)
+            assert np.allclose(have, fresh(net, x), 1e-4, 1e-4)
+        assert not np.allclose(have, old, 1e-4, 1e-4)
+
+
+def test_an_array_that_is_held_is_looked_at_every_time():
+    net, x = setting()
+    run(net, x, None)
+    array = net[0].weight.detach().numpy()
+    for k in range(3):
+        array[k] = k + 5
+        assert np.allclose(run(net, x, None), fresh(net, x), 1e-4, 1e-4)
+
+
+def test_packing_happens_once(made):
+    net, x = setting(10)
+    run(net, x, None)
+    kept = halved(made).kept
+    buffers = kept.buffers
+    assert buffers
+    for _ in range(3):
+        run(net, x, None)
+        run(net, facula.randn(1, 16, 10, 10), None)
+        assert kept.buffers is buffers
+    with facula.no_grad():
+        net[0].weight.add_(1).sum().item()
+    assert kept.buffers is None
+    run(net, x, None)
+    assert kept.buffers is not None and kept.buffers is not buffers
+
+
+def test_what_is_kept_goes_with_the_parameter(made):
+    net, x = setting(11)
+    run(net, x, None)
+    kept = halved(made).kept
+    assert kept.buffers
+    del net
+    gc.collect()
+    assert kept.buffers is None
+
+
+def test_two_networks_of_one_structure():
+    (a, x), (b, _) = setting(), setting()
+    with facula.no_grad():
+        b[0].weight.mul_(-1)
+    for _ in range(3):
+        for net in (a, b):
+            assert np.allclose(run(net, x, None), fresh(net, x), 1e-4, 1e-4)

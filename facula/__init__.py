@@ -82,22 +82,24 @@ from facula.ops.convert import is_conj as is_neg
 from facula.ops.convert import resolve as resolve_conj
 from facula.ops.convert import resolve as resolve_neg
 from facula.ops.creation import (
-    as_tensor,
-    asarray,
     empty,
     empty_like,
     empty_permuted,
     empty_strided,
-    from_numpy,
-    frombuffer,
     full,
     full_like,
     ones,
     ones_like,
-    scalar_tensor,
-    tensor,
     zeros,
     zeros_like,
+)
+from facula.ops.from_data import (
+    as_tensor,
+    asarray,
+    from_numpy,
+    frombuffer,
+    scalar_tensor,
+    tensor,
 )
 from facula.ops.patterns import (
     arange,

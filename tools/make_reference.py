@@ -170,8 +170,11 @@ def flags_page() -> dict[str, str]:
 
 
 def _members(thing: type) -> list[str]:
+    """Methods and properties, also of bases that are a part of this class and nothing else."""
     lines = []
-    for name, member in vars(thing).items():
+    parts = [b for b in thing.__bases__
+             if (b.__doc__ or "").startswith(f"The part of `{thing.__name__}`")]
+    for name, member in [pair for c in (thing, *parts) for pair in vars(c).items()]:
         if name.startswith("_"):
             continue
         fn = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member

@@ -195,7 +195,8 @@ class LegacyTensor:
     dtype: DType = d.float32
 
     def __new__(cls, *args: Any, device: Any = None) -> Any:
-        from facula.ops.creation import empty, size_of, tensor
+        from facula.ops.creation import empty, size_of
+        from facula.ops.from_data import tensor
         check_device(device)
         if len(args) == 1 and not isinstance(args[0], int):
             data = args[0]
@@ -231,7 +232,7 @@ def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     """Overwrite this tensor with `src`, broadcast and converted to its dtype; returns it."""
     if not isinstance(src, Tensor):
-        from facula.ops.creation import as_tensor
+        from facula.ops.from_data import as_tensor
         src = as_tensor(src)
     if src is self:
         return self

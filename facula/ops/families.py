@@ -6,9 +6,9 @@ import importlib
 
 FAMILIES = ("arithmetic", "unary", "composite", "reductions", "views", "parts", "shape",
             "matrices", "indexing", "gathering", "replaced", "padding", "scans", "sorting",
-            "contractions", "einsum", "search", "statistics", "convert", "creation", "patterns",
-            "windows", "dlpack", "draws", "fourier", "spectra", "linalg", "special_functions",
-            "copies", "calculus", "combine", "bits", "older")
+            "contractions", "einsum", "search", "statistics", "convert", "creation", "from_data",
+            "patterns", "windows", "dlpack", "draws", "fourier", "spectra", "linalg",
+            "special_functions", "copies", "calculus", "combine", "bits", "older")
 
 for _family in FAMILIES:
     importlib.import_module(f"facula.ops.{_family}")

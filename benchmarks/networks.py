@@ -211,6 +211,7 @@ def jax_step(options: dict[str, Any]) -> Step:
 
     class Jax(Step):
         p = [jnp.asarray(w) for w in parameters]
+        inputs, labels = xs, ys
 
         def one(self, k: int) -> Any:
             self.p, loss = jitted(self.p, xs[k], ys[k])

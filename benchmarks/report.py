@@ -26,8 +26,7 @@ from harness import HERE, ROOT
 
 ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "cnn",
          "conv_sweep", "inference", "rnn", "gpt", "decode", "curvature", "memory",
-         "time_to_accuracy", "import_time", "first_step",
-         "install_size")
+         "time_to_accuracy", "import_time", "first_step", "shapes", "install_size")
 HEADLINES = ("mlp_step", "epoch", "cnn", "gpt", "gemm", "import_time", "install_size")
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"

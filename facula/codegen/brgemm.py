@@ -48,7 +48,8 @@ def emit(module: Module, name: str, c: Contraction, epilogue: Epilogue | None) -
     short = c.dtype in ("float16", "bfloat16") and c.sums == "float32"
     if not short and (c.dtype not in _ITEMSIZE or c.sums != c.dtype):
         return _emit_scalar(module, name, c, epilogue)
-    emission = None if short else thin(module, name, c, epilogue, target())
+    # what is thin now need not be next time
+    emission = None if short or "m" in c.varies else thin(module, name, c, epilogue, target())
     if emission is not None:
         return emission
     roles = ("a", "b")
@@ -94,7 +95,8 @@ class Vector:
                        and c.n > 1 and 0 < c.m <= _INLINE and c.k > 0)
         most = self._register_tile()
         self.nr = self.nv * self.lanes
-        self.mr = -(-c.m // -(-c.m // most))
+        self.any_m = "m" in c.varies
+        self.mr = most if self.any_m else -(-c.m // -(-c.m // most))
         blocks = max(-(-c.k // _KC), 1)
         each = -(-c.k // blocks)
         self.kc = -(-each // self.lanes) * self.lanes if blocks > 1 else c.k
@@ -110,6 +112,9 @@ class Vector:
         c, t = self.c, self.t
         vectors = -(-c.n // self.lanes)
         self.nv = min(vectors, 2)
+        if "m" in c.varies:
+            return min(t.tile(1), 8) if self.nv < 2 and self._collide() and not self.short \
+                else t.tile(self.nv)
         if self.inline and vectors < 16 and c.m * c.n * c.k > 1 << 22:
             self.nv = 1         # more panels, that is tiles, to share
         elif self.nv == 2:      # few rows leave registers for longer runs of a row of B
@@ -128,15 +133,18 @@ class Vector:
         """Large enough to reuse what is loaded, small enough that there are tiles to share and
         that what an epilogue reads is still near; all of about the same size."""
         c = self.c
-        m_panels, n_panels = -(-c.m // self.mr), -(-c.n // self.nr)
+        # the same for any number of rows, if that is to be so
+        m = 4 * self.mr if self.any_m else c.m
+        m_panels, n_panels = -(-m // self.mr), -(-c.n // self.nr)
         if self.inline:
-            self.mb, self.nb = m_panels * self.mr, self.nr
+            self.mb = -(-_INLINE // self.mr) * self.mr if self.any_m else m_panels * self.mr
+            self.nb = self.nr
             return
-        big = c.m * c.n >= 1 << 20
+        big = m * c.n >= 1 << 20
         rows = min(8, m_panels)
         cols = min(8 if big else 4, n_panels)
         panel = self.mr * self.nr
-        flops = 2 * c.k * c.m * c.n * prod(c.batch)
+        flops = 2 * c.k * m * c.n * prod(c.batch)
         wanted = max(min(flops // 1_000_000, 16), 1)
         # an epilogue after a short sum is a large part of the work, so its data is to be in L1
         room = self.t.l1_bytes * (1 if c.k < 256 else 2 if c.k < 1024 else 8) // 2
@@ -184,7 +192,7 @@ class Vector:
         c = self.c
         *batch, am, ak = c.a_strides
         source = Source(c.dtype, self.item // (2 if self.short else 1), c.batch, tuple(batch),
-                        c.m, c.k, am, ak, c.a_offset)
+                        c.m, c.k, am, ak, c.a_offset, self.any_m, "k" in c.varies)
         if self.short and c.k:
             if ak != 1:
                 return self._pack(0, source, self.mr)
@@ -210,7 +218,7 @@ class Vector:
         c = self.c
         *batch, bk, bn = c.b_strides
         source = Source(c.dtype, self.item // (2 if self.short else 1), c.batch, tuple(batch),
-                        c.n, c.k, bn, bk, c.b_offset)
+                        c.n, c.k, bn, bk, c.b_offset, False, "k" in c.varies)
         if self.inline:
             self.source = source
             return Place(self.roles[1], tuple(batch), 0, self.nr, 1, c.b_offset)
@@ -230,12 +238,16 @@ class Vector:
         fn = Fn(self.module, self.name, PARAMS, attrs=t.attributes)
         pa, pb = operand(fn, 0), operand(fn, 1)
         m_tiles, n_tiles = -(-c.m // self.mb), -(-c.n // self.nb)
+        # Rows that are one tile now may be several next time.
+        several = m_tiles > 1 or self.any_m and not self.inline
+        always = len(c.batch)
         # Threads take tiles from both ends.  A large result is shared out by rows, so that each
         # thread keeps to its own part of a weight; else panels of the larger operand are.
-        if c.m * c.n > (c.m + c.n) * c.k:
+        if c.m * c.n > (c.m + c.n) * c.k and not self.any_m:
             *batch, mi, ni = unravel(fn, "%tile", (*c.batch, m_tiles, n_tiles))
         else:
-            *batch, ni, mi = unravel(fn, "%tile", (*c.batch, n_tiles, m_tiles))
+            *batch, ni, mi = unravel(fn, "%tile", (*c.batch, n_tiles, m_tiles),
+                                     (always + 1,) if several else ())
         m0, n0 = fn.mul(mi, self.mb), fn.mul(ni, self.nb)
         pa = fn.gep(self.scalar, pa, fn.add(batch_offset(fn, batch, a.batch_strides), a.offset))
         pb = fn.gep(self.scalar, pb, fn.add(batch_offset(fn, batch, b.batch_strides), b.offset))
@@ -247,10 +259,12 @@ class Vector:
             start(fn, self.epilogue, 2)
             ld = self.nb
             pc = fn.alloca(self.scalar, self.mb * ld)
+        if self.epilogue is not None:
+            rows = smin(fn, fn.val(f"sub i64 {c.m}, {m0}"), self.mb) if several else c.m
+            cols = smin(fn, fn.val(f"sub i64 {c.n}, {n0}"), self.nb) if n_tiles > 1 else c.n
+            self.epilogue.ask(fn, m0, n0, rows, cols, tuple(batch))
         self._blocks(fn, a, b, pa, pb, pc, ld, m0, n0)
         if self.epilogue is not None:
-            rows = smin(fn, fn.val(f"sub i64 {c.m}, {m0}"), self.mb) if m_tiles > 1 else c.m
-            cols = smin(fn, fn.val(f"sub i64 {c.n}, {n0}"), self.nb) if n_tiles > 1 else c.n
             self.epilogue.emit(fn, m0, n0, rows, cols, pc, ld, tuple(batch))
         fn.finish()
         self.module.light = self.epilogue is None
@@ -270,27 +284,45 @@ class Vector:
         def at_end(start: Any, size: int, limit: int) -> str:
             return fn.val(f"icmp sge i64 {fn.add(start, size)}, {limit}")
 
-        last_m = at_end(m0, self.mb, c.m) if m_rest else ""
+        last_m = at_end(m0, self.mb, c.m) if m_rest or self.any_m else ""
         last_n = at_end(n0, self.nb, c.n) if n_rest else ""
 
         panel = fn.alloca(self.scalar, self._padded(self.kc) * self.nr) if self.inline else ""
 
-        def micro(i: Any, j: Any, rows: int, cols: int, k0: Any, kc: Any, first: str) -> None:
+        def micro(i: Any, j: Any, rows: int, cols: int, k0: Any, kc: Any, first: str,
+                  within: Any = 0) -> None:
+            """The register tile of the rows from i + `within`; at i a panel of A begins."""
             name = self._micro(rows, cols, a, b, ld)
             x = fn.gep(self.scalar, pa, fn.add(fn.mul(i, a.j_step), fn.mul(k0, a.k_step)))
+            if within:
+                x = fn.gep(self.scalar, x, fn.mul(within, a.inner))
             y = panel or fn.gep(self.scalar, pb, fn.add(fn.mul(j, b.j_step), fn.mul(k0, b.k_step)))
-            row = fn.val(f"sub i64 {i}, {m0}")
+            row = fn.add(fn.val(f"sub i64 {i}, {m0}"), within)
             col = fn.val(f"sub i64 {j}, {n0}")
             z = fn.gep(self.scalar, pc, fn.add(fn.mul(row, ld), col))
             fn.do(f"call void @{name}(ptr {x}, ptr {y}, ptr {z}, i64 {kc}, i1 {first})")
 
+        def pieces(j: Any, cols: int, k0: Any, kc: Any, first: str) -> None:
+            """The rows after the last whole tile, however many: eight, four, two and one."""
+            start = fn.val(f"sub i64 {c.m}, {m_rest}")
+            rows = 1 << (self.mr - 1).bit_length() >> 1
+            while rows:
+                some = fn.val(f"icmp ne i64 {fn.val(f'and i64 {m_rest}, {rows}')}, 0")
+                before = fn.val(f"and i64 {m_rest}, {-2 * rows}")
+                with fn.when(some):
+                    micro(start, j, rows, cols, k0, kc, first, before)
+                rows //= 2
+
         def column(j: Any, cols: int, k0: Any, kc: Any, first: str) -> None:
             if panel:
                 pack_panel(fn, self.source, self.nr, self.kc, pb, panel, j, k0, cols, self.t)
-            if c.m >= self.mr:
+            if c.m >= self.mr or self.any_m:
                 with fn.loop(m0, m_end, self.mr, "i") as i:
                     micro(i, j, self.mr, cols, k0, kc, first)
-            if m_rest:
+            if self.any_m:
+                with fn.when(last_m):
+                    pieces(j, cols, k0, kc, first)
+            elif m_rest:
                 with fn.when(last_m):
                     micro(c.m - m_rest, j, m_rest, cols, k0, kc, first)
 

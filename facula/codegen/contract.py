@@ -21,7 +21,8 @@ class Contraction:
     0 repeats an element (not in C), negative strides are not served.  `accumulate_dtype` is the
     dtype of the sums and of the scratch tile that an epilogue reads; '' chooses float32 for
     float16 and bfloat16 and `dtype` for all else.  The offsets say at which element of its operand
-    each matrix begins.
+    each matrix begins.  Of 'm', 'n' and 'k' those in `varies` will be others in the next program:
+    the kernels are written so that their code is the same but for its numbers.
     """
 
     dtype: str
@@ -35,6 +36,7 @@ class Contraction:
     accumulate_dtype: str = ""
     a_offset: int = 0
     b_offset: int = 0
+    varies: frozenset[str] = frozenset()
 
     @property
     def sums(self) -> str:
@@ -51,7 +53,8 @@ class Epilogue(Protocol):
     code that reads sums at scratch_ptr[i*scratch_ld + j] for i < rows, j < cols (both int or
     an i64 value), element C[batch_indices, m0 + i, n0 + j], and stores what it makes of them.
     Before `emit`, `epilogue.operands` is set to the pointers (LLVM values) of the extras known
-    by then.  An epilogue may also add operands of its own while it is written: `extras` is read
+    by then.  `ask` may be called before the sums of a tile are made, to fetch what `emit` will
+    read.  An epilogue may also add operands of its own while it is written: `extras` is read
     again at the end, and operand number 2 + i of the kernel is its ('extra', i).
     """
 
@@ -59,6 +62,9 @@ class Epilogue(Protocol):
     def extras(self) -> int: ...
 
     operands: list[str]
+
+    def ask(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any,
+            batch_indices: tuple[Any, ...]) -> None: ...
 
     def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
              scratch_ld: int, batch_indices: tuple[Any, ...]) -> None: ...

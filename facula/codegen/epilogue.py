@@ -13,10 +13,11 @@ from facula.codegen import expr
 from facula.codegen.contract import Contraction, emit_contraction
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module
 from facula.codegen.loops import Kernel, KernelWriter, Storage, named, point_cost
+from facula.codegen.lower import accesses
 from facula.dtype import DTYPES
 from facula.graph.spec import Step
-from facula.schedule.fuse import Group, spread
-from facula.schedule.index import Index
+from facula.schedule.fuse import Group, item_start, spread
+from facula.schedule.index import Index, flatten
 
 __all__ = ["Epilogue", "NS_PER_FLOP", "Product", "emit_product"]
 
@@ -49,6 +50,7 @@ class Epilogue:
         self.storage, self.scalars = storage, scalars
         self.operands: list[str] = []
         self.writer: KernelWriter | None = None
+        self.begun = False              # is the writer there before `emit`?
 
     @property
     def extras(self) -> int:
@@ -59,7 +61,7 @@ class Epilogue:
         steps = self.steps
         assert self.c is not None
         c = self.c
-        writer = self.begin(fn)
+        writer = self.writer if self.begun and self.writer is not None else self.begin(fn)
         em = writer.emitter
         shape = steps[self.product].spec.shape
         variables = self.group.row_vars()
@@ -79,6 +81,53 @@ class Epilogue:
                 em.remember((self.product, index), expr.emit_cast(fn, value, sums, own))
                 self._items(writer, index, variables)
                 em.close()
+
+    def ask(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any,
+            batch_indices: tuple[Any, ...]) -> None:
+        """Ask for what the end of a tile reads and writes, while its sums are still to be made:
+        pieces of rows too short for the processor to see them coming."""
+        writer, self.begun = self.begin(fn), True
+        steps, variables = self.steps, self.group.row_vars()
+        names = dict(zip([v.terms[0][0] for v in spread(steps[self.product].spec.shape, variables)
+                          if v.terms],
+                         [x for x, n in zip([*batch_indices, m0, n0],
+                                            steps[self.product].spec.shape, strict=True)
+                          if n != 1], strict=True))
+        if steps[self.product].spec.shape[-1] == 1 or steps[self.product].spec.shape[-2] == 1:
+            return
+        m, n = (v.terms[0][0] for v in variables[-2:])
+        places: dict[tuple[int, Index], int] = {}
+        for item in self.group.items:
+            start = [] if item.step == self.product else item_start(steps, self.group, item,
+                                                                    variables, [])
+            for source, index in [*accesses(steps, start, self._found),
+                                  (item.step, spread(steps[item.step].spec.shape, variables))]:
+                place = self.storage(source)
+                if place is None:
+                    continue
+                at = flatten(index, place.strides)
+                if at.coefficient(n) == 1 and all(v in names for v, _ in at.terms):
+                    places[place.slot, at] = source
+        em = writer.emitter
+        em.open()
+        em.names.update(names)
+        f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for (slot, at), source in places.items():
+            dtype = steps[source].spec.dtype
+            first, line = em.index(at), 64 // dtype.itemsize
+            kind = LLVM_TYPES[dtype.name]
+            with fn.loop(0, rows if at.coefficient(m) else 1, hint="ask",
+                         metadata=fn.module.untouched()) as i:
+                row = fn.add(first, fn.mul(i, at.coefficient(m)))
+                with fn.loop(0, cols, line, hint="line", metadata=fn.module.untouched()) as j:
+                    soon = fn.val(f"getelementptr {kind}, ptr {writer.pointer(slot)}, "
+                                  f"i64 {fn.add(row, j)}")
+                    fn.do(f"call void {f}(ptr {soon}, i32 0, i32 2, i32 1)")
+        em.close()
+
+    def _found(self, number: int) -> bool:
+        return number == self.product or self.storage(number) is not None \
+            or self.steps[number].op in ("leaf", "scalar")
 
     def begin(self, fn: Fn) -> KernelWriter:
         """The writer of the kernel's end, whose operands come after the product's own."""

@@ -233,7 +233,8 @@ class _Thin:
 
     # -- columns of B are contiguous along k
     def _dots(self, fn: Fn, pa: str, am: int, pb: str, bn: int, pc: str, cols: Any) -> None:
-        streams = max(min(_STREAMS, (self.t.registers // 2) // self.c.m), 1)
+        # a power of two: tiles are whole multiples of _STREAMS
+        streams = max(min(_STREAMS, 1 << (self.t.registers // 2 // self.c.m).bit_length() >> 1), 1)
         rest = self.c.n % streams
 
         def micro(j: Any, count: int) -> None:

@@ -24,7 +24,10 @@ _CHUNK = 256
 
 @dataclass(frozen=True)
 class Source:
-    """X[batch..., j, k] in memory: element strides, and how many j and k there are."""
+    """X[batch..., j, k] in memory: element strides, and how many j and k there are.
+
+    With `any_j` or `any_k` there may be more or fewer next time, and the code is to be the same.
+    """
 
     dtype: str
     itemsize: int
@@ -35,6 +38,8 @@ class Source:
     j_stride: int
     k_stride: int
     offset: int = 0
+    any_j: bool = False
+    any_k: bool = False
 
     @property
     def distinct(self) -> tuple[int, ...]:
@@ -73,7 +78,9 @@ def emit_pack(module: Module, name: str, x: Source, width: int, t: Target,
     chunks = -(-x.k // _CHUNK)
     fn = Fn(module, name, PARAMS, attrs=t.attributes)
     src, dst = operand(fn, 0), operand(fn, 1)
-    *batch, panel, chunk = unravel(fn, "%tile", (*x.distinct, panels, chunks))
+    own = len(x.distinct)
+    *batch, panel, chunk = unravel(fn, "%tile", (*x.distinct, panels, chunks),
+                                   [own] * x.any_j + [own + 1] * x.any_k)
     src = fn.gep(kind, src, fn.add(batch_offset(fn, batch, x.batch_strides), x.offset))
     each = x.j * rows_ld if rows_ld else panels * width * x.k
     flat: str | int = 0
@@ -84,15 +91,18 @@ def emit_pack(module: Module, name: str, x: Source, width: int, t: Target,
     body = _Body(fn, x, kind, scalar, lanes, width, rows_ld, src, dst)
     tail = x.j % width
     whole = x.j // width
-    if whole:
-        if tail:
+    if whole or x.any_j:
+        if tail or x.any_j:
             with fn.when(fn.val(f"icmp slt i64 {panel}, {whole}")):
                 body.emit(j0, k0, width)
         else:
             body.emit(j0, k0, width)
-    if tail:
+    if tail or x.any_j:
         with fn.when(fn.val(f"icmp eq i64 {panel}, {whole}")):
-            body.emit(j0, k0, tail)
+            if x.any_j and not rows_ld:
+                body.one_by_one(j0, k0, tail)
+            else:
+                body.emit(j0, k0, tail)
     fn.finish()
     module.light = True
     return prod(x.distinct) * panels * chunks
@@ -155,7 +165,7 @@ class _Body:
             self._rows(j0, k0, count)
         elif (self.rows_ld or (x.j_stride != 1 and x.k_stride != 1)
               or self.scalar not in ("float", "double")):
-            self._scalar(j0, k0, count)
+            self.one_by_one(j0, k0, count)
         elif x.j_stride == 1:
             with fn.loop(k0, self._stop(k0, x.k), hint="k") as k:
                 value = wide_load(fn, x.dtype, count, count, self._from(j0, k))
@@ -163,7 +173,8 @@ class _Body:
         else:
             self._transposed(j0, k0, count)
 
-    def _scalar(self, j0: str | int, k0: str | int, count: int) -> None:
+    def one_by_one(self, j0: str | int, k0: str | int, count: int) -> None:
+        """`emit`, for any strides and counts."""
         fn = self.fn
         with fn.loop(0, count, hint="j") as j, \
                 fn.loop(k0, self._stop(k0, self.x.k), hint="k") as k:
@@ -182,10 +193,14 @@ class _Body:
         with fn.loop(0, count, hint="j") as j:
             with fn.loop(k0, whole_end, lanes, hint="k") as k:
                 copy(j, k, lanes)
-            if rest:
+            if rest or x.any_k:
                 last = fn.val(f"icmp sge i64 {fn.add(k0, self.chunk)}, {x.k}")
                 with fn.when(last):
-                    copy(j, x.k - rest, rest)
+                    if x.any_k:
+                        with fn.loop(x.k - rest, x.k, hint="k") as k:
+                            self._one(j0, j, k)
+                    else:
+                        copy(j, x.k - rest, rest)
 
     def _one(self, j0: str | int, j: str, k: str) -> None:
         fn, x = self.fn, self.x
@@ -214,7 +229,7 @@ class _Body:
         if count % lanes:
             with fn.loop(k0, whole_end, lanes, hint="k") as k:
                 self._block(j0, blocks * lanes, k, count % lanes, lanes)
-        if rest:
+        if rest or self.x.any_k:
             last = self.x.k - rest
             at = fn.val(f"icmp sge i64 {fn.add(k0, self.chunk)}, {self.x.k}")
             with fn.when(at), fn.loop(0, count, hint="j") as j, \

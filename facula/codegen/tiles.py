@@ -29,10 +29,12 @@ def operand(fn: Fn, number: int) -> str:
     return fn.load("ptr", fn.gep("ptr", "%args", slot))
 
 
-def unravel(fn: Fn, flat: str | int, shape: Sequence[int]) -> list[str | int]:
-    """Row-major indices of position `flat` in `shape`."""
+def unravel(fn: Fn, flat: str | int, shape: Sequence[int], always: Sequence[int] = ()
+            ) -> list[str | int]:
+    """Row-major indices of position `flat` in `shape`; a dimension of 1 has index 0 without any
+    code, unless it is among `always`."""
     out: list[str | int] = [0] * len(shape)
-    live = [d for d, n in enumerate(shape) if n > 1]
+    live = [d for d, n in enumerate(shape) if n > 1 or d in always]
     for d in reversed(live):
         if d == live[0]:
             out[d] = flat
@@ -102,6 +104,10 @@ class Store:
         self.c = c
         self.operands: list[str] = []
 
+    def ask(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any,
+            batch_indices: tuple[Any, ...]) -> None:
+        """There is nothing to fetch."""
+
     def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
              scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
         c = self.c
@@ -162,7 +168,8 @@ def transposed(c: Contraction) -> Contraction:
     *bb, bk, bn = c.b_strides
     *cb, cm, cn = c.c_strides
     return replace(c, m=c.n, n=c.m, a_strides=(*bb, bn, bk), b_strides=(*ab, ak, am),
-                   c_strides=(*cb, cn, cm), a_offset=c.b_offset, b_offset=c.a_offset)
+                   c_strides=(*cb, cn, cm), a_offset=c.b_offset, b_offset=c.a_offset,
+                   varies=frozenset({"m": "n", "n": "m"}.get(x, x) for x in c.varies))
 
 
 Sums = dict[tuple[int, int], str]

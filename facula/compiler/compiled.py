@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 from facula.compiler.capture import MISS, Capture
 from facula.compiler.entry import only_given
 from facula.compiler.replay import Entry, build
+from facula.compiler.text import parameter_names
 from facula.config import flag
 from facula.graph.record import LOCK, _local
 from facula.runtime.interrupts import hold, release
+from facula.tensor import Tensor
 
 __all__ = ["compile", "explain", "Compiled"]
 
@@ -24,6 +27,9 @@ MOST_ENTRIES = 8
 
 PATIENCE = 6
 """Recordings in a row that lead to nothing before capturing is put off."""
+
+MOST_SAID = 64
+"""Programs compiled again of which `explain()` tells."""
 
 FIRST_WAIT, LONGEST_WAIT = 64, 4096
 """Calls for which it is put off."""
@@ -40,9 +46,13 @@ class Compiled:
 
     is_compiled = True
 
-    def __init__(self, fn: Callable[..., Any], fullgraph: bool = False):
+    def __init__(self, fn: Callable[..., Any], fullgraph: bool = False,
+                 dynamic: bool | None = None):
         self.fn = fn
         self.fullgraph = fullgraph
+        self.dynamic = dynamic
+        self.again: deque[str] = deque(maxlen=MOST_SAID)    # why programs were compiled again
+        self.made: list[Any] = []           # what is still to be said of them
         self.entries: list[Entry] = []
         self.replays = self.recordings = self.plain = 0
         self.reasons: Counter[str] = Counter()
@@ -57,7 +67,12 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         rec = _local.rec
-        if rec.tape is None and not rec.depth and rec.watch is None:
+        if rec.tape is not None or rec.depth or rec.watch is not None:
+            self.plain += 1
+            return self.fn(*args, **kwargs)
+        outer = rec.compiled
+        rec.compiled = self
+        try:
             held = hold()
             try:
                 with LOCK:
@@ -79,8 +94,23 @@ class Compiled:
             if self._wait[rec.grad] <= 0:
                 return self._record(rec, args, kwargs)
             self._wait[rec.grad] -= 1
-        self.plain += 1
-        return self.fn(*args, **kwargs)
+            self.plain += 1
+            return self.fn(*args, **kwargs)
+        finally:
+            rec.compiled = outer
+            if self.made:
+                self._note(args, kwargs)
+
+    def _note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Say of programs that were compiled again in a call with these arguments why they were."""
+        named: dict[tuple[int, ...], str] = {}
+        given = [*zip(parameter_names(self.fn, len(args)), args), *kwargs.items()]
+        for name, value in given:
+            if isinstance(value, Tensor):
+                named.setdefault(tuple(value.shape), name)
+        for again in self.made:
+            self.again.append(f"{'; '.join(again.reasons(named))} ({again})")
+        self.made.clear()
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else types.MethodType(self, owner)
@@ -142,6 +172,7 @@ class Compiled:
                  f"{self.plain} run as they are; {len(self.entries)} captured in "
                  f"{programs} programs"]
         lines += [f"  {n} x {reason}" for reason, n in self.reasons.most_common()]
+        lines += [f"  compiled again: {reason}" for reason in self.again]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -177,12 +208,16 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
     so that forward, backward and update become one program: compile the whole step, or call the
     model under `facula.no_grad()`.
 
-    `dynamic`, `mode`, `options` and `backend` are accepted and have no effect: shapes that vary
-    are captured one by one, and there is one compiler.  With `fullgraph` a function that cannot
+    With `dynamic=None` the first sizes get kernels of their own; when a batch comes with another
+    size, its kernels are compiled so that they serve every size from then on, until one of them has
+    been met so often that kernels of its own are worth their compilation.  With True this is so
+    whichever dimensions change, with False each size gets kernels of its own.  `explain()` lists
+    what was compiled again and why.  `mode`, `options` and `backend` are accepted and have no
+    effect: there is one compiler.  With `fullgraph` a function that cannot
     be captured raises RuntimeError after some calls.  With `disable` the function is returned.
     """
     if model is None:
-        return lambda fn: compile(fn, fullgraph=fullgraph, disable=disable)
+        return lambda fn: compile(fn, fullgraph=fullgraph, dynamic=dynamic, disable=disable)
     if disable:
         return model
     if not callable(model):
@@ -191,13 +226,18 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
         return model
     if hasattr(model, "_parameters") and hasattr(model, "_modules"):
         from facula.nn.modules.compiled import CompiledModule
-        return CompiledModule(model, Compiled(model, fullgraph))
-    return Compiled(model, fullgraph)
+        return CompiledModule(model, Compiled(model, fullgraph, dynamic))
+    return Compiled(model, fullgraph, dynamic)
 
 
 def explain() -> str:
-    """How the calls of all compiled functions went."""
-    return "\n".join(c.explain() for c in sorted(_all, key=repr)) or "nothing is compiled"
+    """How the calls of all compiled functions went, and which programs outside of them were
+    compiled although ones that differ only in sizes had been."""
+    lines = [c.explain() for c in sorted(_all, key=repr)] or ["nothing is compiled"]
+    resized = sys.modules.get("facula.schedule.resized")    # loaded with the first program
+    if resized is not None and resized.again:
+        lines += [f"compiled again: {'; '.join(one.reasons())} ({one})" for one in resized.again]
+    return "\n".join(lines)
 
 
 compile.explain = explain                       # type: ignore[attr-defined]

@@ -31,7 +31,7 @@ class Entry:
         self.effects = capture.tape.effects
         self.places = capture.positions         # of its arguments among all tensors given
         self.reached = capture.reached
-        self.guards = ""
+        self.guards: Any = ""           # text, and once it has been asked compiled
         self.scope: dict[str, Any] = {}
         self.written: list[Place] = []
         self.graded: list[Place] = []
@@ -49,6 +49,8 @@ class Entry:
         """Which guard a call fails: how many came before it, and a sentence."""
         self.missed = ""
         scope = dict(self.scope)
+        if isinstance(self.guards, str):
+            self.guards = compile(self.guards, "<guards>", "exec")
         exec(self.guards, scope)
         try:
             far, reason = scope["why"](args, kwargs, rec)

@@ -51,7 +51,12 @@ HOME_REFS = 5
 def make_executable(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int]) -> Any:
     """Compile a program; the compiler is loaded with the first one."""
     from facula.schedule.executable import make_executable as make
-    return make(steps, outputs, donations)
+    caller = _record.recorder().compiled
+    made = make(steps, outputs, donations, None if caller is None else caller.dynamic)
+    if made.again is not None:
+        from facula.schedule import resized
+        (resized.again if caller is None else caller.made).append(made.again)
+    return made
 
 
 _NEVER = 1 << 60
@@ -100,7 +105,7 @@ class Program:
         self.donations = {o: leaf for o, leaf in donations.items() if leaf not in self.keep}
         self.leaves = [i for i, s in enumerate(steps) if s.op == "leaf" or s.op == "scalar"]
         self.runs = 0
-        self.threshold = compile_after(steps)
+        self.threshold = compile_after(steps, self.outputs, self.donations)
         self.executable: Any = None
 
     def run(self, values: list[Any], failed: Any = None) -> list[Buffer]:
@@ -157,9 +162,10 @@ class Program:
         return out
 
 
-def compile_after(steps: list[Step]) -> int:
+def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int]) -> int:
     """How many runs of this program the interpreter serves."""
     from facula.config import flag
+    from facula.ops.table import PRIMS
     if not flag.JIT:
         return _NEVER
     if not flag.INTERPRET:
@@ -167,21 +173,20 @@ def compile_after(steps: list[Step]) -> int:
     seconds = 0.0
     for step in steps:
         work = step.spec.numel * 2e-9
-        if step.op == "matmul":
-            work += step.spec.numel * steps[step.inputs[0]].spec.shape[-1] * 1e-10
-        elif step.op.startswith("attention"):
-            q, k = (steps[i].spec for i in step.inputs[:2])
-            work += q.numel * k.shape[-2] * (4e-10 + 4e-9 / max(q.shape[-1], 1))
-        elif step.op in ("conv", "conv_input", "conv_weight"):
-            a, b = (steps[i].spec for i in step.inputs)
-            work += (a.numel * b.numel / max(b.shape[0 if step.op == "conv_weight" else 1], 1)
-                     * 1e-10)
-        elif step.op.startswith("recur"):
-            first, second = (steps[i].spec for i in step.inputs[:2])
-            work += first.numel * second.shape[-1] * 1e-10
+        terms = PRIMS[step.op].terms
+        if terms is not None:
+            operands = [steps[i].spec for i in step.inputs]
+            work += step.spec.numel * terms(operands, step.attrs, step.spec) * 1e-10
         elif step.inputs:
             work += steps[step.inputs[0]].spec.numel * 1e-9
         seconds += work
+    # None is loaded unless something has been compiled; then it may have been this, but for sizes.
+    resized = sys.modules.get("facula.schedule.resized")
+    caller = _record.recorder().compiled
+    if resized is not None and (caller is None or caller.dynamic is None):
+        runs: int | None = resized.patience(steps, outputs, donations, seconds)
+        if runs is not None:
+            return runs
     if seconds > INTERPRET_LIMIT:
         return 0
     return FIRST_RUNS if len(steps) < 1000 else 4 * FIRST_RUNS

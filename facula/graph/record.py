@@ -18,7 +18,8 @@ from typing import Any
 
 from facula.graph.spec import Spec, Step, spec
 
-__all__ = ["Node", "State", "Edge", "Graph", "Recorder", "LOCK", "recorder", "FREED"]
+__all__ = ["Node", "State", "Edge", "Graph", "Recorder", "LOCK", "recorder", "settle",
+           "FREED"]
 
 LOCK = threading.RLock()
 """Held while a graph is being extended or sealed: a graph may be flushed by another thread."""
@@ -166,6 +167,7 @@ class Recorder:
     outer: Recorder | None = None
     forward = False
     whole = False                      # is a whole function recorded, to be transformed?
+    patient = False                    # are results of a step about to take others' place?
 
     def copies(self) -> int:
         """How many examples each random number drawn now is drawn for."""
@@ -181,6 +183,7 @@ class Recorder:
         self.depth = 0                 # > 0 while the body of a composite is being recorded
         self.tape: Any = None          # what `facula.compile` watches a call with
         self.watch: Any = None         # what anomaly mode notes operations with
+        self.compiled: Any = None      # the function of `facula.compile` that is being called
         self.amp: Any = None           # the mode of `facula.amp.autocast`, None outside of one
         self.graph = Graph(self.root, self)
 
@@ -298,3 +301,14 @@ def recorder() -> Recorder:
 
 def flush(rec: Recorder, background: bool = False) -> None:
     """Run a recorder's pending graph; `facula.graph.flush` puts its own function here."""
+
+
+def settle() -> None:
+    """Run what is pending, so that what follows is recorded as if it had always been in memory.
+
+    A copy that is pending, of weights that were loaded, would make the next step another program
+    than all later ones.  Nothing happens while a function is traced or recorded to be replayed.
+    """
+    rec = recorder()
+    if rec.tape is None and rec.outer is None and not rec.depth:
+        flush(rec)

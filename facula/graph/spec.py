@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from math import prod
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from facula.dtype import DType
@@ -17,7 +18,7 @@ __all__ = ["Spec", "Step", "spec", "freeze_number"]
 class Spec:
     """Shape and dtype of a value.  Interned: equal specs are the same object."""
 
-    __slots__ = ("shape", "dtype", "numel")
+    __slots__ = ("shape", "dtype", "numel", "__weakref__")
 
     shape: tuple[int, ...]
     dtype: DType
@@ -27,19 +28,40 @@ class Spec:
         return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]"
 
 
+MAX_SPECS = 65536
+"""So many specs are held; of more, those that somebody else holds."""
+
 _interned: dict[tuple[tuple[int, ...], DType], Spec] = {}
+_retired: WeakValueDictionary[tuple[tuple[int, ...], DType], Spec] = WeakValueDictionary()
 
 
 def spec(shape: tuple[int, ...], dtype: DType) -> Spec:
     """The one `Spec` of this shape and dtype."""
     found = _interned.get((shape, dtype))
     if found is None:
-        found = Spec()
-        found.shape = shape = tuple(map(int, shape))
-        found.dtype = dtype
-        found.numel = prod(shape)
+        found = _retired.get((shape, dtype))
+        if found is None:
+            found = Spec()
+            found.shape = shape = tuple(map(int, shape))
+            found.dtype = dtype
+            found.numel = prod(shape)
         found = _interned.setdefault((shape, dtype), found)
+        if len(_interned) > MAX_SPECS:
+            _retire()
     return found
+
+
+def _retire() -> None:
+    """Let go of all specs; those in use are found again, and are held again when they are.
+
+    One by one, and first entered there and then removed here: another thread finds each of them.
+    """
+    for key in list(_interned):
+        held = _interned.get(key)
+        if held is not None:
+            _retired[key] = held
+            del held
+            _interned.pop(key, None)
 
 
 class Step:

@@ -243,7 +243,7 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
                 result._rg = True
         else:
             result = _unpack(graph, edge, tensors)
-        if edge.state.count > _record.MAX_STEPS:
+        if edge.state.count > _record.MAX_STEPS and not rec.patient:
             _record.flush(rec)
         return result
     finally:
@@ -331,13 +331,23 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
     else:
         edge = Edge(graph.state, outs=tuple(items), pack=pack)
     start.edges[key] = edge
-    if graph.state.count > _record.MAX_STEPS and not rec.depth:
+    if graph.state.count > _record.MAX_STEPS and not rec.depth and not rec.patient:
         _record.flush(rec)
     return result
 
 
 class _Nodes(tuple[Any, ...]):
     """Results of which only the nodes are wanted."""
+
+
+def _named(kind: str, key: Any, tensors: Sequence[Tensor], fn: Callable[..., Any],
+           pack: type) -> Any:
+    """`pack(fn(*tensors))`, recorded as one memoised step."""
+    def body(*args: Tensor) -> Any:
+        return pack(fn(*args))
+
+    rec = _local.rec
+    return body(*tensors) if rec.depth else _memo(rec, (kind, key), tensors, body, tensors, {})
 
 
 def macro(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor]]
@@ -347,25 +357,15 @@ def macro(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor
     Returns the nodes of its results.  `key` is hashable and must tell apart whatever else `fn`
     depends on.  Raises what `fn` raises.
     """
-    def body(*args: Tensor) -> _Nodes:
-        return _Nodes(fn(*args))
-
-    rec = _local.rec
-    found = body(*tensors) if rec.depth else _memo(rec, ("macro", key), tensors, body, tensors, {})
+    found = _named("macro", key, tensors, fn, _Nodes)
     return [t._node for t in found] if type(found) is _Nodes else found
 
 
 def remembered(key: Any, tensors: Sequence[Tensor], fn: Callable[..., Sequence[Tensor]]
                ) -> tuple[Tensor, ...]:
     """`macro`, whose results are tensors: gradients flow through them."""
-    def body(*args: Tensor) -> tuple[Tensor, ...]:
-        return tuple(fn(*args))
-
-    rec = _local.rec
-    if rec.depth:
-        return body(*tensors)
-    out: tuple[Tensor, ...] = _memo(rec, ("remembered", key), tensors, body, tensors, {})
-    return out
+    found: tuple[Tensor, ...] = _named("remembered", key, tensors, fn, tuple)
+    return found
 
 
 def attach(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from facula.dtype import DType, float32
 from facula.graph import record as _record
-from facula.graph.record import recorder
+from facula.graph.record import recorder, settle
 from facula.graph.tape import Watched
 from facula.nn.modules.hooks import HookDict, RemovableHandle
 from facula.ops.define import macro
@@ -300,8 +300,13 @@ class Optimizer:
         if update is None:
             self._updates[key] = update = functools.partial(_apply, self.rule, statics, n,
                                                             len(slots))
-        new = macro(key, tensors, update)
-        stale = (self._where, recorder().graph.sequence, 1 << 60)
+        rec = recorder()
+        rec.patient = True      # were the graph run in between, old values would be kept beside new
+        try:
+            new = macro(key, tensors, update)
+        finally:
+            rec.patient = False
+        stale = (self._where, rec.graph.sequence, 1 << 60)
         k = 0
         for item in items:
             item[0]._replace(new[k], stale)
@@ -310,6 +315,9 @@ class Optimizer:
             for _, _, st in items:
                 st[name]._replace(new[k], stale)
                 k += 1
+        if rec.graph.state.count > _record.MAX_STEPS:
+            del tensors, new
+            _record.flush(rec)
 
     # -- state
     def state_dict(self) -> dict[str, Any]:
@@ -388,6 +396,7 @@ class Optimizer:
                     if isinstance(value, dict) else value
         self.param_groups = new_groups
         self.state = state
+        settle()
         for post in self._optimizer_load_state_dict_post_hooks.values():
             post(self)
 

@@ -28,7 +28,8 @@ class KernelPlan:
     `llvm_text` is the whole module that defines `@name`; kernels with equal text are compiled
     once, so the text must not mention slots or addresses: `slots[j]` is the slot of operand j.
     Tiles of one kernel, and all kernels of one phase, may run at the same time and in any order.
-    `group` is for people: which of the schedule's groups it belongs to.
+    `numbers` stand in the map after the slots, for a kernel that reads there what would otherwise
+    be constants of its text.  `group` is for people: which of the schedule's groups it belongs to.
     """
 
     name: str
@@ -36,6 +37,7 @@ class KernelPlan:
     slots: tuple[int, ...]
     ntiles: int = 1
     group: int = -1
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

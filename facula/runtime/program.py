@@ -110,7 +110,8 @@ class Program:
         for phase in plan.phases:
             rows: list[int] = []
             for kernel in phase.kernels:
-                slots = (ctypes.c_int64 * max(len(kernel.slots), 1))(*kernel.slots)
+                placed = (*kernel.slots, *kernel.numbers)
+                slots = (ctypes.c_int64 * max(len(placed), 1))(*placed)
                 self._keep.append(slots)
                 row = [addresses[index], ctypes.addressof(slots), kernel.ntiles]
                 self._rows.append(row)

@@ -6,8 +6,8 @@ it returns is plain data with the LLVM text of every kernel in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from facula.codegen.attention import emit_attention
 from facula.codegen.convolution import emit_convolution_group
@@ -76,6 +76,7 @@ class Native:
              real and imaginary part of a complex number
     outputs  for each output: (bytes, None), or (bytes, step) where it takes over a leaf's memory
     sizes    slot -> bytes of the value there; `stored` are the steps whose values are in memory
+    extents  m, n and k of the product of each group that has one
     """
 
     plan: ProgramPlan
@@ -84,6 +85,7 @@ class Native:
     reports: list[Report] = field(default_factory=list)
     sizes: dict[int, int] = field(default_factory=dict)
     stored: frozenset[int] = frozenset()
+    extents: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -98,15 +100,20 @@ class _Unit:
 
 
 def build(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-          name: str = "program") -> Native:
-    """The plan that computes `outputs`; `donations` maps outputs to leaves they may overwrite."""
-    return _Build(steps, outputs, donations, name).native()
+          name: str = "program", varies: Mapping[int, frozenset[str]] | None = None) -> Native:
+    """The plan that computes `outputs`; `donations` maps outputs to leaves they may overwrite.
+
+    `varies` says of the products of groups, by their numbers, which of their extents m, n and k
+    are others in programs that are to share their machine code with this one.
+    """
+    return _Build(steps, outputs, donations, name, varies or {}).native()
 
 
 class _Build:
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-                 name: str):
-        self.steps, self.name = steps, name
+                 name: str, varies: Mapping[int, frozenset[str]]):
+        self.steps, self.name, self.varies = steps, name, varies
+        self.extents: dict[int, tuple[int, int, int]] = {}
         self.outputs = list(outputs)
         self.slots = STATUS_SLOT + 1
         self.places: dict[int, Storage] = {}
@@ -405,10 +412,11 @@ class _Build:
         as short a time, and what has been packed is still in the caches."""
         touching: dict[int, list[_Unit]] = {}
         for u in units:
-            for slot in {s for s in u.operands if s in self.prepared}:
+            for slot in {s for s in u.operands if isinstance(s, int) and s in self.prepared}:
                 touching.setdefault(slot, []).append(u)
         for u in sorted([u for u in units if u.early], key=lambda u: -u.level):
-            later = [v.level for s in u.operands for v in touching.get(s, ()) if v.level > u.level]
+            later = [v.level for s in u.operands if isinstance(s, int)
+                     for v in touching.get(s, ()) if v.level > u.level]
             u.level = max(u.level, min(later, default=u.level + 1) - 1)
         for slot, users in touching.items():
             levels = [u.level for u in users]
@@ -526,6 +534,9 @@ class _Build:
                 else row_major(steps[product].spec.shape)
             c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides,
                                      self._lies)
+            self.extents[group.number] = c.m, c.n, c.k
+            if group.number in self.varies:
+                c = replace(c, varies=self.varies[group.number])
             made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
                                 self._storage, self._scalars)
         return self._in_phases(group, made, (a, b), start, ends)
@@ -616,5 +627,5 @@ class _Build:
         sizes = {place.slot: self.steps[n].spec.numel * self.steps[n].spec.dtype.itemsize
                  for n, place in self.places.items()}
         return Native(plan, self.inputs, outputs, reports, {**self.temporaries, **sizes},
-                      frozenset(self.places))
+                      frozenset(self.places), self.extents)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,15 +14,29 @@ import numpy as np
 from facula import config
 from facula.graph.spec import Step
 from facula.runtime.allocator import Buffer, changed, empty, from_numpy_private
+from facula.runtime.jit import statistics
 from facula.runtime.program import Program
 from facula.schedule import stored
 from facula.schedule.compile import Native, Report, build
 from facula.schedule.constants import Kept, Split, split
 from facula.schedule.layout import in_blocks
-from facula.schedule.segments import Segment, segments
+from facula.schedule.resized import (
+    COMPILING,
+    Again,
+    Family,
+    Simple,
+    donations_of,
+    family_of,
+    simplified,
+)
+from facula.schedule.segments import Segment
 from facula.schedule.simplify import simplify
 
 __all__ = ["Executable", "make_executable"]
+
+_OFTEN = 4.0
+"""Kernels that serve any size are replaced once they have run for this many times as long as it
+takes to compile others."""
 
 
 class Executable:
@@ -29,24 +45,50 @@ class Executable:
     `steps` are the program's steps after simplification; `parts` its native parts with what NumPy
     computes after each.  `run(values)` returns the outputs' memory; `start(values, failed)`, where
     there is one, does so while the program may still be running in the background.
+
+    A program that is one met before with other sizes shares kernels with it and with others to
+    come (`facula.schedule.resized`), until it has run so often that kernels of its own are worth
+    their compilation.  `dynamic` is that of `facula.compile`: with False kernels are never shared,
+    with True they are whatever has changed.
     """
 
-    def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]):
+    def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
+                 dynamic: bool | None = None):
         self.run: Callable[[list[Any]], list[Buffer]]
         self.start: Callable[[list[Any], Any], list[Buffer]] | None = None
         self.start_into: Callable[..., list[Buffer]] | None = None
         self.run_into: Callable[..., list[Buffer]]
+        started = time.perf_counter()
+        before = dict(statistics)
         self.leaves = [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")]
-        self.steps, new, self.outputs = simplify(steps, outputs)
-        self.sources = [new[i] for i in self.leaves]
-        place = {o: self.outputs[k] for k, o in enumerate(outputs)}
-        given = {place[o]: new[leaf] for o, leaf in donations.items()
-                 if self.steps[new[leaf]].op == "leaf"}
-        parts = segments(self.steps, self.outputs)
+        simple = simplified(steps, outputs, donations)
+        self.steps, self.outputs = simple.steps, simple.outputs
+        self.sources = [simple.new[i] for i in self.leaves]
         if config.flag.DEBUG >= 3:
             _print_steps(self.steps, self.outputs)
-        self.parts = [_Part(part, self.steps, given if len(parts) == 1 else {})
-                      for part in parts]
+        family = family_of(steps, outputs, donations)
+        changes = family.changes(steps)
+        self.shared = bool(changes) and dynamic is not False and (
+            bool(dynamic) or family.varies(changes))
+        self._make(simple, family if self.shared else None, steps)
+        if self.shared:
+            family.shared = True
+            self._until_often(simple)
+        self.again: Again | None = None
+        if changes:
+            made, found = (int(sum(statistics[k] - before[k] for k in names))
+                           for names in (["compiled"], ["loaded", "reused"]))
+            self.again = Again(changes, family.shapes(steps), self.shared, made, found,
+                               time.perf_counter() - started)
+
+    def _make(self, simple: Simple, family: Family | None, steps: Sequence[Step] = ()) -> None:
+        """Plan and compile; kernels are shared with the programs of `family`, if one is given,
+        to which the program of `steps` belongs."""
+        parts = simple.parts
+        given = simple.given if len(parts) == 1 else {}
+        self.parts = [_Part(part, n, donations_of(part, given), family, steps)
+                      for n, part in enumerate(parts)]
+        self.start = self.start_into = None
         if len(parts) == 1 and not parts[0].host:
             part = self.parts[0]
             order = [part.names.index(o) for o in self.outputs]
@@ -54,6 +96,32 @@ class Executable:
                 part, self.sources, order)
         else:
             self.run = self.run_into = self._run_parts
+
+    def _until_often(self, simple: Simple) -> None:
+        """Count runs; after as many as are worth it, compile kernels for these very sizes."""
+        cost = sum([part.program.cost for part in self.parts if part.program is not None])
+        left = 1 + int(_OFTEN * COMPILING * len(self.steps) * 1e9 / max(cost, 1000.0))
+        me = weakref.ref(self)          # and so no circle keeps the programs alive
+
+        def counted(name: str, function: Any) -> Any:
+            def call(*args: Any) -> list[Buffer]:
+                nonlocal left
+                left -= 1
+                if left > 0:
+                    return function(*args)          # type: ignore[no-any-return]
+                own = me()
+                if own is None:
+                    return function(*args)          # type: ignore[no-any-return]
+                if own.shared:
+                    own.shared = False
+                    own._make(simple, None)
+                return (getattr(own, name) or function)(*args)   # type: ignore[no-any-return]
+            return call
+
+        for name in ("run", "start", "run_into", "start_into"):
+            function = getattr(self, name)
+            if function is not None:
+                setattr(self, name, counted(name, function))
 
     @property
     def reports(self) -> list[tuple[_Part, Report]]:
@@ -94,20 +162,23 @@ class Executable:
 class _Part:
     """A native part made executable; `program` is None where there is nothing to compute."""
 
-    def __init__(self, segment: Segment, steps: Sequence[Step], donations: dict[int, int]):
+    def __init__(self, segment: Segment, index: int, given: dict[int, int],
+                 family: Family | None, steps: Sequence[Step]):
         self.steps = segment.steps
         self.names = segment.names
         self.host = segment.host
-        own = {i: n for n, i in segment.inputs.items()}
-        given = {segment.outputs[segment.names.index(o)]: own[leaf]
-                 for o, leaf in donations.items() if o in segment.names and leaf in own}
         self.native: Native | None = None
         self.program: Program | None = None
         if not segment.outputs:
             return
-        key = stored.key_of(segment.steps, segment.outputs, given)
+        key = stored.key_of(segment.steps, segment.outputs, given, family is not None)
         known = stored.load(key) if key is not None else None
-        self.native, kernels = known or (build(segment.steps, segment.outputs, given), None)
+        if known is not None:
+            self.native, kernels = known
+        else:
+            kernels = None
+            self.native = build(segment.steps, segment.outputs, given) if family is None \
+                else family.plan(index, segment, given, steps)
         # arguments by the numbers of the whole program
         self.own = {segment.inputs[n]: segment.steps[n] for n, _ in self.native.inputs}
         self.inputs = [(segment.inputs[n], part) for n, part in self.native.inputs]
@@ -215,12 +286,13 @@ class _Halved:
     The same to the outside as `Executable`; see `facula.schedule.constants`.
     """
 
-    def __init__(self, parts: Split):
+    def __init__(self, parts: Split, dynamic: bool | None):
         self.head = Executable(parts.head, parts.kept, {})
-        self.tail = tail = Executable(parts.tail, parts.outputs, {})
+        self.tail = tail = Executable(parts.tail, parts.outputs, {}, dynamic)
         self.kept = kept = Kept(self.head.run)
         self.steps, self.outputs = tail.steps, tail.outputs
         self.leaves, self.rest = parts.leaves, parts.rest
+        self.again = tail.again
 
         def given(v: list[Any]) -> list[Any]:
             return [*[v[i] for i in self.rest], *kept.of([v[i] for i in self.leaves])]
@@ -252,21 +324,22 @@ class _Halved:
 
 
 def make_executable(steps: Sequence[Step], outputs: Sequence[int],
-                    donations: dict[int, int]) -> Executable | _Halved:
+                    donations: dict[int, int], dynamic: bool | None = None
+                    ) -> Executable | _Halved:
     """Compile a program; see `facula.graph.flush.make_executable`."""
     if donations or not any(s.op == "conv" for s in steps) or any(s.mask for s in steps):
-        return Executable(steps, outputs, donations)
+        return Executable(steps, outputs, donations, dynamic)
     simple, new, wanted = simplify(steps, outputs)
     found = in_blocks(simple, wanted)
     if found is None:
-        return Executable(steps, outputs, donations)
+        return Executable(steps, outputs, donations, dynamic)
     parts = split(*found[:2])
     if parts is None:
-        return Executable(steps, outputs, donations)
+        return Executable(steps, outputs, donations, dynamic)
     # leaves by their place among those of the program as it was recorded
     place = {new[i]: k for k, i in enumerate(
         [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")])}
     old = {n: place[simple_] for n, simple_ in found[2].items()}
     parts.leaves = [old[i] for i in parts.leaves]
     parts.rest = [old[i] for i in parts.rest]
-    return _Halved(parts)
+    return _Halved(parts, dynamic)

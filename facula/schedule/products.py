@@ -18,6 +18,7 @@ from facula.codegen.direct import View
 from facula.codegen.lower import MOVEMENT, Place, operands
 from facula.graph.spec import Step
 from facula.ops.primitive.recurrent import RECURRENT
+from facula.ops.table import PRIMS
 from facula.schedule.index import Index, flatten, loop_var, row_major, unflatten
 
 __all__ = ["ATTENTION", "CONVOLUTIONS", "PRODUCTS", "WHOLE", "attention_of", "contraction_of",
@@ -154,14 +155,13 @@ def _whole(steps: Sequence[Step], number: int, which: int, stop: Callable[[int],
 
 
 def terms(steps: Sequence[Step], number: int) -> int:
-    """Of how many products an element of a convolution step is the sum."""
+    """Of how many products an element of a contraction is the sum."""
     step = steps[number]
     if step.op == "conv_blocks":
         return prod(step.attrs[1][1:])
-    a, b = (steps[i].spec.shape for i in step.inputs)
-    if step.op == "conv_weight":
-        return b[0] * prod(b[2:])
-    return prod(b[1:]) if step.op == "conv" else b[0] // step.attrs[3] * prod(b[2:])
+    found = PRIMS[step.op].terms
+    assert found is not None
+    return found([steps[i].spec for i in step.inputs], step.attrs, step.spec)
 
 
 def source_behind(steps: Sequence[Step], number: int, which: int,

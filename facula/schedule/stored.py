@@ -67,9 +67,10 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} among the attributes of a step")
 
 
-def key_of(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]
-           ) -> str | None:
-    """The key of the plan of these steps; None if it is not kept on disk."""
+def key_of(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
+           forms: bool = False) -> str | None:
+    """The key of the plan of these steps; None if it is not kept on disk.  `forms` is whether its
+    kernels are those of several sizes."""
     if not config.flag.CACHE or len(steps) < FEWEST_STEPS:
         return None
     source = _compiler()
@@ -80,7 +81,8 @@ def key_of(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, i
                       s.view) for s in steps])
     except TypeError:
         return None
-    return cache.key_of("plan", source, f"{sys.version_info[:2]}/{marshal.version}", repr(host()),
+    return cache.key_of("plan of forms" if forms else "plan", source,
+                        f"{sys.version_info[:2]}/{marshal.version}", repr(host()),
                         repr((target(), config.flag.WINOGRAD)), text, repr(list(outputs)),
                         repr(sorted(donations.items())))
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,8 +64,9 @@ def flip(x, transposed):
     return np.swapaxes(np.ascontiguousarray(np.swapaxes(x, -1, -2)), -1, -2) if transposed else x
 
 
-def check(a, b, c, dtype, rtol):
-    e = emit_contraction(Module(), "gemm", contraction(a, b, c, dtype), None)
+def check(a, b, c, dtype, rtol, varies=()):
+    product = replace(contraction(a, b, c, dtype), varies=frozenset(varies))
+    e = emit_contraction(Module(), "gemm", product, None)
     Runner(e)(a=a, b=b, c=c)
     first = c.copy()
     wide = np.complex128 if c.dtype.kind == "c" else np.float64 if c.dtype.kind == "f" else c.dtype
@@ -87,6 +89,27 @@ def test_layouts(m, n, k, dtype):
         a, b = flip(random((m, k), dtype), ta), flip(random((k, n), dtype, 1), tb)
         check(a, b, flip(np.full((m, n), 7, dtype), tc), dtype,
               2e-6 if dtype == "float32" else 1e-14)
+
+
+@pytest.mark.parametrize("m", range(1, 7))
+def test_few_rows_of_a_large_product(m):
+    a, b = random((m, 784), "f4"), flip(random((784, 137), "f4", 1), True)
+    check(a, b, np.zeros((m, 137), "f4"), "float32", 2e-6)
+    check(flip(random((137, 784), "f4"), False), flip(random((784, m), "f4", 1), True),
+          np.zeros((137, m), "f4"), "float32", 2e-6)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 7, 13, 14, 15, 16, 31, 128, 129, 300])
+def test_extents_that_vary(m):
+    """Code that is the same for any number of rows, or of products that are summed."""
+    for ta, tb, tc in itertools.product((False, True), repeat=3):
+        a, b = flip(random((m, 70), "f4"), ta), flip(random((70, 40), "f4", 1), tb)
+        check(a, b, flip(np.full((m, 40), 7, "f4"), tc), "float32", 2e-6, "m")
+        a, b = flip(random((33, m), "f4"), ta), flip(random((m, 40), "f4", 1), tb)
+        check(a, b, flip(np.full((33, 40), 7, "f4"), tc), "float32", 2e-6, "k")
+    bf16 = pytest.importorskip("ml_dtypes").bfloat16
+    a, b = random((m, 40), "f4").astype(bf16), random((40, 33), "f4", 1).astype(bf16)
+    check(a, b, np.full((m, 33), 7, bf16), "bfloat16", 1e-2, "m")
 
 
 @pytest.mark.parametrize("dtype,rtol", [("float16", 2e-3), ("int64", 0), ("int8", 0), ("int16", 0),
@@ -134,6 +157,9 @@ class BiasRelu:
 
     def __init__(self, dtype, n):
         self.dtype, self.n, self.operands = dtype, n, []
+
+    def ask(self, fn, m0, n0, rows, cols, batch_indices):
+        """The bias is near enough."""
 
     def emit(self, fn, m0, n0, rows, cols, scratch_ptr, scratch_ld, batch_indices):
         assert batch_indices == ()

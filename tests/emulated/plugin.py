@@ -8,6 +8,7 @@ what it is on such a machine.
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 from facula import config
@@ -41,20 +42,20 @@ class Function:
 
     def __call__(self, *args: Any) -> int:
         assert machine is not None
-        return machine.call(self.address, *[getattr(a, "value", a) or 0 if not hasattr(a, "_length_")
-                                            else _address(a) for a in args])
+        return machine.call(self.address, *[_word(a) for a in args])
 
 
-def _address(array: Any) -> int:
-    import ctypes
-    return ctypes.addressof(array)
+def _word(argument: Any) -> int:
+    """An argument as the number that is put into a register."""
+    if isinstance(argument, ctypes.Array):
+        return ctypes.addressof(argument)
+    return getattr(argument, "value", argument) or 0
 
 
 class Driver:
     """The driver's entry points; with one thread only launches are asked for."""
 
     def __init__(self) -> None:
-        import ctypes
         self.futex = None
         # without its pause: llvmlite reads inline assembly of the machine that it is on alone
         text = threads.driver_text(None, None)

@@ -44,7 +44,8 @@ def elementwise() -> list[np.ndarray]:
     x = facula.tensor(np.concatenate([odd, _array(0, 120) * 3]))
     names = ("exp", "log", "sin", "cos", "tan", "tanh", "sqrt", "rsqrt", "erf", "log1p", "expm1",
              "atan", "floor", "round", "sign", "sigmoid", "abs")
-    out = _numpy(*[getattr(x, name)() for name in names], x ** 2.5, x.clamp(-1, 1), x.double().exp())
+    out = _numpy(*[getattr(x, name)() for name in names], x ** 2.5, x.clamp(-1, 1),
+                 x.double().exp())
     whole = facula.tensor((_array(1, 64) * 1000).astype(np.int64))
     return out + _numpy(whole // 7, whole % 7, whole << 2, (whole > 3).to(facula.int32),
                         facula.tensor(_array(2, 64) * 100).to(facula.int8))
@@ -109,7 +110,7 @@ def training() -> list[np.ndarray]:
 
 if __name__ == "__main__":
     if "emulated" in sys.argv:
-        from tests.emulated import plugin  # noqa: F401
+        from tests.emulated import plugin
     found = {}
     for name, function in PROGRAMS.items():
         for k, array in enumerate(function()):

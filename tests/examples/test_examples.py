@@ -64,3 +64,32 @@ def test_addition(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     assert re.search(r"hf: solved, 0\.\d+ % errors", out), out
     assert re.search(r"adam:1e-3: (not )?solved", out), out
     assert (tmp_path / "addition.png").stat().st_size > 1000
+
+
+def test_deep_autoencoder(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """A small network, all methods, in two pieces that go into one report."""
+    import json
+    import sys
+    pytest.importorskip("PIL")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    program = runpy.run_path(str(EXAMPLES / "deep_autoencoder.py"))
+    shared = program["main"].__globals__
+    monkeypatch.setitem(shared, "SIZES", (784, 24, 16, 24, 784))
+    monkeypatch.setitem(shared, "CODE", 1)
+    common = ["deep_autoencoder.py", "--images", "200", "--batch", "50", "--last-batch", "100",
+              "--small", "20", "--lbfgs-batch", "100", "--kfac-batch", "50", "--minutes", "0.05"]
+    for only in ("hf,kfac", "nesterov,sgd:1e-3,adam,lbfgs"):
+        monkeypatch.setattr(sys, "argv", [*common, "--only", only])
+        program["main"]()
+    report = json.loads((tmp_path / "deep_autoencoder.json").read_text())
+    assert sorted(report["runs"]) == ["adam", "hf", "kfac", "lbfgs", "nesterov", "sgd:1e-3"]
+    for name, history in report["runs"].items():
+        assert history[-1][2] < history[0][2], name
+        assert report["settings"][name]["only"]
+    assert (tmp_path / "deep_autoencoder_seconds.png").stat().st_size > 1000
+    sizes = [program["grown"](50, 200, k / 100) for k in range(0, 120)]
+    assert sizes[0] == 50 and sizes[-1] == 200 and sorted(set(sizes)) == [50, 100, 200]
+    monkeypatch.setattr(sys, "argv", [*common, "--only", "newton"])
+    with pytest.raises(SystemExit, match="unknown method"):
+        program["main"]()

@@ -15,6 +15,7 @@ import pytest
 import facula
 from facula import config
 from facula.graph import keep, record
+from facula.graph import spec as specs
 from facula.graph.record import recorder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,3 +188,14 @@ def test_resident_memory_of_many_structures(tmp_path, count):
     done = subprocess.run([sys.executable, "-c", MANY, str(count)], env=environment,
                           capture_output=True, text=True, timeout=600, check=True)
     assert int(done.stdout) < 5e6 + 10e3 * count
+
+
+def test_specs_are_bounded_and_stay_one_of_a_kind(monkeypatch):
+    held = facula.ones(3, 5)._node.spec
+    monkeypatch.setattr(specs, "MAX_SPECS", len(specs._interned) + 50)
+    for n in range(2000):
+        specs.spec((n, 1, 17), facula.float32)
+        assert len(specs._interned) <= specs.MAX_SPECS
+    gc.collect()
+    assert specs.spec((3, 5), facula.float32) is held is facula.zeros(3, 5)._node.spec
+    assert not any(shape[1:] == (1, 17) for shape, _ in specs._retired)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from facula.dtype import DType
-from facula.graph.record import recorder
+from facula.graph.record import recorder, settle
 from facula.nn.parameter import Parameter, is_lazy
 from facula.tensor import Tensor
 
@@ -206,6 +206,7 @@ def load_state_dict(module: Any, entries: Mapping[str, Any], strict: bool,
     if errors:
         raise RuntimeError(f"Error(s) in loading state_dict for {type(module).__name__}:\n\t"
                            + "\n\t".join(errors))
+    settle()
     return IncompatibleKeys(missing, unexpected)
 
 

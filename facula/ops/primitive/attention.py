@@ -370,10 +370,16 @@ def _reads(name: str, out: bool) -> Any:
     return saves
 
 
+def _terms(specs: Sequence[Spec], attrs: tuple[Any, ...], out: Spec) -> int:
+    # Two products of a query and a key, and an exponential that weighs as much as forty.
+    q, keys = specs[0], specs[1].shape[-2]
+    return q.numel * keys * (4 + 40 // max(q.shape[-1], 1)) // max(out.numel, 1)
+
+
 for _name, _vjp, _jvp in (
         ("attention", _attention_vjp, _attention_jvp), ("attention_lse", _lse_vjp, _lse_jvp),
         *((n, _gradient_vjp(n), _gradient_jvp(n))
           for n in ("attention_dq", "attention_dk", "attention_dv"))):
     register(_name, "attention", _infer(_name), _meaning(_name), vjp=_vjp, jvp=_jvp,
              saves=_reads(_name, _name in ("attention", "attention_lse")),
-             samples=_samples(_name), batch=each)
+             samples=_samples(_name), terms=_terms, batch=each)

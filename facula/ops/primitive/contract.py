@@ -68,6 +68,7 @@ def _jvp(c: Any, tangents: tuple[Any, ...]) -> Any:
 
 register("matmul", "contract", _infer_matmul, _matmul, vjp=_vjp, jvp=_jvp, saves=("in0", "in1"),
          saves_for=(("in1",), ("in0",)), batch=product,
+         terms=lambda specs, attrs, out: specs[0].shape[-1],
          samples=lambda make: [Sample((make(*a), make(*b))) for a, b in (
              ((2, 3), (3, 4)), ((1, 1), (1, 1)), ((3, 5), (5, 1)), ((2, 3, 4), (2, 4, 5)),
              ((2, 1, 1, 3), (2, 1, 3, 2)), ((2, 0), (0, 3)), ((0, 3), (3, 2)),

@@ -164,6 +164,16 @@ def _conv_weight(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec
     return total
 
 
+def _terms(name: str) -> Any:
+    """Of how many products an element of the result is the sum."""
+    def terms(specs: Sequence[Spec], attrs: tuple[Any, ...], out: Spec) -> int:
+        b = specs[1].shape
+        if name == "conv_weight":
+            return b[0] * math.prod(b[2:])
+        return math.prod(b[1:]) if name == "conv" else b[0] // attrs[3] * math.prod(b[2:])
+    return terms
+
+
 # ---------------------------------------------------------------- derivatives
 
 def _plain(attrs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -230,4 +240,4 @@ for _name, _infer, _numpy, _vjp in (("conv", _infer_conv, _conv, _conv_vjp),
                                     ("conv_weight", _infer_weight, _conv_weight, _weight_vjp)):
     register(_name, "convolution", _infer, _numpy, vjp=_vjp, jvp=_bilinear_jvp(_name),
              saves=("in0", "in1"), saves_for=(("in1",), ("in0",)), samples=_samples(_name),
-             batch=correlated if _name == "conv_weight" else convolved)
+             terms=_terms(_name), batch=correlated if _name == "conv_weight" else convolved)

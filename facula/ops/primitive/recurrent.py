@@ -491,12 +491,17 @@ def _coefficients_saved(attrs: _Attrs) -> tuple[str, ...]:
     return (*[f"in{k}" for k in range(coefficients(attrs[0]) + 1)], "out")
 
 
+def _terms(specs: Sequence[Spec], attrs: tuple[Any, ...], out: Spec) -> int:
+    # Each row of the input meets each row of the weight.
+    return specs[0].numel * specs[1].shape[-1] // max(out.numel, 1)
+
+
 register("recur", "recurrence", _infer_recur, recur_meaning, vjp=_recur_vjp, jvp=_recur_jvp,
-         saves=_recur_saves, samples=_samples("recur"))
+         saves=_recur_saves, samples=_samples("recur"), terms=_terms)
 register("recur_gates", "recurrence", _infer_gates, gates_meaning, vjp=_gates_vjp,
-         jvp=_gates_jvp, saves=_gates_saves, samples=_samples("recur_gates"))
+         jvp=_gates_jvp, saves=_gates_saves, samples=_samples("recur_gates"), terms=_terms)
 register("recur_linear", "recurrence", _infer_linear, linear_meaning, vjp=_linear_vjp,
-         jvp=_linear_jvp, saves=_coefficients_saved, samples=_samples("recur_linear"))
+         jvp=_linear_jvp, saves=_coefficients_saved, samples=_samples("recur_linear"), terms=_terms)
 register("recur_adjoint", "recurrence", _infer_adjoint, adjoint_meaning,
          vjp=_adjoint_vjp, jvp=_adjoint_jvp, saves=_coefficients_saved,
-         samples=_samples("recur_adjoint"))
+         samples=_samples("recur_adjoint"), terms=_terms)

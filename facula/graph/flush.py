@@ -183,7 +183,7 @@ def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[i
     # None is loaded unless something has been compiled; then it may have been this, but for sizes.
     resized = sys.modules.get("facula.schedule.resized")
     caller = _record.recorder().compiled
-    if resized is not None and (caller is None or caller.dynamic is None):
+    if resized is not None and FIRST_RUNS and (caller is None or caller.dynamic is None):
         runs: int | None = resized.patience(steps, outputs, donations, seconds)
         if runs is not None:
             return runs

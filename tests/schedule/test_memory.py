@@ -1,0 +1,44 @@
+"""Memory of temporaries: taken no sooner than it is written to, and counted."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+
+import facula
+from facula import profiler
+from facula.schedule.compile import build
+from tests.schedule.programs import Build
+
+
+def test_a_chain_of_products_takes_the_memory_of_a_few() -> None:
+    """Each value is read by the next alone, and each weight is packed just before it is wanted."""
+    rng, n, length = np.random.default_rng(0), 128, 12
+    b = Build()
+    x = b.leaf(rng.normal(size=(n, n)).astype(np.float32))
+    for _ in range(length):
+        weight = b.leaf((rng.normal(size=(n, n)) / n ** 0.5).astype(np.float32))
+        turned = b.op("permute", weight, attrs=((1, 0),))
+        x = b.op("tanh", b.op("matmul", x, turned))
+    executable = b.check(x)
+    plan = build(executable.steps, executable.outputs, {}).plan
+    assert len(plan.phases) >= length
+    assert plan.arena_bytes <= 6 * (4 * n * n + 4096) < length * 4 * n * n
+
+
+def test_the_peak_is_counted() -> None:
+    gc.collect()
+    profiler.reset_peak_memory()
+    before = profiler.memory()
+    assert before.peak == before.taken >= before.cached >= 0
+    x = facula.ones(20 << 20, dtype=facula.uint8) + 1
+    assert x[0].item() == 2
+    now = profiler.memory()
+    assert now.taken - now.cached >= before.taken - before.cached + (20 << 20)
+    assert now.peak >= now.taken and "MB taken" in str(now)
+    big = facula.ones(100 << 20, dtype=facula.uint8) + 1        # too large to be kept
+    assert big[0].item() == 2
+    del big
+    gc.collect()
+    assert profiler.memory().peak >= profiler.memory().taken + (100 << 20)

@@ -28,6 +28,7 @@ from typing import Any
 
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Spec, spec
+from facula.ops.primitive.batching import one_by_one
 from facula.ops.primitive.record import Sample, register, shapes_text
 from facula.ops.primitive.recurrent_meaning import (
     CELLS,
@@ -497,11 +498,13 @@ def _terms(specs: Sequence[Spec], attrs: tuple[Any, ...], out: Spec) -> int:
 
 
 register("recur", "recurrence", _infer_recur, recur_meaning, vjp=_recur_vjp, jvp=_recur_jvp,
-         saves=_recur_saves, samples=_samples("recur"), terms=_terms)
+         saves=_recur_saves, samples=_samples("recur"), batch=one_by_one, terms=_terms)
 register("recur_gates", "recurrence", _infer_gates, gates_meaning, vjp=_gates_vjp,
-         jvp=_gates_jvp, saves=_gates_saves, samples=_samples("recur_gates"), terms=_terms)
+         jvp=_gates_jvp, saves=_gates_saves, samples=_samples("recur_gates"),
+         batch=one_by_one, terms=_terms)
 register("recur_linear", "recurrence", _infer_linear, linear_meaning, vjp=_linear_vjp,
-         jvp=_linear_jvp, saves=_coefficients_saved, samples=_samples("recur_linear"), terms=_terms)
+         jvp=_linear_jvp, saves=_coefficients_saved, samples=_samples("recur_linear"),
+         batch=one_by_one, terms=_terms)
 register("recur_adjoint", "recurrence", _infer_adjoint, adjoint_meaning,
          vjp=_adjoint_vjp, jvp=_adjoint_jvp, saves=_coefficients_saved,
-         samples=_samples("recur_adjoint"), terms=_terms)
+         samples=_samples("recur_adjoint"), batch=one_by_one, terms=_terms)

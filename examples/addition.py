@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--structural", type=float, default=0.3)
     parser.add_argument("--preconditioner", default="", help="fisher, or nothing")
     parser.add_argument("--radius", type=float, default=1.1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", default="addition")
     args = parser.parse_args()
     warnings.simplefilter("ignore", facula.optim.StepRejectedWarning)

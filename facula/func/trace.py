@@ -84,6 +84,7 @@ class Trace(Recorder):
         self.root = outer.root if outer.forward is self.forward else _forward_root(outer.root)
         self.states = 0
         self.grad = outer.grad
+        self.compiled = outer.compiled
         self.depth = 0
         self.tape = outer.tape
         self.watch = None

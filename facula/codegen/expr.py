@@ -137,6 +137,14 @@ def intrinsic(fn: Fn, name: str, type_: str, *args: str, flags: str = "") -> str
     return fn.val(f"call {flags}{type_} {callee}({operands})")
 
 
+_BY_DOUBLE = frozenset(["sin", "cos", "tan", "asin", "acos", "atan", "erf", "erfc", "erfinv",
+                        "lgamma", "digamma", "atan2", "pow", "hypot", "fmod", "remainder",
+                        "floor_divide", "sinh", "cosh", "expm1", "log", "log2", "log10", "log1p",
+                        "asinh", "acosh", "atanh", "logaddexp"])
+"""Functions of a float that may be computed in double.  LLVM would round that to half at once, by
+a function of a run-time library that is not in the process, but for a fence between."""
+
+
 def emit_op(fn: Fn, op: str, args: list[Value], dtypes: list[DType], out: DType) -> Value:
     """The result of primitive `op`, of dtype `out`, for one element.
 
@@ -168,6 +176,8 @@ def emit_op(fn: Fn, op: str, args: list[Value], dtypes: list[DType], out: DType)
         work = compute_dtype(dtype)
         from facula.codegen.float_expr import emit_float
         value = emit_float(fn, op, wide, work)
+        if dtype.name == "float16" and op in _BY_DOUBLE:
+            value = intrinsic(fn, "arithmetic.fence", register_type(work), value)
         return value if out.kind == "b" else narrow(fn, dtype, value)
     return _emit_integer(fn, op, args, dtype)
 

@@ -296,6 +296,8 @@ class Places:
         own = item_index(steps, group, target, rows, columns)
 
         for item, read, sources in self._accesses(group):
+            if o in sources and steps[o].op in SCAN:
+                return False                # it has to be in memory, where others read it
             if o in sources:                # what is about to be written is not read of memory
                 start = item_start(steps, group, item, rows, columns)
                 read = accesses(steps, start, lambda n: n != o and self._in_memory(group, n))

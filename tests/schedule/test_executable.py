@@ -62,3 +62,39 @@ def test_an_infinite_weight_beside_padding_is_what_pytorch_has_in_float64() -> N
     with np.errstate(all="ignore"):
         have = facula.nn.functional.conv2d(facula.tensor(x), facula.tensor(w), padding=1).numpy()
     np.testing.assert_array_equal(have, want)
+
+
+def compiled_and_interpreted(program):
+    """What a program gives either way."""
+    found = []
+    for flags in ({"JIT": True, "INTERPRET": False}, {"JIT": False}):
+        with facula.config.override(**flags):
+            found.append(program())
+    return found
+
+
+def test_a_running_product_written_over_what_it_is_made_of() -> None:
+    def program():
+        x = facula.tensor([0.5, 2.0, 3.0], dtype=d.float64)
+        y = x.cumprod(-1)
+        x[0:3, ...] = y
+        y.mul_(0.5)
+        return np.stack([x.numpy(), y.numpy()])
+
+    have, want = compiled_and_interpreted(program)
+    np.testing.assert_array_equal(have, want)
+
+
+@pytest.mark.parametrize("name", ["sin", "tan", "asin", "acos", "atan", "erf", "erfc", "sinh",
+                                  "log1p", "expm1", "lgamma", "erfinv"])
+def test_functions_of_half_in_a_chain(name: str) -> None:
+    """Those computed in double are rounded to half by way of float."""
+    def program():
+        x = facula.tensor([-1.0, -1.25, 0.5, -2.25, 2.0, 1.75], dtype=d.float16)
+        y = getattr(x.sin() * 0.875, name)()
+        y.tanh_()
+        return y.numpy()
+
+    have, want = compiled_and_interpreted(program)
+    np.testing.assert_allclose(have.astype(np.float32), want.astype(np.float32), rtol=2e-3,
+                               atol=1e-3)

@@ -22,7 +22,7 @@ from facula.codegen.direct import Tiles, View
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
-from facula.codegen.walks import Block, Walk, grow, micro_rect
+from facula.codegen.walks import Block, Walk, grow, micro_rect, reached
 
 __all__ = ["Blocks", "Direct", "copy_blocks", "emit_blocks", "squares_suit", "vectors_of"]
 
@@ -274,10 +274,7 @@ class Direct:
             name = "KERNEL_micro_" + "x".join(map(str, rect))
             tiles.micro(name, block.offsets(rect, across), nv, block.offsets(rect, down), table,
                         nv * self.c.lanes, lanewise, plane)
-            from_: Any = 0
-            to: Any = 0
-            for i, a, b in zip(firsts, across, down, strict=True):
-                from_, to = fn.add(from_, fn.mul(i, a)), fn.add(to, fn.mul(i, b))
+            from_, to = reached(fn, firsts, across, down)
             fn.do(f"call void @{name}(ptr {fn.gep(scalar, x, from_)}, ptr {v}, "
                   f"ptr {fn.gep(scalar, z, to)}, i64 {kc}, i1 {first})")
 
@@ -302,31 +299,18 @@ def copy_blocks(tiles: Tiles, fn: Fn, block: Block, source: str, strides: list[i
     scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
     tiles.module.globals["KERNEL_zeros"] = (f"@KERNEL_zeros = internal unnamed_addr constant "
                                             f"{vector} zeroinitializer, align 64")
-    extents, steps = block.extents, block.extent_strides
     image, channel, *places = strides
+    each, apart = prod(block.extents), block.extent_strides[0]
     first = [fn.add(w.start, fn.mul(s, w.step)) for w, s in zip(block.walks, starts[1:],
                                                                 strict=True)]
 
-    def dimension(d: int, from_: str, at: str, inside: str | None) -> None:
-        if d == len(block.walks):
-            good = from_ if inside is None else fn.val(
-                f"select i1 {inside}, ptr {from_}, ptr @KERNEL_zeros")
-            fn.store(vector, fn.load(vector, good, 4), at, 4)
-            return
-        w = block.walks[d]
-        with fn.loop(0, extents[d + 1], hint="h") as h:
-            place = fn.add(first[d], fn.mul(h, w.pitch))
-            ok = fn.val(f"icmp ult i64 {place}, {w.source}")
-            if inside is not None:
-                ok = fn.val(f"and i1 {ok}, {inside}")
-            # the address of a place outside is never used
-            dimension(d + 1, fn.val(f"getelementptr {scalar}, ptr {from_}, "
-                                    f"i64 {fn.mul(place, places[d])}"),
-                      fn.gep(scalar, at, fn.mul(h, steps[d + 1] * lanes)), ok)
+    def one_place(from_: str, at: str, inside: str | None) -> None:
+        good = from_ if inside is None else fn.val(
+            f"select i1 {inside}, ptr {from_}, ptr @KERNEL_zeros")
+        fn.store(vector, fn.load(vector, good, 4), at, 4)
 
     with fn.loop(0, channels, hint="c") as k, fn.loop(0, images, hint="n") as n:
         one = fn.gep(scalar, source, fn.add(fn.mul(k, channel),
                                             fn.mul(fn.add(starts[0], n), image)))
-        there = fn.gep(scalar, to, fn.mul(fn.add(fn.mul(k, prod(extents)), fn.mul(n, steps[0])),
-                                          lanes))
-        dimension(0, one, there, None)
+        there = fn.gep(scalar, to, fn.mul(fn.add(fn.mul(k, each), fn.mul(n, apart)), lanes))
+        tiles.each_place(fn, block, first, places, lanes, len(block.walks), one, there, one_place)

@@ -21,7 +21,15 @@ from facula.codegen.llvm import Fn, Module
 from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
-from facula.codegen.walks import Block, Walk, backward_walks, forward_walk, grow, micro_rect
+from facula.codegen.walks import (
+    Block,
+    Walk,
+    backward_walks,
+    forward_walk,
+    grow,
+    micro_rect,
+    reached,
+)
 from facula.codegen.winograd import Winograd, worthwhile
 from facula.dtype import DTYPES
 
@@ -321,11 +329,8 @@ class _Forward:
                 name = "KERNEL_micro_" + "x".join(map(str, (*rect, vectors)))
                 tiles.micro(name, block.offsets(rect, block.out_steps), vectors,
                             block.offsets(rect, row_steps), table, self.nr)
-                x: Any = 0
-                z: Any = fn.mul(p, self.nr)
-                for i, across, down in zip(firsts, block.out_steps, row_steps, strict=True):
-                    x = fn.add(x, fn.mul(i, across))
-                    z = fn.add(z, fn.mul(i, down))
+                x, z = reached(fn, firsts, block.out_steps, row_steps,
+                               begin=(0, fn.mul(p, self.nr)))
                 at = fn.gep(scalar, weight, fn.mul(p, deep * self.taps * self.nr))
                 fn.do(f"call void @{name}(ptr {fn.gep(scalar, cache, x)}, ptr {at}, "
                       f"ptr {fn.gep(scalar, sums, z)}, i64 {kc}, i1 {first})")

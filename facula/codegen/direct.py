@@ -8,7 +8,7 @@ table of distances.  It is the batch-reduce product of brgemm.py with a table in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -163,6 +163,34 @@ class Tiles:
             with fn.loop(0, count, self.lanes, "r") as r:
                 some(r)
 
+    def each_place(self, fn: Fn, block: Block, first: Sequence[Any], strides: Sequence[int],
+                   width: int, depth: int, source: str, to: str,
+                   inner: Callable[[str, str, str | None], None]) -> None:
+        """Loops over the first `depth` dimensions of what a block reads of one image.
+
+        `first` are the places where it begins, `strides` those of the source's places; copies are
+        `width` elements wide.  `inner(source, to, inside)` is written in the innermost; `inside`
+        says whether the place is one of the source, None without any loop.
+        """
+        steps = block.extent_strides
+
+        def dimension(d: int, from_: str, at: str, inside: str | None) -> None:
+            if d == depth:
+                inner(from_, at, inside)
+                return
+            walk = block.walks[d]
+            with fn.loop(0, block.extents[d + 1], hint="h") as h:
+                place = fn.add(first[d], fn.mul(h, walk.pitch))
+                good = fn.val(f"icmp ult i64 {place}, {walk.source}")
+                if inside is not None:
+                    good = fn.val(f"and i1 {good}, {inside}")
+                # the address of a place outside is never used
+                dimension(d + 1, fn.val(f"getelementptr {self.scalar}, ptr {from_}, "
+                                        f"i64 {fn.mul(place, strides[d])}"),
+                          fn.gep(self.scalar, at, fn.mul(h, steps[d + 1] * width)), good)
+
+        dimension(0, source, to, None)
+
     def copy_source(self, fn: Fn, block: Block, source: str, strides: Sequence[int],
                     channel_stride: int, channels: str | int, starts: Sequence[str | int],
                     images: str | int, to: str, each: int = 0) -> None:
@@ -173,38 +201,29 @@ class Tiles:
         """
         extents, steps = block.extents, block.extent_strides
         each = each or prod(extents)
+        last = len(block.walks) - 1
         first = [fn.add(w.start + w.lowest, fn.mul(s, w.step))
                  for w, s in zip(block.walks, starts[1:], strict=True)]
 
-        def dimension(d: int, from_: str, at: str, inside: str | None) -> None:
-            walk = block.walks[d]
-            if d == len(block.walks) - 1:
-                size: str | int = walk.source
-                if inside is not None:
-                    size = fn.val(f"select i1 {inside}, i64 {size}, i64 0")
-                self.line(fn, from_, first[d], walk.pitch, strides[d + 1], size, extents[d + 1],
-                          at)
-                return
-            with fn.loop(0, extents[d + 1], hint="h") as h:
-                place = fn.add(first[d], fn.mul(h, walk.pitch))
-                good = fn.val(f"icmp ult i64 {place}, {walk.source}")
-                if inside is not None:
-                    good = fn.val(f"and i1 {good}, {inside}")
-                # the address of a line outside is never used
-                dimension(d + 1, fn.val(f"getelementptr {self.scalar}, ptr {from_}, "
-                                        f"i64 {fn.mul(place, strides[d + 1])}"),
-                          fn.gep(self.scalar, at, fn.mul(h, steps[d + 1])), good)
+        def one_line(from_: str, at: str, inside: str | None) -> None:
+            size: str | int = block.walks[last].source
+            if inside is not None:
+                size = fn.val(f"select i1 {inside}, i64 {size}, i64 0")
+            self.line(fn, from_, first[last], block.walks[last].pitch, strides[last + 1], size,
+                      extents[last + 1], at)
+
+        def image(from_: str, at: str) -> None:
+            self.each_place(fn, block, first, strides[1:], 1, last, from_, at, one_line)
 
         with fn.loop(0, channels, hint="c") as c:
             one = fn.gep(self.scalar, source, fn.mul(c, channel_stride))
             there = fn.gep(self.scalar, to, fn.mul(c, each))
             if block.size[0] == 1:
-                dimension(0, fn.gep(self.scalar, one, fn.mul(starts[0], strides[0])), there, None)
+                image(fn.gep(self.scalar, one, fn.mul(starts[0], strides[0])), there)
             else:
                 with fn.loop(0, images, hint="n") as n:
-                    dimension(0, fn.gep(self.scalar, one,
-                                        fn.mul(fn.add(starts[0], n), strides[0])),
-                              fn.gep(self.scalar, there, fn.mul(n, steps[0])), None)
+                    image(fn.gep(self.scalar, one, fn.mul(fn.add(starts[0], n), strides[0])),
+                          fn.gep(self.scalar, there, fn.mul(n, steps[0])))
 
     def room(self, block: Block, channels: int) -> int:
         """Elements that `copy_source` may write: whole vectors at the end of a line, too."""

@@ -15,7 +15,7 @@ from facula.codegen.direct import Tiles
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
-from facula.codegen.walks import Block, Walk, grow, micro_rect
+from facula.codegen.walks import Block, Walk, grow, micro_rect, reached
 
 __all__ = ["Lanes", "LanesWeight", "suits"]
 
@@ -146,10 +146,7 @@ class Lanes:
                 name = "KERNEL_micro_" + "x".join(map(str, rect))
                 tiles.micro(name, block.offsets(rect, across), 1, block.offsets(rect, down),
                             table, lanes, True)
-                x: Any = 0
-                z: Any = 0
-                for i, a, b in zip(firsts, across, down, strict=True):
-                    x, z = fn.add(x, fn.mul(i, a)), fn.add(z, fn.mul(i, b))
+                x, z = reached(fn, firsts, across, down)
                 fn.do(f"call void @{name}(ptr {fn.gep(scalar, cache, x)}, ptr {v}, "
                       f"ptr {fn.gep(scalar, sums, z)}, i64 {len(steps)}, i1 true)")
 

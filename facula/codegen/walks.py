@@ -18,7 +18,7 @@ from typing import Any
 from facula.codegen.llvm import Fn
 from facula.codegen.tiles import smin
 
-__all__ = ["Walk", "Block", "backward_walks", "forward_walk", "grow", "micro_rect"]
+__all__ = ["Walk", "Block", "backward_walks", "forward_walk", "grow", "micro_rect", "reached"]
 
 
 @dataclass(frozen=True)
@@ -218,3 +218,13 @@ def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
         out.append(step)
         step *= n
     return tuple(reversed(out))
+
+
+def reached(fn: Fn, firsts: Sequence[Any], *layouts: Sequence[int], begin: Sequence[Any] = ()
+            ) -> list[Any]:
+    """How far the outputs `firsts` of a block lie in each of some layouts, given as the strides of
+    its dimensions; from `begin` instead of zero."""
+    found = [*begin] or [0] * len(layouts)
+    for i, *strides in zip(firsts, *layouts, strict=True):
+        found = [fn.add(at, fn.mul(i, s)) for at, s in zip(found, strides, strict=True)]
+    return found

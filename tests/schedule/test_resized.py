@@ -142,13 +142,20 @@ def test_every_size_gives_the_values_of_a_program_of_its_own(kind, monkeypatch):
     forget()
     make = executable.Executable
     monkeypatch.setattr(executable, "Executable", lambda *a: make(*a[:3], dynamic=False))
-    training, differ = Training(kind), 0
+    training, differ = Training(kind), []
     for n in sizes:
         own = training.step(n)
-        close(found[n], own, f"{kind.__name__}, batch {n}")
-        differ += any(not np.array_equal(a, b) for a, b in zip(found[n], own, strict=True))
-    # The order of sums is another where a few rows have a kernel of their own kind.
-    assert differ <= len(sizes) // 4, differ
+        for got, want in zip(found[n], own, strict=True):
+            rounding = 4 * np.finfo(np.float32).eps * np.max(np.abs(want))
+            np.testing.assert_allclose(
+                got, want, rtol=0, atol=rounding, err_msg=f"{kind.__name__}, batch {n}"
+            )
+        if any(not np.array_equal(a, b) for a, b in zip(found[n], own, strict=True)):
+            differ.append(n)
+    # A sum over at most 32 examples is unrolled where the program is of one size, and so is in
+    # another order; beyond that only a few rows have a kernel of their own kind.
+    large = [n for n in sizes if n > 32]
+    assert len([n for n in differ if n > 32]) <= len(large) // 4, differ
 
 
 @pytest.mark.parametrize("kind", [Perceptron, Attention])

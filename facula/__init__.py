@@ -74,9 +74,10 @@ from facula.ops.convert import (
     is_signed,
     is_tensor,
     numel,
-    typename,
     zero_,
 )
+from facula.ops.legacy import legacy as _legacy
+from facula.ops.legacy import typename
 from facula.ops.older import from_file
 from facula.ops.convert import is_conj as is_neg
 from facula.ops.convert import resolve as resolve_conj
@@ -261,8 +262,7 @@ def __getattr__(name: str) -> Any:
         if name in _FROM:
             found = getattr(found, name)
     elif name.endswith("Tensor"):
-        from facula.ops.convert import legacy
-        found = legacy(name)
+        found = _legacy(name)
         if found is None:
             raise missing
     else:

@@ -17,6 +17,9 @@ from facula import nn
     ("nn.parallel", ["DataParallel", "DistributedDataParallel"]),
     ("distributed", ["init_process_group", "destroy_process_group"]),
     ("cuda.amp", ["autocast", "GradScaler"]),
+    ("backends.cudnn", ["enabled", "benchmark", "deterministic"]),
+    ("backends.mps", ["is_available", "is_built"]),
+    ("backends.cuda", ["matmul"]),
     ("vision.utils", ["make_grid", "save_image"]),
 ])
 def test_modules_have_their_names(module, names):
@@ -31,6 +34,8 @@ def test_a_program_that_looks_for_a_device_settles_for_the_cpu():
     assert facula.accelerator.device_count() == facula.cuda.device_count() == 0
     assert facula.cuda.memory_allocated() == facula.cuda.max_memory_allocated() == 0
     assert not facula.cuda.is_bf16_supported()
+    assert not facula.backends.mps.is_available() and facula.backends.cudnn.version() is None
+    facula.backends.cudnn.benchmark = facula.backends.cuda.matmul.allow_tf32 = True
     assert not facula.distributed.is_available() and not facula.distributed.is_initialized()
 
 

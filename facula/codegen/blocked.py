@@ -12,6 +12,7 @@ filtering `[panel, 16, C / lanes, lane, columns]`; see `facula.codegen.blocked_s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -159,20 +160,25 @@ class Direct:
         *at, ob = unravel(fn, "%tile", (*block.blocks, self.o_blocks))
         starts = [fn.mul(i, n) for i, n in zip(at, block.size, strict=True)]
         counts = block.valid(fn, starts)
-        width = self.each * self.nv
         plane = block.points * c.lanes
-        sums = fn.alloca(tiles.scalar, width * plane)
+        # the sums of several panels, where they are added to chunk by chunk
+        held = self.each if self.depth < self.reds else 1
+        sums = fn.alloca(tiles.scalar, held * self.nv * plane)
         source = fn.gep(tiles.scalar, source, c.a.offset)
         packed = fn.gep(tiles.scalar, packed, c.b.offset)
+        blocks = c.w[0] // c.lanes
+
+        def finish(panel: Any, here: str) -> None:
+            first = fn.mul(panel, self.nv)
+            some = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), self.nv) \
+                if blocks % self.nv else self.nv
+            self.finish.blocks(fn, block, starts, counts, first, some, here, plane)
+
         if c.depthwise:
             self._lanewise(fn, source, packed, ob, starts, counts, sums)
+            finish(ob, sums)
         else:
-            self.sum(fn, source, packed, ob, starts, counts, sums, plane)
-        first = fn.mul(ob, width)
-        blocks = c.w[0] // c.lanes
-        here = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), width) \
-            if self.o_blocks * width != blocks else width
-        self.finish.blocks(fn, block, starts, counts, first, here, sums, plane)
+            self.sum(fn, source, packed, ob, starts, counts, sums, plane, finish)
         fn.finish()
         return Kernel("KERNEL", ("a", "b", *self.finish.roles()),
                       prod(block.blocks) * self.o_blocks, self.module, 1.0)
@@ -189,9 +195,11 @@ class Direct:
                         self.taps, "true", 0, True)
 
     def sum(self, fn: Fn, source: str, packed: str, ob: Any, starts: list[Any],
-            counts: list[Any], sums: str, plane: int, local: bool = False) -> None:
-        """Fill sums[block of channels, place, lane]; with `local`, `packed` is the weight as the
-        user has it."""
+            counts: list[Any], sums: str, plane: int,
+            finish: Callable[[Any, str], None] | None) -> None:
+        """The sums [block of channels, place, lane] of each panel, for finish(panel, sums) while
+        they are in the first cache.  Without it all are left in `sums`, and `packed` is the weight
+        as the user has it."""
         c, block, tiles = self.c, self.block, self.tiles
         scalar, lanes, unit = tiles.scalar, c.lanes, self.unit
         inner = range(lanes if c.blocked else 1)
@@ -209,6 +217,8 @@ class Direct:
                                              for lane in inner])
         each = self.taps * len(inner) * nr              # of the weight, for one block
         panel0 = fn.mul(ob, self.each)
+        local = finish is None
+        held = local or self.depth < self.reds
         deep = self.depth if local else self.reds
         if local:
             own = fn.alloca(scalar, self.each * deep * each)
@@ -220,7 +230,7 @@ class Direct:
             for start, stride in zip(starts, (self.strides[0], self.strides[2])):
                 source = fn.gep(scalar, source, fn.mul(start, stride))
 
-        def some(c0: Any, count: Any, first: str) -> None:
+        def some(c0: Any, count: Any, first: str, last: bool) -> None:
             if self.flat:
                 x = fn.gep(scalar, source, fn.mul(c0, size))
             else:
@@ -235,15 +245,18 @@ class Direct:
             kc = fn.mul(count, self.taps * len(inner))
             with fn.loop(0, here, hint="p") as p:
                 v = fn.gep(scalar, weight, fn.mul(p, deep * each))
-                z = fn.gep(scalar, sums, fn.mul(p, self.nv * plane))
+                z = fn.gep(scalar, sums, fn.mul(p, self.nv * plane)) if held else sums
                 self._registers(fn, starts, x, steps, table, self.nv, v, z, kc, first, plane)
+                if last and finish is not None:
+                    finish(fn.add(panel0, p), z)
 
         if self.depth == self.reds:
-            some(0, self.reds, "true")
+            some(0, self.reds, "true", True)
         else:
-            with fn.loop(0, self.reds, self.depth, "c0") as c0:
-                count = smin(fn, fn.val(f"sub i64 {self.reds}, {c0}"), self.depth)
-                some(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
+            rest = (self.reds - 1) % self.depth + 1
+            with fn.loop(0, self.reds - rest, self.depth, "c0") as c0:
+                some(c0, self.depth, fn.val(f"icmp eq i64 {c0}, 0"), False)
+            some(self.reds - rest, rest, "false", True)
 
     def _pack(self, fn: Fn, weight: str, to: str, panel0: Any, panels: Any, c0: Any, count: Any,
               apart: int) -> None:

@@ -246,7 +246,13 @@ class Direct:
             with fn.loop(0, here, hint="p") as p:
                 v = fn.gep(scalar, weight, fn.mul(p, deep * each))
                 z = fn.gep(scalar, sums, fn.mul(p, self.nv * plane)) if held else sums
-                self._registers(fn, starts, x, steps, table, self.nv, v, z, kc, first, plane)
+                # the weight that is read next: of the next panel, or chunk, or of the next tile
+                on = fn.gep(scalar, v, deep * each)
+                if not last:
+                    end = fn.val(f"icmp eq i64 {fn.add(p, 1)}, {here}")
+                    on = fn.val(f"select i1 {end}, ptr {fn.gep(scalar, weight, fn.mul(count, each))}, ptr {on}")
+                self._registers(fn, starts, x, steps, table, self.nv, v, z, kc, first, plane,
+                                ahead="" if local else on)
                 if last and finish is not None:
                     finish(fn.add(panel0, p), z)
 
@@ -276,20 +282,29 @@ class Direct:
                 fn.add(fn.mul(p, apart), fn.mul(line, nr)), j)), 4)
 
     def _registers(self, fn: Fn, starts: list[Any], x: str, steps: Any, table: str, nv: int,
-                   v: str, z: str, kc: Any, first: str, plane: int, lanewise: bool = False
-                   ) -> None:
-        """All register tiles of a block of places."""
+                   v: str, z: str, kc: Any, first: str, plane: int, lanewise: bool = False,
+                   ahead: str = "") -> None:
+        """All register tiles of a block of places; `ahead` is the weight of the ones to follow, as
+        large as this one's."""
         block, tiles, scalar = self.block, self.tiles, self.tiles.scalar
         across = [n * self.unit for n in steps]
         down = [n * self.c.lanes for n in block.point_strides]
 
         def register(rect: tuple[int, ...], firsts: tuple[Any, ...]) -> None:
             name = "KERNEL_micro_" + "x".join(map(str, rect))
+            line = 4 * nv * self.c.lanes
+            each = -(-line * prod(rect) // block.points) if ahead else 0
             tiles.micro(name, block.offsets(rect, across), nv, block.offsets(rect, down), table,
-                        nv * self.c.lanes, lanewise, plane)
+                        nv * self.c.lanes, lanewise, plane, each)
             from_, to = reached(fn, firsts, across, down)
+            more = ""
+            if ahead:
+                # each tile of places asks for its part
+                scale = -(-(line << 16) // (block.points * self.c.lanes))
+                part = fn.val(f"ashr i64 {fn.mul(fn.mul(to, scale), kc)}, 16") if not (isinstance(to, int) and isinstance(kc, int)) else to*scale*kc >> 16
+                more = f", ptr {fn.gep('i8', ahead, part)}"
             fn.do(f"call void @{name}(ptr {fn.gep(scalar, x, from_)}, ptr {v}, "
-                  f"ptr {fn.gep(scalar, z, to)}, i64 {kc}, i1 {first})")
+                  f"ptr {fn.gep(scalar, z, to)}, i64 {kc}, i1 {first}{more})")
 
         tiles.over_block(fn, block, starts, register)
 

@@ -252,7 +252,8 @@ class Direct:
                     end = fn.val(f"icmp eq i64 {fn.add(p, 1)}, {here}")
                     on = fn.val(f"select i1 {end}, ptr {fn.gep(scalar, weight, fn.mul(count, each))}, ptr {on}")
                 self._registers(fn, starts, x, steps, table, self.nv, v, z, kc, first, plane,
-                                ahead="" if local else on)
+                                ahead="" if local else on,
+                                panel=fn.add(panel0, p) if last and not local else None)
                 if last and finish is not None:
                     finish(fn.add(panel0, p), z)
 
@@ -283,15 +284,19 @@ class Direct:
 
     def _registers(self, fn: Fn, starts: list[Any], x: str, steps: Any, table: str, nv: int,
                    v: str, z: str, kc: Any, first: str, plane: int, lanewise: bool = False,
-                   ahead: str = "") -> None:
+                   ahead: str = "", panel: Any = None) -> None:
         """All register tiles of a block of places; `ahead` is the weight of the ones to follow, as
-        large as this one's."""
+        large as this one's, and `panel` the one that is finished after them."""
         block, tiles, scalar = self.block, self.tiles, self.tiles.scalar
         across = [n * self.unit for n in steps]
         down = [n * self.c.lanes for n in block.point_strides]
 
         def register(rect: tuple[int, ...], firsts: tuple[Any, ...]) -> None:
             name = "KERNEL_micro_" + "x".join(map(str, rect))
+            if panel is not None:
+                import os
+                if not os.environ.get("NOSOON"):
+                    self.finish.soon(fn, block, starts, rect, firsts, fn.mul(panel, self.nv), self.nv)
             line = 4 * nv * self.c.lanes
             each = -(-line * prod(rect) // block.points) if ahead else 0
             tiles.micro(name, block.offsets(rect, across), nv, block.offsets(rect, down), table,

@@ -19,6 +19,7 @@ from facula.runtime.program import Program
 from facula.schedule import stored
 from facula.schedule.compile import Native, Report, build
 from facula.schedule.constants import Kept, Split, split
+from facula.schedule.folding import folded
 from facula.schedule.layout import in_blocks
 from facula.schedule.resized import (
     COMPILING,
@@ -330,6 +331,9 @@ def make_executable(steps: Sequence[Step], outputs: Sequence[int],
     if donations or not any(s.op == "conv" for s in steps) or any(s.mask for s in steps):
         return Executable(steps, outputs, donations, dynamic)
     simple, new, wanted = simplify(steps, outputs)
+    import os
+    if os.environ.get("NOFOLD"): again = list(range(len(simple)))
+    else: simple, wanted, again = folded(simple, wanted)
     found = in_blocks(simple, wanted)
     if found is None:
         return Executable(steps, outputs, donations, dynamic)
@@ -337,7 +341,7 @@ def make_executable(steps: Sequence[Step], outputs: Sequence[int],
     if parts is None:
         return Executable(steps, outputs, donations, dynamic)
     # leaves by their place among those of the program as it was recorded
-    place = {new[i]: k for k, i in enumerate(
+    place = {again[new[i]]: k for k, i in enumerate(
         [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")])}
     old = {n: place[simple_] for n, simple_ in found[2].items()}
     parts.leaves = [old[i] for i in parts.leaves]

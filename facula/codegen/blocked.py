@@ -250,7 +250,8 @@ class Direct:
                 on = fn.gep(scalar, v, deep * each)
                 if not last:
                     end = fn.val(f"icmp eq i64 {fn.add(p, 1)}, {here}")
-                    on = fn.val(f"select i1 {end}, ptr {fn.gep(scalar, weight, fn.mul(count, each))}, ptr {on}")
+                    chunk = fn.gep(scalar, weight, fn.mul(count, each))
+                    on = fn.val(f"select i1 {end}, ptr {chunk}, ptr {on}")
                 self._registers(fn, starts, x, steps, table, self.nv, v, z, kc, first, plane,
                                 ahead="" if local else on,
                                 panel=fn.add(panel0, p) if last and not local else None)
@@ -294,9 +295,7 @@ class Direct:
         def register(rect: tuple[int, ...], firsts: tuple[Any, ...]) -> None:
             name = "KERNEL_micro_" + "x".join(map(str, rect))
             if panel is not None:
-                import os
-                if not os.environ.get("NOSOON"):
-                    self.finish.soon(fn, block, starts, rect, firsts, fn.mul(panel, self.nv), self.nv)
+                self.finish.soon(fn, block, starts, rect, firsts, fn.mul(panel, self.nv), self.nv)
             line = 4 * nv * self.c.lanes
             each = -(-line * prod(rect) // block.points) if ahead else 0
             tiles.micro(name, block.offsets(rect, across), nv, block.offsets(rect, down), table,
@@ -305,8 +304,9 @@ class Direct:
             more = ""
             if ahead:
                 # each tile of places asks for its part
-                scale = -(-(line << 16) // (block.points * self.c.lanes))
-                part = fn.val(f"ashr i64 {fn.mul(fn.mul(to, scale), kc)}, 16") if not (isinstance(to, int) and isinstance(kc, int)) else to*scale*kc >> 16
+                whole = fn.mul(fn.mul(to, line // self.c.lanes), kc)
+                part = whole // block.points if isinstance(whole, int) \
+                    else fn.val(f"sdiv i64 {whole}, {block.points}")
                 more = f", ptr {fn.gep('i8', ahead, part)}"
             fn.do(f"call void @{name}(ptr {fn.gep(scalar, x, from_)}, ptr {v}, "
                   f"ptr {fn.gep(scalar, z, to)}, i64 {kc}, i1 {first}{more})")

@@ -17,7 +17,8 @@ __all__ = ["folded"]
 _AFFINE = frozenset(["add", "sub", "mul", "div"])
 
 
-def folded(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[list[Step], list[int], list[int]]:
+def folded(steps: Sequence[Step], outputs: Sequence[int]
+           ) -> tuple[list[Step], list[int], list[int]]:
     """The program with such chains folded, its outputs, and each step's number in it."""
     fixed = fixed_steps(steps)
     users: list[list[int]] = [[] for _ in steps]

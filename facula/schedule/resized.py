@@ -22,8 +22,8 @@ from facula.schedule.compile import Native, build
 from facula.schedule.segments import Segment, segments
 from facula.schedule.simplify import simplify
 
-__all__ = ["COMPILING", "Again", "Change", "Family", "Simple", "Simplified", "again", "donations_of",
-           "family_of", "patience", "simplified"]
+__all__ = ["COMPILING", "Again", "Change", "Family", "Simple", "Simplified", "again",
+           "donations_of", "family_of", "patience", "simplified"]
 
 COMPILING = 0.003
 """Seconds that compiling takes for each step of a program, roughly."""

@@ -7,7 +7,9 @@ follows the convolution is computed on a tile's sums, which already lie as the r
 
 The packed weight is `[panel, C / lanes, tap, lane, columns]` (`[panel, C, tap, columns]` of a
 plain source, `[C / lanes, tap, lane]` where each channel is a group of its own), and for minimal
-filtering `[panel, 16, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.
+filtering `[panel, 16, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.  Where the
+lanes do not divide C, its last block has only the lanes that are channels, while those of sources
+and results are all whole.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ def vectors_of(c: Blocks) -> int:
 
 def squares_suit(c: Blocks) -> bool:
     """Whether 3x3 kernels cost less by minimal filtering, transforms included."""
-    if not config.flag.WINOGRAD or not c.blocked or c.depthwise or c.lanes < 8:
+    if not config.flag.WINOGRAD or not c.blocked or c.depthwise or c.lanes < 8 \
+            or c.x[1] % c.lanes:
         return False
     if c.w[2:] != (3, 3) or c.stride != (1, 1) or c.dilation != (1, 1):
         return False
@@ -117,9 +120,9 @@ class Direct:
         self.counts = (n, *(w.count for w in self.walks))
         self.taps = prod(c.w[2:])
         self.unit = lanes if c.blocked else 1           # elements from one place to the next
-        self.reds = channels // lanes if c.blocked else channels
+        self.reds = -(-channels // lanes) if c.blocked else channels
         if c.depthwise:
-            self.nv, self.panels, self.each, self.reds = 1, c.w[0] // lanes, 1, 1
+            self.nv, self.panels, self.each, self.reds = 1, -(-c.w[0] // lanes), 1, 1
         else:
             self.nv = vectors_of(c)
             self.panels = -(-c.w[0] // (self.nv * lanes))
@@ -166,7 +169,7 @@ class Direct:
         sums = fn.alloca(tiles.scalar, held * self.nv * plane)
         source = fn.gep(tiles.scalar, source, c.a.offset)
         packed = fn.gep(tiles.scalar, packed, c.b.offset)
-        blocks = c.w[0] // c.lanes
+        blocks = -(-c.w[0] // c.lanes)
 
         def finish(panel: Any, here: str) -> None:
             first = fn.mul(panel, self.nv)
@@ -212,25 +215,32 @@ class Direct:
         else:
             cache = fn.alloca(scalar, self.depth * size + 64)
             steps, taps = list(block.out_steps), block.taps()
-        table = tiles.table("KERNEL_steps", [b * size + tap * unit + lane
-                                             for b in range(self.depth) for tap in taps
-                                             for lane in inner])
-        each = self.taps * len(inner) * nr              # of the weight, for one block
+        lines = self.taps * len(inner)                  # of the weight, for one block
+        short = self.reds * len(inner) - c.x[1]         # lanes of the last block without a channel
+
+        def steps_of(name: str, blocks: int, lanes: int) -> str:
+            """Distances in as many blocks, of whose last so many lanes are channels."""
+            return tiles.table(name, [b * size + tap * unit + lane for b in range(blocks)
+                                      for tap in taps
+                                      for lane in (inner if b < blocks - 1 else range(lanes))])
+
+        table = steps_of("KERNEL_steps", self.depth, len(inner))
+        each = lines * nr
         panel0 = fn.mul(ob, self.each)
         local = finish is None
         held = local or self.depth < self.reds
-        deep = self.depth if local else self.reds
+        deep = self.depth * each if local else (self.reds * len(inner) - short) * self.taps * nr
         if local:
-            own = fn.alloca(scalar, self.each * deep * each)
+            own = fn.alloca(scalar, self.each * deep)
         else:
-            packed = fn.gep(scalar, packed, fn.mul(panel0, self.reds * each))
+            packed = fn.gep(scalar, packed, fn.mul(panel0, deep))
         here = smin(fn, fn.val(f"sub i64 {self.panels}, {panel0}"), self.each) \
             if self.panels % self.each else self.each
         if self.flat:
             for start, stride in zip(starts, (self.strides[0], self.strides[2])):
                 source = fn.gep(scalar, source, fn.mul(start, stride))
 
-        def some(c0: Any, count: Any, first: str, last: bool) -> None:
+        def some(c0: Any, count: int, first: str, last: bool) -> None:
             if self.flat:
                 x = fn.gep(scalar, source, fn.mul(c0, size))
             else:
@@ -239,21 +249,24 @@ class Direct:
                            counts, cache)
             if local:
                 weight = own
-                self._pack(fn, packed, own, panel0, here, c0, count, deep * each)
+                self._pack(fn, packed, own, panel0, here, c0, count, deep)
             else:
                 weight = fn.gep(scalar, packed, fn.mul(c0, each))
-            kc = fn.mul(count, self.taps * len(inner))
+            kc, distances, kind = count * lines, table, ""
+            if last and short:
+                kc, kind = kc - short * self.taps, "_last"
+                distances = steps_of("KERNEL_last_steps", count, len(inner) - short)
             with fn.loop(0, here, hint="p") as p:
-                v = fn.gep(scalar, weight, fn.mul(p, deep * each))
+                v = fn.gep(scalar, weight, fn.mul(p, deep))
                 z = fn.gep(scalar, sums, fn.mul(p, self.nv * plane)) if held else sums
                 # the weight that is read next: of the next panel, or chunk, or of the next tile
-                on = fn.gep(scalar, v, deep * each)
+                on = fn.gep(scalar, v, deep)
                 if not last:
                     end = fn.val(f"icmp eq i64 {fn.add(p, 1)}, {here}")
-                    chunk = fn.gep(scalar, weight, fn.mul(count, each))
+                    chunk = fn.gep(scalar, weight, count * each)
                     on = fn.val(f"select i1 {end}, ptr {chunk}, ptr {on}")
-                self._registers(fn, starts, x, steps, table, self.nv, v, z, kc, first, plane,
-                                ahead="" if local else on,
+                self._registers(fn, starts, x, steps, distances, self.nv, v, z, kc, first, plane,
+                                ahead="" if local else on, kind=kind,
                                 panel=fn.add(panel0, p) if last and not local else None)
                 if last and finish is not None:
                     finish(fn.add(panel0, p), z)
@@ -285,15 +298,16 @@ class Direct:
 
     def _registers(self, fn: Fn, starts: list[Any], x: str, steps: Any, table: str, nv: int,
                    v: str, z: str, kc: Any, first: str, plane: int, lanewise: bool = False,
-                   ahead: str = "", panel: Any = None) -> None:
+                   ahead: str = "", panel: Any = None, kind: str = "") -> None:
         """All register tiles of a block of places; `ahead` is the weight of the ones to follow, as
-        large as this one's, and `panel` the one that is finished after them."""
+        large as this one's, and `panel` the one that is finished after them.  `kind` tells apart
+        those with different steps."""
         block, tiles, scalar = self.block, self.tiles, self.tiles.scalar
         across = [n * self.unit for n in steps]
         down = [n * self.c.lanes for n in block.point_strides]
 
         def register(rect: tuple[int, ...], firsts: tuple[Any, ...]) -> None:
-            name = "KERNEL_micro_" + "x".join(map(str, rect))
+            name = f"KERNEL_micro{kind}_" + "x".join(map(str, rect))
             if panel is not None:
                 self.finish.soon(fn, block, starts, rect, firsts, fn.mul(panel, self.nv), self.nv)
             line = 4 * nv * self.c.lanes

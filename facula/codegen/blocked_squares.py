@@ -96,7 +96,7 @@ class Squares:
         with fn.when(wrong):
             f.sum(fn, source, weight, ob, starts, counts, sums, plane, None)
         first = fn.mul(ob, width)
-        blocks = c.w[0] // c.lanes
+        blocks = -(-c.w[0] // c.lanes)
         here = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), width) \
             if f.o_blocks * width != blocks else width
         self.finish.blocks(fn, block, starts, counts, first, here, sums, plane)

@@ -141,8 +141,9 @@ class _Finish(Epilogue):
                           apart)
         em = writer.emitter
         em.open()
-        for variable, name in ((image, fn.add(starts[0], firsts[0])), (own, first), (flat, at),
-                               (lane, 0)):
+        names: list[tuple[Index, Any]] = [
+            (image, fn.add(starts[0], firsts[0])), (own, first), (flat, at), (lane, 0)]
+        for variable, name in names:
             if variable.terms:
                 em.names[variable.terms[0][0]] = name
         f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")

@@ -51,12 +51,12 @@ class Executable:
     A program that is one met before with other sizes shares kernels with it and with others to
     come (`facula.schedule.resized`), until it has run so often that kernels of its own are worth
     their compilation.  `dynamic` is that of `facula.compile`: with False kernels are never shared,
-    with True they are whatever has changed.  `made` is what simplification has made of the steps,
-    where that is known.
+    with True they are whatever has changed.  `known` is what simplification has made of the steps,
+    where that has been done.
     """
 
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-                 dynamic: bool | None = None, made: Simplified | None = None):
+                 dynamic: bool | None = None, known: Simplified | None = None):
         self.run: Callable[[list[Any]], list[Buffer]]
         self.start: Callable[[list[Any], Any], list[Buffer]] | None = None
         self.start_into: Callable[..., list[Buffer]] | None = None
@@ -64,7 +64,7 @@ class Executable:
         started = time.perf_counter()
         before = dict(statistics)
         self.leaves = [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")]
-        simple = simplified(steps, outputs, donations, made)
+        simple = simplified(steps, outputs, donations, known)
         self.steps, self.outputs = simple.steps, simple.outputs
         self.sources = [simple.new[i] for i in self.leaves]
         if config.flag.DEBUG >= 3:

@@ -7,11 +7,14 @@ follows the convolution is computed on a tile's sums, which already lie as the r
 
 The packed weight is `[panel, C / lanes, tap, lane, columns]` (`[panel, C, tap, columns]` of a
 plain source, `[C / lanes, tap, lane]` where each channel is a group of its own), and for minimal
-filtering `[panel, 16, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.
+filtering `[panel, 16, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.  Where the
+lanes do not divide C, its last block has only the lanes that are channels, while those of sources
+and results are all whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -78,12 +81,13 @@ def vectors_of(c: Blocks) -> int:
 
 def squares_suit(c: Blocks) -> bool:
     """Whether 3x3 kernels cost less by minimal filtering, transforms included."""
-    if not config.flag.WINOGRAD or not c.blocked or c.depthwise or c.lanes < 8:
+    if not config.flag.WINOGRAD or not c.blocked or c.depthwise or c.lanes < 8 \
+            or c.x[1] % c.lanes:
         return False
     if c.w[2:] != (3, 3) or c.stride != (1, 1) or c.dilation != (1, 1):
         return False
     squares = c.x[0] * prod(-(-n // 2) for n in c.y[2:])
-    return squares >= 24 and 4 * squares <= 1.4 * c.x[0] * prod(c.y[2:]) and c.w[0] >= 2 * c.lanes
+    return squares >= 16 and 4 * squares <= 1.4 * c.x[0] * prod(c.y[2:]) and c.w[0] >= 2 * c.lanes
 
 
 def emit_blocks(c: Blocks, finish: Any) -> tuple[Kernel, Any]:
@@ -116,9 +120,9 @@ class Direct:
         self.counts = (n, *(w.count for w in self.walks))
         self.taps = prod(c.w[2:])
         self.unit = lanes if c.blocked else 1           # elements from one place to the next
-        self.reds = channels // lanes if c.blocked else channels
+        self.reds = -(-channels // lanes) if c.blocked else channels
         if c.depthwise:
-            self.nv, self.panels, self.each, self.reds = 1, c.w[0] // lanes, 1, 1
+            self.nv, self.panels, self.each, self.reds = 1, -(-c.w[0] // lanes), 1, 1
         else:
             self.nv = vectors_of(c)
             self.panels = -(-c.w[0] // (self.nv * lanes))
@@ -159,20 +163,25 @@ class Direct:
         *at, ob = unravel(fn, "%tile", (*block.blocks, self.o_blocks))
         starts = [fn.mul(i, n) for i, n in zip(at, block.size, strict=True)]
         counts = block.valid(fn, starts)
-        width = self.each * self.nv
         plane = block.points * c.lanes
-        sums = fn.alloca(tiles.scalar, width * plane)
+        # the sums of several panels, where they are added to chunk by chunk
+        held = self.each if self.depth < self.reds else 1
+        sums = fn.alloca(tiles.scalar, held * self.nv * plane)
         source = fn.gep(tiles.scalar, source, c.a.offset)
         packed = fn.gep(tiles.scalar, packed, c.b.offset)
+        blocks = -(-c.w[0] // c.lanes)
+
+        def finish(panel: Any, here: str) -> None:
+            first = fn.mul(panel, self.nv)
+            some = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), self.nv) \
+                if blocks % self.nv else self.nv
+            self.finish.blocks(fn, block, starts, counts, first, some, here, plane)
+
         if c.depthwise:
             self._lanewise(fn, source, packed, ob, starts, counts, sums)
+            finish(ob, sums)
         else:
-            self.sum(fn, source, packed, ob, starts, counts, sums, plane)
-        first = fn.mul(ob, width)
-        blocks = c.w[0] // c.lanes
-        here = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), width) \
-            if self.o_blocks * width != blocks else width
-        self.finish.blocks(fn, block, starts, counts, first, here, sums, plane)
+            self.sum(fn, source, packed, ob, starts, counts, sums, plane, finish)
         fn.finish()
         return Kernel("KERNEL", ("a", "b", *self.finish.roles()),
                       prod(block.blocks) * self.o_blocks, self.module, 1.0)
@@ -189,9 +198,11 @@ class Direct:
                         self.taps, "true", 0, True)
 
     def sum(self, fn: Fn, source: str, packed: str, ob: Any, starts: list[Any],
-            counts: list[Any], sums: str, plane: int, local: bool = False) -> None:
-        """Fill sums[block of channels, place, lane]; with `local`, `packed` is the weight as the
-        user has it."""
+            counts: list[Any], sums: str, plane: int,
+            finish: Callable[[Any, str], None] | None) -> None:
+        """The sums [block of channels, place, lane] of each panel, for finish(panel, sums) while
+        they are in the first cache.  Without it all are left in `sums`, and `packed` is the weight
+        as the user has it."""
         c, block, tiles = self.c, self.block, self.tiles
         scalar, lanes, unit = tiles.scalar, c.lanes, self.unit
         inner = range(lanes if c.blocked else 1)
@@ -204,23 +215,32 @@ class Direct:
         else:
             cache = fn.alloca(scalar, self.depth * size + 64)
             steps, taps = list(block.out_steps), block.taps()
-        table = tiles.table("KERNEL_steps", [b * size + tap * unit + lane
-                                             for b in range(self.depth) for tap in taps
-                                             for lane in inner])
-        each = self.taps * len(inner) * nr              # of the weight, for one block
+        lines = self.taps * len(inner)                  # of the weight, for one block
+        short = self.reds * len(inner) - c.x[1]         # lanes of the last block without a channel
+
+        def steps_of(name: str, blocks: int, lanes: int) -> str:
+            """Distances in as many blocks, of whose last so many lanes are channels."""
+            return tiles.table(name, [b * size + tap * unit + lane for b in range(blocks)
+                                      for tap in taps
+                                      for lane in (inner if b < blocks - 1 else range(lanes))])
+
+        table = steps_of("KERNEL_steps", self.depth, len(inner))
+        each = lines * nr
         panel0 = fn.mul(ob, self.each)
-        deep = self.depth if local else self.reds
+        local = finish is None
+        held = local or self.depth < self.reds
+        deep = self.depth * each if local else (self.reds * len(inner) - short) * self.taps * nr
         if local:
-            own = fn.alloca(scalar, self.each * deep * each)
+            own = fn.alloca(scalar, self.each * deep)
         else:
-            packed = fn.gep(scalar, packed, fn.mul(panel0, self.reds * each))
+            packed = fn.gep(scalar, packed, fn.mul(panel0, deep))
         here = smin(fn, fn.val(f"sub i64 {self.panels}, {panel0}"), self.each) \
             if self.panels % self.each else self.each
         if self.flat:
             for start, stride in zip(starts, (self.strides[0], self.strides[2])):
                 source = fn.gep(scalar, source, fn.mul(start, stride))
 
-        def some(c0: Any, count: Any, first: str) -> None:
+        def some(c0: Any, count: int, first: str, last: bool) -> None:
             if self.flat:
                 x = fn.gep(scalar, source, fn.mul(c0, size))
             else:
@@ -229,21 +249,35 @@ class Direct:
                            counts, cache)
             if local:
                 weight = own
-                self._pack(fn, packed, own, panel0, here, c0, count, deep * each)
+                self._pack(fn, packed, own, panel0, here, c0, count, deep)
             else:
                 weight = fn.gep(scalar, packed, fn.mul(c0, each))
-            kc = fn.mul(count, self.taps * len(inner))
+            kc, distances, kind = count * lines, table, ""
+            if last and short:
+                kc, kind = kc - short * self.taps, "_last"
+                distances = steps_of("KERNEL_last_steps", count, len(inner) - short)
             with fn.loop(0, here, hint="p") as p:
-                v = fn.gep(scalar, weight, fn.mul(p, deep * each))
-                z = fn.gep(scalar, sums, fn.mul(p, self.nv * plane))
-                self._registers(fn, starts, x, steps, table, self.nv, v, z, kc, first, plane)
+                v = fn.gep(scalar, weight, fn.mul(p, deep))
+                z = fn.gep(scalar, sums, fn.mul(p, self.nv * plane)) if held else sums
+                # the weight that is read next: of the next panel, or chunk, or of the next tile
+                on = fn.gep(scalar, v, deep)
+                if not last:
+                    end = fn.val(f"icmp eq i64 {fn.add(p, 1)}, {here}")
+                    chunk = fn.gep(scalar, weight, count * each)
+                    on = fn.val(f"select i1 {end}, ptr {chunk}, ptr {on}")
+                self._registers(fn, starts, x, steps, distances, self.nv, v, z, kc, first, plane,
+                                ahead="" if local else on, kind=kind,
+                                panel=fn.add(panel0, p) if last and not local else None)
+                if last and finish is not None:
+                    finish(fn.add(panel0, p), z)
 
         if self.depth == self.reds:
-            some(0, self.reds, "true")
+            some(0, self.reds, "true", True)
         else:
-            with fn.loop(0, self.reds, self.depth, "c0") as c0:
-                count = smin(fn, fn.val(f"sub i64 {self.reds}, {c0}"), self.depth)
-                some(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
+            rest = (self.reds - 1) % self.depth + 1
+            with fn.loop(0, self.reds - rest, self.depth, "c0") as c0:
+                some(c0, self.depth, fn.val(f"icmp eq i64 {c0}, 0"), False)
+            some(self.reds - rest, rest, "false", True)
 
     def _pack(self, fn: Fn, weight: str, to: str, panel0: Any, panels: Any, c0: Any, count: Any,
               apart: int) -> None:
@@ -263,20 +297,33 @@ class Direct:
                 fn.add(fn.mul(p, apart), fn.mul(line, nr)), j)), 4)
 
     def _registers(self, fn: Fn, starts: list[Any], x: str, steps: Any, table: str, nv: int,
-                   v: str, z: str, kc: Any, first: str, plane: int, lanewise: bool = False
-                   ) -> None:
-        """All register tiles of a block of places."""
+                   v: str, z: str, kc: Any, first: str, plane: int, lanewise: bool = False,
+                   ahead: str = "", panel: Any = None, kind: str = "") -> None:
+        """All register tiles of a block of places; `ahead` is the weight of the ones to follow, as
+        large as this one's, and `panel` the one that is finished after them.  `kind` tells apart
+        those with different steps."""
         block, tiles, scalar = self.block, self.tiles, self.tiles.scalar
         across = [n * self.unit for n in steps]
         down = [n * self.c.lanes for n in block.point_strides]
 
         def register(rect: tuple[int, ...], firsts: tuple[Any, ...]) -> None:
-            name = "KERNEL_micro_" + "x".join(map(str, rect))
+            name = f"KERNEL_micro{kind}_" + "x".join(map(str, rect))
+            if panel is not None:
+                self.finish.soon(fn, block, starts, rect, firsts, fn.mul(panel, self.nv), self.nv)
+            line = 4 * nv * self.c.lanes
+            each = -(-line * prod(rect) // block.points) if ahead else 0
             tiles.micro(name, block.offsets(rect, across), nv, block.offsets(rect, down), table,
-                        nv * self.c.lanes, lanewise, plane)
+                        nv * self.c.lanes, lanewise, plane, each)
             from_, to = reached(fn, firsts, across, down)
+            more = ""
+            if ahead:
+                # each tile of places asks for its part
+                whole = fn.mul(fn.mul(to, line // self.c.lanes), kc)
+                part = whole // block.points if isinstance(whole, int) \
+                    else fn.val(f"sdiv i64 {whole}, {block.points}")
+                more = f", ptr {fn.gep('i8', ahead, part)}"
             fn.do(f"call void @{name}(ptr {fn.gep(scalar, x, from_)}, ptr {v}, "
-                  f"ptr {fn.gep(scalar, z, to)}, i64 {kc}, i1 {first})")
+                  f"ptr {fn.gep(scalar, z, to)}, i64 {kc}, i1 {first}{more})")
 
         tiles.over_block(fn, block, starts, register)
 

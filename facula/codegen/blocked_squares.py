@@ -94,9 +94,9 @@ class Squares:
         wrong = self._sum(fn, source, fn.gep(scalar, packed, c.b.offset), ob, starts, counts, sums,
                           plane)
         with fn.when(wrong):
-            f.sum(fn, source, weight, ob, starts, counts, sums, plane, True)
+            f.sum(fn, source, weight, ob, starts, counts, sums, plane, None)
         first = fn.mul(ob, width)
-        blocks = c.w[0] // c.lanes
+        blocks = -(-c.w[0] // c.lanes)
         here = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), width) \
             if f.o_blocks * width != blocks else width
         self.finish.blocks(fn, block, starts, counts, first, here, sums, plane)
@@ -125,8 +125,10 @@ class Squares:
         for all_, n in zip(self.squares[1:], valid[1:], strict=True):
             # squares are numbered in whole lines
             total = fn.mul(total, n if all_ != self.squares[2] else all_)
+        line = 4 * nr
+        ahead = -(-line * self.rows // self.pitch)      # of the next weight, with each k
         name = tiles.micro("KERNEL_squares", [i * lanes for i in range(self.rows)], f.nv,
-                           [i * lanes for i in range(self.rows)], table, nr, False, pitch)
+                           [i * lanes for i in range(self.rows)], table, nr, False, pitch, ahead)
 
         def some(c0: Any, count: Any, first: str) -> None:
             copy_blocks(tiles, fn, self.even, fn.gep(scalar, source, fn.mul(c0, f.strides[1])),
@@ -142,8 +144,10 @@ class Squares:
                 z = fn.gep(scalar, made, fn.mul(fn.add(fn.mul(m, width), fn.mul(p, f.nv)), pitch))
                 with fn.loop(0, total, self.rows, "q") as q:
                     at = fn.mul(q, lanes)
+                    part = fn.val(f"sdiv i64 {fn.mul(fn.mul(q, line), kc)}, {self.pitch}")
+                    on = fn.gep("i8", fn.gep(scalar, v, each), part)
                     fn.do(f"call void @{name}(ptr {fn.gep(scalar, x, at)}, ptr {v}, "
-                          f"ptr {fn.gep(scalar, z, at)}, i64 {kc}, i1 {first})")
+                          f"ptr {fn.gep(scalar, z, at)}, i64 {kc}, i1 {first}, ptr {on})")
 
         if self.depth == f.reds:
             some(0, f.reds, "true")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
@@ -13,12 +14,14 @@ from facula.codegen.convolve import Convolution, Emitted, emit_convolution
 from facula.codegen.direct import Tiles
 from facula.codegen.epilogue import NS_PER_FLOP, Epilogue, Product
 from facula.codegen.llvm import LLVM_TYPES, Fn
-from facula.codegen.loops import Kernel, Storage, named, point_cost
+from facula.codegen.loops import Kernel, KernelWriter, Storage, named, point_cost
+from facula.codegen.lower import accesses
 from facula.codegen.target import target
+from facula.codegen.tiles import batch_offset
 from facula.codegen.walks import Block
 from facula.graph.spec import Step
-from facula.schedule.fuse import Group
-from facula.schedule.index import Index, loop_var, unflatten
+from facula.schedule.fuse import Group, item_start, spread
+from facula.schedule.index import Index, flatten, loop_var, unflatten
 
 __all__ = ["emit_convolution_group"]
 
@@ -103,16 +106,12 @@ class _Finish(Epilogue):
     def blocks(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
                first: Any, blocks: Any, sums: str, plane: int) -> None:
         """sums[b * plane + i * lanes + l] of blocks of channels from `first` on, and outputs i."""
-        writer = self.begin(fn)
+        writer = self._begun(fn)
         metadata = writer.loop_metadata()
         kind = LLVM_TYPES[self.convolution.dtype]
-        n_all, b_all, *size, lanes = self.steps[self.product].spec.shape
-        image, own = loop_var("image", n_all, 0), loop_var("block", b_all, 1)
-        flat, lane = loop_var("place", prod(size), 2), loop_var("lane", lanes, 9)
-        index = (image, own, *unflatten(flat, size), lane)
-        inner = block.size[1:]
-        # where places are one line, the block's walk has one dimension for all of them
-        whole = size if len(inner) == len(size) else [prod(size)]
+        index, (image, own, flat, lane) = self._blocked()
+        lanes = self.steps[self.product].spec.shape[-1]
+        whole = self._lines(block)
         with fn.loop(0, blocks, hint="b") as b, fn.loop(0, counts[0], hint="n") as n:
             line = fn.gep(kind, sums, fn.add(fn.mul(b, plane),
                                              fn.mul(n, block.point_strides[0] * lanes)))
@@ -127,6 +126,82 @@ class _Finish(Epilogue):
                 place = [*names, (flat, fn.add(at, p))]
                 with fn.loop(0, lanes, hint="l", metadata=metadata) as k:
                     self._point(fn, index, [*place, (lane, k)], row, k)
+
+    def soon(self, fn: Fn, block: Block, starts: Sequence[Any], rect: Sequence[int],
+             firsts: Sequence[Any], first: Any, blocks: int) -> None:
+        """Ask for what `blocks` will read and write of a register tile, before its sums are made:
+        `rect` outputs from `firsts` on, and blocks of channels from `first` on."""
+        writer = self._begun(fn)
+        index, (image, own, flat, lane) = self._blocked()
+        shape = self.steps[self.product].spec.shape
+        variables = [i for i, n in zip(index, shape, strict=True) if n != 1]
+        whole = self._lines(block)
+        apart = [prod(whole[d + 1:]) for d in range(len(whole))]
+        at = batch_offset(fn, [fn.add(s, f) for s, f in zip(starts[1:], firsts[1:], strict=True)],
+                          apart)
+        em = writer.emitter
+        em.open()
+        names: list[tuple[Index, Any]] = [
+            (image, fn.add(starts[0], firsts[0])), (own, first), (flat, at), (lane, 0)]
+        for variable, name in names:
+            if variable.terms:
+                em.names[variable.terms[0][0]] = name
+        f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for slot, place, kind, write in self._touched(variables, flat, lane):
+            base = fn.val(f"getelementptr {kind}, ptr {writer.pointer(slot)}, "
+                          f"i64 {em.index(place)}")
+            far = [place.coefficient(v.terms[0][0]) if v.terms else 0 for v in (image, own, flat)]
+            for b in range(blocks):
+                for n, *inner in itertools.product(*map(range, rect)):
+                    off = n * far[0] + b * far[1] + far[2] * sum(
+                        i * a for i, a in zip(inner, apart, strict=True))
+                    fn.do(f"call void {f}(ptr {fn.gep(kind, base, off)}, i32 {write}, i32 2, "
+                          "i32 1)")
+        em.close()
+
+    def _touched(self, variables: Sequence[Index], flat: Index, lane: Index
+                 ) -> list[tuple[int, Index, str, int]]:
+        """(slot, place, type, whether written) of what has an element for each of a block."""
+        steps = self.steps
+        found: dict[tuple[int, Index], tuple[int, Index, str, int]] = {}
+        for item in self.group.items:
+            start = [] if item.step == self.product else item_start(
+                steps, self.group, item, variables, [])
+            shape = steps[item.step].spec.shape
+            for source, index, write in [
+                    *((s, i, 0) for s, i in accesses(steps, start, self._found)),
+                    (item.step, spread(shape, variables), 1)]:
+                place = self.storage(source)
+                if place is None or source == self.product and not write:
+                    continue
+                at = flatten(index, place.strides)
+                known = {v.terms[0][0] for v in variables if v.terms and len(v.terms) == 1}
+                if flat.terms:
+                    known.add(flat.terms[0][0])
+                if all(v in known for v, _ in at.terms) and flat.terms and lane.terms \
+                        and at.coefficient(lane.terms[0][0]) == 1 \
+                        and at.coefficient(flat.terms[0][0]):
+                    kind = LLVM_TYPES[steps[source].spec.dtype.name]
+                    found[place.slot, at] = place.slot, at, kind, write
+        return list(found.values())
+
+    def _begun(self, fn: Fn) -> KernelWriter:
+        """The writer of the kernel's end, begun once."""
+        if not self.begun or self.writer is None:
+            self.writer, self.begun = self.begin(fn), True
+        return self.writer
+
+    def _blocked(self) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
+        """The index of an output on blocks, and the variables (image, block, place, lane)."""
+        n_all, b_all, *size, lanes = self.steps[self.product].spec.shape
+        image, own = loop_var("image", n_all, 0), loop_var("block", b_all, 1)
+        flat, lane = loop_var("place", prod(size), 2), loop_var("lane", lanes, 9)
+        return (image, own, *unflatten(flat, size), lane), (image, own, flat, lane)
+
+    def _lines(self, block: Block) -> Sequence[int]:
+        """The sizes of places; where they are one line, the block has one dimension for all."""
+        size = self.steps[self.product].spec.shape[2:-1]
+        return size if len(block.size) - 1 == len(size) else [prod(size)]
 
     def _spread(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
                 lines: Sequence[Index], index: tuple[Index, ...], names: list[Any], line: str,

@@ -231,17 +231,21 @@ class Tiles:
 
     # -- register tiles
     def micro(self, name: str, rows: Sequence[int], vectors: int, places: Sequence[int],
-              table: str, v_step: int, lanewise: bool = False, apart: int = 0) -> str:
+              table: str, v_step: int, lanewise: bool = False, apart: int = 0, ahead: int = 0
+              ) -> str:
         """The function of a register tile, written once.
 
         (X, V, C, kc, first): C[rows, vectors] (+)= sum over k < kc of X[rows, k] V[k, vectors].
         Row i of X begins at rows[i], its element k is table[k] further; row i of C is at
         places[i], its vectors `apart` (side by side if that is 0).  With `lanewise` X holds vectors
-        as well, and lanes do not mix.
+        as well, and lanes do not mix.  With `ahead` one more operand follows, memory that is soon
+        to be read: so many bytes of it are asked for with each k.
         """
         if name in self.module.functions:
             return name
-        params = (("ptr", "x"), ("ptr", "v"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"))
+        params = [("ptr", "x"), ("ptr", "v"), ("ptr", "c"), ("i64", "kc"), ("i1", "first")]
+        if ahead:
+            params.append(("ptr", "ahead"))
         fn = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
                 linkage="internal")
         vector, scalar, lanes = self.vector, self.scalar, self.lanes
@@ -255,6 +259,8 @@ class Tiles:
             distance = fn.val(f"sext i32 {fn.load('i32', fn.gep('i32', table, '%k'), 4)} to i64")
             x = fn.gep(scalar, "%x", distance)
             v = fn.gep(scalar, "%v", fn.mul("%k", v_step))
+            if ahead:
+                self.ask(fn, fn.gep("i8", "%ahead", fn.mul("%k", ahead)), ahead)
             columns = [fn.load(vector, fn.gep(scalar, v, j * lanes), self.item)
                        for j in range(vectors)]
             fma = "fmuladd" if self.t.isa == "sse2" else "fma"
@@ -274,6 +280,12 @@ class Tiles:
             fn.store(vector, sums[ij], fn.gep(scalar, "%c", at[ij]), self.item)
         fn.finish()
         return name
+
+    def ask(self, fn: Fn, at: str, size: int) -> None:
+        """Ask for some bytes of memory that are soon to be read."""
+        f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for line in range(0, size, 64):
+            fn.do(f"call void {f}(ptr {fn.gep('i8', at, line)}, i32 0, i32 2, i32 1)")
 
     def turn(self, fn: Fn, source: str, source_ld: int, to: str, to_ld: int, rows: str | int,
              columns: int) -> None:

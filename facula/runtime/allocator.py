@@ -9,6 +9,7 @@ them is gone.  Memory that NumPy owns is wrapped, not copied, and marked `shared
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from facula.graph.spec import Spec
 
 __all__ = ["Buffer", "changed", "empty", "forget", "stamped", "from_numpy_private",
-           "release_cached", "cached_bytes", "taken"]
+           "release_cached", "cached_bytes", "taken", "together"]
 
 ALIGNMENT = 64
 """One cache line, and one AVX-512 register."""
@@ -267,6 +268,17 @@ def empty(nbytes: int, _lists: dict[int, _FreeList] = _POOL.by_nbytes) -> Buffer
     except IndexError:
         owner, ptr = _fresh(home.size)
     return Buffer(ptr, nbytes, owner, home)
+
+
+def together(sizes: Sequence[int]) -> list[Buffer]:
+    """Private memory for each of several values, in one piece: what is used together then lies on
+    few, large pages.  All of it is freed when the last of them is."""
+    starts, total = [], 0
+    for size in sizes:
+        starts.append(total)
+        total += (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    block, address = _fresh(total)
+    return [Buffer(address + start, size, block) for start, size in zip(starts, sizes, strict=True)]
 
 
 def from_numpy_private(array: np.ndarray, fresh: bool = False) -> Buffer:

@@ -19,7 +19,7 @@ from facula.graph.spec import Step
 from facula.runtime.allocator import Buffer, forget, stamped
 from facula.schedule.products import PRODUCTS
 
-__all__ = ["Kept", "Split", "split"]
+__all__ = ["Kept", "Split", "fixed_steps", "split"]
 
 MOST = 1 << 16
 """Elements of a value other than a weight that is worth keeping."""
@@ -62,9 +62,14 @@ def _data(steps: Sequence[Step]) -> set[int]:
     return {i for i in seen if steps[i].op == "leaf"}
 
 
+def fixed_steps(steps: Sequence[Step]) -> list[bool]:
+    """Which steps of a program depend on its parameters alone."""
+    return _fixed(steps, _data(steps))
+
+
 def _kept(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
     """The steps whose values are worth keeping."""
-    fixed = _fixed(steps, _data(steps))
+    fixed = fixed_steps(steps)
     if any(fixed[o] for o in outputs):
         return set()
     found = set()
@@ -74,14 +79,12 @@ def _kept(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
         for which, j in enumerate(step.inputs):
             if not fixed[j]:
                 continue
-            if step.op == "conv_blocks" and which == 1:
-                if steps[j].op != "leaf":
-                    found.add(j)
-                continue
-            while steps[j].op in MOVEMENT:
+            packed = step.op == "conv_blocks" and which == 1     # read in just that order
+            while steps[j].op in MOVEMENT and not packed:
                 j = steps[j].inputs[0]
+            weight = step.op in PRODUCTS and which >= 1
             if steps[j].op not in _SOURCES and steps[j].op != "leaf" \
-                    and steps[j].spec.numel <= MOST:
+                    and (weight or steps[j].spec.numel <= MOST):
                 found.add(j)
     return found
 

@@ -13,18 +13,20 @@ import numpy as np
 
 from facula import config
 from facula.graph.spec import Step
-from facula.runtime.allocator import Buffer, changed, empty, from_numpy_private
+from facula.runtime.allocator import Buffer, changed, empty, from_numpy_private, together
 from facula.runtime.jit import statistics
 from facula.runtime.program import Program
 from facula.schedule import stored
 from facula.schedule.compile import Native, Report, build
 from facula.schedule.constants import Kept, Split, split
+from facula.schedule.folding import folded
 from facula.schedule.layout import in_blocks
 from facula.schedule.resized import (
     COMPILING,
     Again,
     Family,
     Simple,
+    Simplified,
     donations_of,
     family_of,
     simplified,
@@ -49,11 +51,12 @@ class Executable:
     A program that is one met before with other sizes shares kernels with it and with others to
     come (`facula.schedule.resized`), until it has run so often that kernels of its own are worth
     their compilation.  `dynamic` is that of `facula.compile`: with False kernels are never shared,
-    with True they are whatever has changed.
+    with True they are whatever has changed.  `known` is what simplification has made of the steps,
+    where that has been done.
     """
 
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-                 dynamic: bool | None = None):
+                 dynamic: bool | None = None, known: Simplified | None = None):
         self.run: Callable[[list[Any]], list[Buffer]]
         self.start: Callable[[list[Any], Any], list[Buffer]] | None = None
         self.start_into: Callable[..., list[Buffer]] | None = None
@@ -61,7 +64,7 @@ class Executable:
         started = time.perf_counter()
         before = dict(statistics)
         self.leaves = [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")]
-        simple = simplified(steps, outputs, donations)
+        simple = simplified(steps, outputs, donations, known)
         self.steps, self.outputs = simple.steps, simple.outputs
         self.sources = [simple.new[i] for i in self.leaves]
         if config.flag.DEBUG >= 3:
@@ -289,7 +292,7 @@ class _Halved:
     def __init__(self, parts: Split, dynamic: bool | None):
         self.head = Executable(parts.head, parts.kept, {})
         self.tail = tail = Executable(parts.tail, parts.outputs, {}, dynamic)
-        self.kept = kept = Kept(self.head.run)
+        self.kept = kept = Kept(self._make)
         self.steps, self.outputs = tail.steps, tail.outputs
         self.leaves, self.rest = parts.leaves, parts.rest
         self.again = tail.again
@@ -306,6 +309,17 @@ class _Halved:
             self.start_into = lambda v, w, failed: tail.start_into(        # type: ignore[misc]
                 given(v), w, failed)
 
+    def _make(self, values: list[Any]) -> list[Buffer]:
+        """What is kept, made of the parameters."""
+        head = self.head
+        if head.start_into is None:
+            return head.run(values)
+        return head.run_into(values, together(self._sizes()))
+
+    def _sizes(self) -> list[int]:
+        return [s.numel * s.dtype.itemsize
+                for s in [self.head.steps[o].spec for o in self.head.outputs]]
+
     @property
     def parts(self) -> list[_Part]:
         return [*self.head.parts, *self.tail.parts]
@@ -318,9 +332,7 @@ class _Halved:
     @property
     def nbytes(self) -> int:
         """About how much memory goes with it."""
-        return self.head.nbytes + self.tail.nbytes + sum(
-            [n.spec.numel * n.spec.dtype.itemsize for n in
-             [self.head.steps[o] for o in self.head.outputs]])
+        return self.head.nbytes + self.tail.nbytes + sum(self._sizes())
 
 
 def make_executable(steps: Sequence[Step], outputs: Sequence[int],
@@ -329,17 +341,16 @@ def make_executable(steps: Sequence[Step], outputs: Sequence[int],
     """Compile a program; see `facula.graph.flush.make_executable`."""
     if donations or not any(s.op == "conv" for s in steps) or any(s.mask for s in steps):
         return Executable(steps, outputs, donations, dynamic)
-    simple, new, wanted = simplify(steps, outputs)
+    made = simplify(steps, outputs)
+    simple, wanted, places = folded(made[0], made[2])
     found = in_blocks(simple, wanted)
-    if found is None:
-        return Executable(steps, outputs, donations, dynamic)
-    parts = split(*found[:2])
-    if parts is None:
-        return Executable(steps, outputs, donations, dynamic)
+    parts = None if found is None else split(*found[:2])
+    if found is None or parts is None:
+        return Executable(steps, outputs, donations, dynamic, made)
     # leaves by their place among those of the program as it was recorded
-    place = {new[i]: k for k, i in enumerate(
+    leaf = {places[made[1][i]]: k for k, i in enumerate(
         [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")])}
-    old = {n: place[simple_] for n, simple_ in found[2].items()}
+    old = {n: leaf[simple_] for n, simple_ in found[2].items()}
     parts.leaves = [old[i] for i in parts.leaves]
     parts.rest = [old[i] for i in parts.rest]
     return _Halved(parts, dynamic)

@@ -8,7 +8,9 @@ everything elementwise, pooling, padding, slicing, sums over places and concaten
 are computed on the blocks.  Only what cannot be is brought back to the plain order.
 
 A step has a blocked form along one axis of its shape, the one that the channels are part of:
-its size is divided by the lanes, which become a last axis.
+its size is divided by the lanes, which become a last axis.  Where the channels are no multiple of
+the lanes, the last block has more lanes than there are channels.  What these hold is of no concern,
+since lanes are never mixed: a convolution reads as many as there are.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ _REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all"])
 _OTHERS = frozenset(["conv_input", "conv_weight"])
 LEAST = 1 << 17
 """Multiplications below which a convolution alone is no reason to change a layout."""
+
+WASTE = 1.5
+"""How many times the channels of a large convolution its blocks may have."""
 
 
 def in_blocks(steps: Sequence[Step], outputs: Sequence[int]
@@ -56,11 +61,11 @@ def _fits(steps: Sequence[Step], number: int, lanes: int) -> bool:
     x, w = (steps[i].spec for i in step.inputs)
     groups = step.attrs[3]
     if step.spec.dtype.name != "float32" or len(x.shape) != 4 or 0 in step.spec.shape \
-            or not x.numel or w.shape[0] % lanes:
+            or not x.numel:
         return False
-    if groups != 1:
-        return bool(groups == x.shape[1] == w.shape[0])
-    return x.shape[1] % lanes == 0 or x.shape[1] < lanes
+    if -(-w.shape[0] // lanes) * lanes > WASTE * w.shape[0] and _work(steps, number) >= LEAST:
+        return False
+    return bool(groups == 1 or groups == x.shape[1] == w.shape[0])
 
 
 class _Rewrite:
@@ -100,10 +105,31 @@ class _Rewrite:
 
     def _shape(self, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
         """The blocked form of a shape."""
-        return (*shape[:axis], shape[axis] // self.lanes, *shape[axis + 1:], self.lanes)
+        return (*shape[:axis], -(-shape[axis] // self.lanes), *shape[axis + 1:], self.lanes)
 
     def _spec(self, shape: tuple[int, ...], axis: int, dtype: DType) -> Spec:
         return spec(self._shape(shape, axis), dtype)
+
+    def _widened(self, number: int, axis: int, size: int) -> int:
+        """Zeros after the value along an axis, so that it has `size`."""
+        have = self.steps[number].spec
+        more = size - have.shape[axis]
+        if not more:
+            return number
+        low = (0,) * len(have.shape)
+        high = tuple([more * (d == axis) for d in range(len(have.shape))])
+        return self._add("pad", (low, high, 0.0), (number,), spec(
+            (*have.shape[:axis], size, *have.shape[axis + 1:]), have.dtype))
+
+    def _part(self, number: int, axis: int, first: int, size: int) -> int:
+        """Some of the value along an axis."""
+        have = self.steps[number].spec
+        if have.shape[axis] == size:
+            return number
+        rank = len(have.shape)
+        return self._add("slice", (tuple([first * (d == axis) for d in range(rank)]), (1,) * rank),
+                         (number,), spec((*have.shape[:axis], size, *have.shape[axis + 1:]),
+                                         have.dtype))
 
     # -- from one form to the other
     def _plain(self, number: int) -> int:
@@ -115,7 +141,9 @@ class _Rewrite:
             rank = len(shape)
             if prod(shape[axis + 1:]) != 1:
                 new = self._permute(new, (*range(axis + 1), rank, *range(axis + 1, rank)))
-            found = self.plain[number] = self._reshape(new, shape)
+            whole = -(-shape[axis] // self.lanes) * self.lanes
+            new = self._reshape(new, (*shape[:axis], whole, *shape[axis + 1:]))
+            found = self.plain[number] = self._part(new, axis, 0, shape[axis])
         return found
 
     def _block(self, number: int, axis: int) -> int:
@@ -136,13 +164,14 @@ class _Rewrite:
                 before = self._reshape(self._plain(source), (*inner, 1))
             new = self._add("expand", (), (before,), self._spec(shape, axis, step.spec.dtype))
         else:
-            cut = (*shape[:axis], shape[axis] // self.lanes, self.lanes, *shape[axis + 1:])
+            cut = (*shape[:axis], -(-shape[axis] // self.lanes), self.lanes, *shape[axis + 1:])
+            plain = self._widened(self._plain(number), axis, cut[axis] * self.lanes)
             if prod(shape[axis + 1:]) == 1:
-                new = self._reshape(self._plain(number), self._shape(shape, axis))
+                new = self._reshape(plain, self._shape(shape, axis))
             else:
                 rank = len(cut)
                 order = (*range(axis + 1), *range(axis + 2, rank), axis + 1)
-                new = self._permute(self._reshape(self._plain(number), cut), order)
+                new = self._permute(self._reshape(plain, cut), order)
         if known is None:
             self.blocked[number] = new, axis
         return new
@@ -187,7 +216,8 @@ class _Rewrite:
             source = self._block(step.inputs[0], axis)
             axis -= sum(1 for a in step.attrs[0] if a < axis)
             new = self._add(step.op, step.attrs, (source,), self._spec(shape, axis, dtype))
-        elif step.op == "cat" and all(s[axis] % self.lanes == 0 for s in ins):
+        elif step.op == "cat" and (step.attrs[0] != axis
+                                   or all(s[axis] % self.lanes == 0 for s in ins[:-1])):
             new = self._add("cat", step.attrs, tuple([self._block(i, axis) for i in step.inputs]),
                             self._spec(shape, axis, dtype))
         else:
@@ -199,7 +229,8 @@ class _Rewrite:
         """Which axis of a reshaped value the channels are part of: as many elements follow it."""
         behind = prod(before[axis + 1:])
         for place, n in enumerate(after):
-            if prod(after[place + 1:]) == behind and n % self.lanes == 0:
+            if prod(after[place + 1:]) == behind and (
+                    n == before[axis] or n % self.lanes == before[axis] % self.lanes == 0):
                 return place
         return None
 
@@ -212,7 +243,7 @@ class _Rewrite:
             return False
         x, w = (self.old[i].spec.shape for i in step.inputs)
         stride, low, dilation, groups = step.attrs
-        blocked = x[1] % self.lanes == 0
+        blocked = x[1] >= self.lanes or groups > 1 or (known is not None and known[1] == 1)
         c = Blocks(x, w, step.spec.shape, stride, low, dilation, groups > 1, blocked, self.lanes)
         if squares_suit(c):
             c = c.by_squares()
@@ -231,20 +262,32 @@ class _Rewrite:
         o, i, *kernel = c.w
         taps = prod(kernel)
         if c.depthwise:
-            return self._permute(self._reshape(w, (o // lanes, lanes, taps)), (0, 2, 1))
+            w = self._widened(self._reshape(w, (o, taps)), 0, -(-o // lanes) * lanes)
+            return self._permute(self._reshape(w, (-(-o // lanes), lanes, taps)), (0, 2, 1))
         if c.squares:
             w, taps = self._spread(self._spread(w, 2), 3), 16
         nr = vectors_of(c) * lanes
         panels = -(-o // nr)
-        w = self._reshape(w, (o, i, taps))
-        if panels * nr != o:
-            dtype = self.steps[w].spec.dtype
-            w = self._add("pad", ((0, 0, 0), (panels * nr - o, 0, 0), 0.0), (w,),
-                          spec((panels * nr, i, taps), dtype))
+        w = self._widened(self._reshape(w, (o, i, taps)), 0, panels * nr)
         if not c.blocked:
             return self._permute(self._reshape(w, (panels, nr, i, taps)), (0, 2, 3, 1))
-        cut = self._reshape(w, (panels, nr, i // lanes, lanes, taps))
-        return self._permute(cut, (0, 4, 2, 3, 1) if c.squares else (0, 2, 4, 3, 1))
+        whole = i // lanes * lanes
+        parts = []
+        if whole:
+            cut = self._reshape(self._part(w, 1, 0, whole),
+                                (panels, nr, whole // lanes, lanes, taps))
+            if c.squares:
+                return self._permute(cut, (0, 4, 2, 3, 1))
+            parts.append(self._permute(cut, (0, 2, 4, 3, 1)))
+        if whole != i:
+            cut = self._reshape(self._part(w, 1, whole, i - whole), (panels, nr, i - whole, taps))
+            parts.append(self._permute(cut, (0, 3, 2, 1)))
+        if len(parts) == 1:
+            return parts[0]
+        lines = [self._reshape(p, (panels, prod(self.steps[p].spec.shape[1:-1]), nr))
+                 for p in parts]
+        return self._add("cat", (1,), tuple(lines),
+                         spec((panels, i * taps, nr), self.steps[w].spec.dtype))
 
     def _spread(self, w: int, axis: int) -> int:
         """Three taps along an axis as the four of minimal filtering: a, (a+b+c)/2, (a-b+c)/2, c."""

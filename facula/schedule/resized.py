@@ -22,8 +22,8 @@ from facula.schedule.compile import Native, build
 from facula.schedule.segments import Segment, segments
 from facula.schedule.simplify import simplify
 
-__all__ = ["COMPILING", "Again", "Change", "Family", "Simple", "again", "donations_of", "family_of",
-           "patience", "simplified"]
+__all__ = ["COMPILING", "Again", "Change", "Family", "Simple", "Simplified", "again",
+           "donations_of", "family_of", "patience", "simplified"]
 
 COMPILING = 0.003
 """Seconds that compiling takes for each step of a program, roughly."""
@@ -37,6 +37,9 @@ _SIZED = frozenset(["leaf", "slice", "slice_update", "as_strided", "as_strided_u
 
 
 _SOURCES = frozenset(["full", "iota", "philox"])
+
+Simplified = tuple[list[Step], dict[int, int], list[int]]
+"""What `facula.schedule.simplify.simplify` returns."""
 
 
 @dataclass
@@ -53,9 +56,10 @@ class Simple:
     parts: list[Segment]
 
 
-def simplified(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]) -> Simple:
-    """Simplify a program and cut it into parts."""
-    found, new, kept = simplify(steps, outputs)
+def simplified(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
+               made: Simplified | None = None) -> Simple:
+    """Simplify a program, unless `made` is what came of that, and cut it into parts."""
+    found, new, kept = made or simplify(steps, outputs)
     place = {o: kept[k] for k, o in enumerate(outputs)}
     given = {place[o]: new[leaf] for o, leaf in donations.items()
              if found[new[leaf]].op == "leaf"}

@@ -20,13 +20,19 @@ CASES = [  # images, channels, outputs, size, kernel, stride, padding, dilation,
     (1, 16, 80, 13, 3, 1, 2, 1, 1), (1, 256, 512, 14, 1, 1, 0, 1, 1),
     (2, 64, 64, 29, 3, 1, 1, 1, 1), (16, 64, 64, 7, 3, 1, 1, 1, 1), (1, 32, 16, 10, 3, 1, 2, 2, 1),
     (1, 64, 48, (5, 17), (1, 7), 1, (0, 3), 1, 1), (1, 64, 32, (9, 1), (3, 1), 1, 0, 1, 1),
-    (2, 320, 96, 1, 1, 1, 0, 1, 1), (1, 16, 32, 4, 3, 1, 1, 1, 1), (70, 16, 16, 1, 1, 1, 0, 1, 1)]
+    (2, 320, 96, 1, 1, 1, 0, 1, 1), (1, 16, 32, 4, 3, 1, 1, 1, 1), (70, 16, 16, 1, 1, 1, 0, 1, 1),
+    # channels that vectors do not divide
+    (2, 24, 40, 9, 3, 1, 1, 1, 1), (1, 72, 24, 14, 1, 1, 0, 1, 1), (2, 72, 72, 11, 5, 2, 2, 1, 72),
+    (1, 3, 20, 15, 3, 2, 1, 1, 1), (2, 200, 81, 7, 1, 1, 0, 1, 1), (1, 17, 33, 6, 3, 1, 1, 1, 1),
+    (1, 250, 20, 5, 3, 1, 1, 1, 1), (1, 32, 72, 28, 3, 1, 1, 1, 1), (1, 5, 5, 9, 3, 1, 1, 1, 5),
+    (3, 40, 1, 8, 1, 1, 0, 1, 1)]
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Layouts are changed for small convolutions too, and everything is compiled."""
     monkeypatch.setattr(layout, "LEAST", 0)
+    monkeypatch.setattr(layout, "WASTE", 100.0)
     monkeypatch.setattr(config.flag, "INTERPRET", False)
 
 
@@ -87,6 +93,21 @@ def test_convolutions_on_blocks(case, made):
     assert np.linalg.norm(have - want) / np.linalg.norm(want) < 3e-6
 
 
+def test_lanes_without_a_channel_are_never_seen(made):
+    """They hold zeros after the first convolution here, and then what is not finite."""
+    x, w, v = drawn(2, 24, 9, 9), drawn(20, 24, 3, 3), drawn(36, 20, 1, 1)
+    with facula.no_grad():
+        y = F.conv2d(facula.tensor(x), facula.tensor(w)).abs().log()
+        z = F.conv2d(y, facula.tensor(v))
+        have = [t.numpy() for t in (y, z, z / z, facula.cat([y[:, :16], z, y], 1).amax((2, 3)))]
+    assert isinstance(made[-1], executable._Halved)
+    y = np.log(np.abs(convolved(x, w, np.zeros(20), 1, 0, 1, 1)))
+    z = convolved(y, v, np.zeros(36), 1, 0, 1, 1)
+    want = y, z, np.ones_like(z), np.concatenate([y[:, :16], z, y], 1).max((2, 3))
+    for a, b in zip(have, want, strict=True):
+        assert np.allclose(a, b, 1e-3, 1e-3)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_stays_where_it_is(bad):
     x, w, b = drawn(1, 32, 20, 20), drawn(32, 32, 3, 3), drawn(32)
@@ -112,7 +133,10 @@ class Mixed(nn.Module):
         self.depth = nn.Conv2d(32, 32, 3, 1, 1, groups=32)
         self.wide = nn.Conv2d(32, 64, 1)
         self.odd = nn.Conv2d(64, 20, 3, padding=1)
-        self.back = nn.Conv2d(20, 32, 1)
+        self.norm = nn.BatchNorm2d(20)
+        self.few = nn.Conv2d(20, 20, 3, padding=1, groups=20)
+        self.small = nn.Conv2d(20, 5, 1)
+        self.back = nn.Conv2d(25, 32, 1)
         self.squeeze = nn.Conv2d(64, 64, 1)
         self.grouped = nn.Conv2d(64, 64, 3, padding=1, groups=4)
 
@@ -120,7 +144,10 @@ class Mixed(nn.Module):
         x = F.relu(self.bn(self.first(x)))
         y = F.hardswish(self.depth(F.max_pool2d(x, 3, 2, 1)))
         y = self.wide(y) * F.sigmoid(self.squeeze(F.adaptive_avg_pool2d(self.wide(y), 1)))
-        z = F.avg_pool2d(F.leaky_relu(self.back(F.relu(self.odd(y)))), 3, 1, 1)
+        z = self.few(F.relu(self.norm(self.odd(y))))
+        z = z * F.hardsigmoid(z.mean((2, 3), keepdim=True)) + z.flip(1)
+        z = self.back(facula.cat([z, self.small(z)], 1))
+        z = F.avg_pool2d(F.leaky_relu(z), 3, 1, 1)
         z = facula.cat([z, y[:, :32] + 1.5, y.flip(3)[:, 32:]], 1)
         z = z[:, :64] - z[:, 32:].mean((2, 3), keepdim=True).clamp(min=0).repeat(1, 1, 1, 1)
         z = facula.where(z > 0.1, z, z.transpose(2, 3)) + self.grouped(z)
@@ -131,6 +158,8 @@ def test_a_graph_of_many_kinds(made):
     facula.manual_seed(0)
     net = Mixed().eval()
     net.bn.running_var.fill_(1.5)
+    net.norm.running_mean.uniform_(-1, 1)
+    net.norm.weight.data.uniform_(0.5, 2)
     x = facula.randn(2, 3, 29, 29)
     settle(net, x)
     with facula.no_grad():

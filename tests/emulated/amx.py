@@ -318,8 +318,9 @@ def patches(machine: Machine) -> list[tuple[Any, str, Any]]:
             self.run_held = self.run
 
     shapes = {**target._SHAPES, "amx": target._SHAPES["avx512" if wide else "avx2"]}
+    made = [(threads._driver, "run_held", threads._driver.run)] if threads._driver else []
     return [(jit, "_host", host), (jit, "host_features", lambda: features),
-            (threads, "Driver", Driver), (target, "_SHAPES", shapes)]
+            (threads, "Driver", Driver), (target, "_SHAPES", shapes), *made]
 
 
 @contextmanager

@@ -51,7 +51,8 @@ class Target:
         return max(min(room // vectors, 14 if vectors > 1 else 16), 1)
 
 
-_SHAPES = {"amx": (64, 32), "avx512": (64, 32), "avx2": (32, 16), "sse2": (16, 16), "neon": (16, 32)}
+_SHAPES = {"amx": (64, 32), "avx512": (64, 32), "avx2": (32, 16), "sse2": (16, 16),
+           "neon": (16, 32)}
 
 
 def _size(text: str) -> int:

@@ -1,10 +1,10 @@
 """Tile registers (AMX) for a processor without them: its illegal instructions, executed in Python.
 
 The code that is tested is the machine code of a processor with AMX and runs on this one, in this
-process.  Only the instructions that it does not know stop it: the kernel sends SIGILL to the thread,
-the handler here decodes what stands at the instruction pointer, does to registers and memory what
-Intel's SDM says (volume 2: LDTILECFG, TILELOADD, TILESTORED, TILEZERO, TILERELEASE, TDPBF16PS) and
-goes on after it.  What the SDM calls an error ends the process, as it would there.
+process.  Only the instructions that it does not know stop it: the kernel sends SIGILL to the
+thread, and the handler here decodes what stands at the instruction pointer, does to registers and
+memory what Intel's SDM says (volume 2: LDTILECFG, TILELOADD, TILESTORED, TILEZERO, TILERELEASE,
+TDPBF16PS) and goes on after it.  What the SDM calls an error ends the process, as it would there.
 
 The handler is Python that is called by ctypes, so a thread that waits for another one in generated
 code must not hold the GIL.

@@ -208,7 +208,7 @@ def emit_copy(module: Module, name: str, x: Source, width: int, t: Target, rows_
                             (tail, f"icmp eq i64 {panel}, {full}")):
             if count and (full or count == tail):
                 with fn.when(fn.val(test)):
-                    (copy.blocks if 1 in (x.j_stride, x.k_stride) else copy.one_by_one)(count)
+                    copy.emit(count)
     fn.finish()
     module.light = True
     return prod(x.distinct) * panels * chunks
@@ -288,8 +288,35 @@ class _Copy:
                 f"<{ROWS} x i32>", self._along_k(self._from(j, fn.mul(pair, 2)), elements),
                 self._to(j, pair), 4))
 
-    def blocks(self, count: int) -> None:
-        """Blocks of 16 rows x 16 pairs, turned where source and copy lie across each other."""
+    def emit(self, count: int) -> None:
+        """Anything else, of `count` rows."""
+        if self.x.j_stride == 1 and not self.rows_ld:
+            self._across(count)
+        elif 1 in (self.x.j_stride, self.x.k_stride):
+            self._turned(count)
+        else:
+            self._one_by_one(count)
+
+    def _across(self, count: int) -> None:
+        """Two rows of a source in which j lies side by side, in turn, to a row of a panel."""
+        fn, k = self.fn, self.x.k
+
+        def pair(at: str | int, elements: int) -> None:
+            for j in range(0, count, ROWS):
+                value = self._along_j(j, fn.mul(at, 2), min(ROWS, count - j), elements)
+                fn.store(f"<{ROWS} x i32>", value, self._to(j, at), 4)
+
+        with fn.loop(self.first, smin(fn, fn.add(self.first, _CHUNK), k // 2), hint="k") as p:
+            pair(p, 2)
+        if k % (2 * ROWS):
+            with fn.when(self._last()):
+                if k % 2:
+                    pair(k // 2, 1)
+                with fn.loop(-(-k // 2), self.padded, hint="k") as p:
+                    pair(p, 0)
+
+    def _turned(self, count: int) -> None:
+        """Blocks of 16 rows x 16 pairs of a source that lies across the copy."""
         fn = self.fn
         end = count // ROWS * ROWS
         if end:
@@ -301,20 +328,18 @@ class _Copy:
     def _block(self, j: str | int, pair: str | int, count: int, elements: int) -> None:
         fn = self.fn
         k = fn.mul(pair, 2)
-        by_j = self.x.k_stride == 1
-        if by_j:
-            lines = [self._along_k(self._from(fn.add(j, r), k), elements) if r < count
-                     else "zeroinitializer" for r in range(ROWS)]
-        else:
+        if self.rows_ld:
             lines = [self._along_j(j, fn.add(k, 2 * p), count, elements - 2 * p)
                      for p in range(ROWS)]
-        if by_j != bool(self.rows_ld):
-            lines = transpose(fn, lines, "i32")
+        else:
+            lines = [self._along_k(self._from(fn.add(j, r), k), elements) if r < count
+                     else "zeroinitializer" for r in range(ROWS)]
+        lines = transpose(fn, lines, "i32")
         for r, value in enumerate(lines[:count] if self.rows_ld else lines):
             at = self._to(fn.add(j, r), pair) if self.rows_ld else self._to(j, fn.add(pair, r))
             fn.store(f"<{ROWS} x i32>", value, at, 4)
 
-    def one_by_one(self, count: int) -> None:
+    def _one_by_one(self, count: int) -> None:
         """Any strides."""
         fn, k = self.fn, self.x.k
 

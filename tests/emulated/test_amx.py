@@ -19,6 +19,7 @@ import pytest
 
 from facula import config
 from facula.codegen import amx as generator
+from facula.codegen import target as target_module
 from facula.codegen.contract import Contraction, emit_contraction
 from facula.codegen.forms import Form
 from facula.codegen.llvm import Module
@@ -195,6 +196,15 @@ def test_a_product_of_whole_numbers_decides(machine: Machine, monkeypatch: pytes
     monkeypatch.setattr(amx, "sums_of_pairs", lambda a, b: right(a, b) * np.float32(1 + 2 ** -10))
     with pytest.warns(RuntimeWarning, match="do not multiply"):
         assert "wrong" in asked.refusal.__wrapped__()
+
+
+@emulated
+def test_they_are_taken_where_they_are_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = jit.host_features().get("avx512f") and jit.host_features().get("avx512vl")
+    for reason, isa in (("", "amx"), ("the kernel does not want to", "avx512")):
+        monkeypatch.setattr(asked, "refusal", lambda reason=reason: reason)
+        found = target_module._host_isa.__wrapped__()
+        assert found == (isa if wide else "avx2")
 
 
 @pytest.mark.skipif(not asked.refusal(), reason="there are tile registers here")

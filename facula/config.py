@@ -37,7 +37,7 @@ FLAGS: tuple[Flag, ...] = (
          "0 compiles every program at first sight; 1 leaves the first runs of cheap ones to the "
          "interpreter"),
     Flag("ISA", "", str,
-         "use a lower instruction set than this machine has: avx512, avx2, sse2, neon; empty "
+         "use a lower instruction set than this machine has: amx, avx512, avx2, sse2, neon; empty "
          "means all that the processor offers"),
     Flag("WINOGRAD", True, bool,
          "0 computes 3x3 convolutions in float32 by plain sums, which is slower and about half as "

@@ -69,6 +69,7 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
     ("ops.primitive", "autograd", "a forward rule that is a backward one transposed"),
     ("tensor", "ops", "methods that fall back on an operation"),
     ("tensor", "autograd", "methods that ask for gradients"),
+    ("codegen.target", "runtime.amx", "what this process may use is found out by trying it"),
     ("graph", "graph.flush", "a graph past its bound is run"),
     ("graph.recover", "reference", "after a failure the steps are run one by one"),
     ("ops.unary", "nn.functional.activation", "methods of tensors that layers are made of"),

@@ -41,6 +41,7 @@ def facts() -> list[tuple[str, str]]:
     """Name and value of each line that `facula env` prints."""
     from facula import config
     from facula.codegen.target import target
+    from facula.runtime.amx import refusal
     from facula.runtime.jit import host
     from facula.runtime.threads import available_threads, get_num_threads
 
@@ -53,6 +54,8 @@ def facts() -> list[tuple[str, str]]:
         ("code for", f"{machine.triple} {machine.cpu}"),
         ("instruction set", f"{cpu.isa}, vectors of {8 * cpu.vector_bytes} bits, "
                             f"{cpu.registers} registers"),
+        ("tile registers", "used" if cpu.tiles else
+                           f"not used: {refusal() or 'FACULA_ISA is ' + cpu.isa}"),
         ("caches", f"L1 {cpu.l1_bytes >> 10} KiB, L2 {cpu.l2_bytes >> 10} KiB, "
                    f"L3 {cpu.l3_bytes >> 10} KiB"),
         ("threads", f"{get_num_threads()} used, {available_threads()} allowed, "

@@ -56,6 +56,10 @@ def emit(module: Module, name: str, c: Contraction, epilogue: Epilogue | None) -
     if epilogue is None and c.c_strides[-1] != 1 and c.c_strides[-2] == 1:
         # the transposed product has its vectors along the contiguous index of C
         c, roles = transposed(c), ("b", "a")
+    if c.dtype == "bfloat16" and target().tiles:
+        from facula.codegen.amx import Tiles, worth_tiles
+        if worth_tiles(c):
+            return Tiles(module, name, c, epilogue, target(), roles).emit()
     if c.dtype == "bfloat16" and target().pairs:
         from facula.codegen.pairs import Pairs
         return Pairs(module, name, c, epilogue, target(), roles).emit()
@@ -78,6 +82,9 @@ class Place:
 class Vector:
     """float32 and float64: explicit vectors."""
 
+    share = 1_000_000
+    """Operations that are worth a tile of their own, as long as threads may lack any."""
+
     def __init__(self, module: Module, name: str, c: Contraction, epilogue: Epilogue | None,
                  t: Target, roles: tuple[str, str]):
         self.module, self.name, self.c, self.t, self.roles = module, name, c, t, roles
@@ -93,16 +100,25 @@ class Vector:
         # the cache of the core that uses it.
         self.inline = (not self.short and c.b_strides[-2] == 1 and c.b_strides[-1] != 1
                        and c.n > 1 and 0 < c.m <= _INLINE and c.k > 0)
-        most = self._register_tile()
-        self.nr = self.nv * self.lanes
         self.any_m = "m" in c.varies
-        self.mr = most if self.any_m else -(-c.m // -(-c.m // most))
-        blocks = max(-(-c.k // _KC), 1)
-        each = -(-c.k // blocks)
-        self.kc = -(-each // self.lanes) * self.lanes if blocks > 1 else c.k
+        self._register_sizes()
         self._tile_size()
         self.phase: list[Kernel] = []
         self.temporaries: list[tuple[str, int]] = []
+
+    def _register_sizes(self) -> None:
+        """Rows and columns of a register tile, and how many steps of k it adds in one go."""
+        c = self.c
+        most = self._register_tile()
+        self.nr = self.nv * self.lanes
+        self.mr = most if self.any_m else -(-c.m // -(-c.m // most))
+        self.kc = self._blocks_of_k(_KC, self.lanes)
+
+    def _blocks_of_k(self, most: int, unit: int) -> int:
+        """Steps of k in a block: all, or about equally many of at most about `most`, in units."""
+        blocks = max(-(-self.c.k // most), 1)
+        each = -(-self.c.k // blocks)
+        return -(-each // unit) * unit if blocks > 1 else self.c.k
 
     def _register_tile(self) -> int:
         """Sets how many vectors a register tile is wide; the most rows it may have.
@@ -145,7 +161,7 @@ class Vector:
         cols = min(8 if big else 4, n_panels)
         panel = self.mr * self.nr
         flops = 2 * c.k * m * c.n * prod(c.batch)
-        wanted = max(min(flops // 1_000_000, 16), 1)
+        wanted = max(min(flops // self.share, 16), 1)
         # an epilogue after a short sum is a large part of the work, so its data is to be in L1
         room = self.t.l1_bytes * (1 if c.k < 256 else 2 if c.k < 1024 else 8) // 2
         most = room // (panel * self.item) if self.epilogue is not None else rows * cols

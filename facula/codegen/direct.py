@@ -14,7 +14,7 @@ from math import prod
 from typing import Any
 
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
-from facula.codegen.pack import _transpose as transpose_square
+from facula.codegen.pack import transpose as transpose_square
 from facula.codegen.target import Target
 from facula.codegen.tiles import smin, sums_over_k
 from facula.codegen.walks import Block

@@ -17,7 +17,7 @@ from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, batch_offset, memory_type, operand, unravel, wide_load
 
-__all__ = ["Source", "emit_pack", "pack_panel"]
+__all__ = ["Source", "emit_pack", "pack_panel", "transpose"]
 
 _CHUNK = 256
 
@@ -47,7 +47,7 @@ class Source:
         return tuple(n if s else 1 for n, s in zip(self.batch, self.batch_strides, strict=True))
 
 
-def _transpose(fn: Fn, rows: list[str], scalar: str) -> list[str]:
+def transpose(fn: Fn, rows: list[str], scalar: str) -> list[str]:
     """A square block, one vector a row, transposed by log2(lanes) rounds of perfect shuffles.
 
     One round interleaves row i with row i + lanes/2, which rotates the bits of (row, column)
@@ -246,7 +246,7 @@ class _Body:
             js = self.lanes     # there is room for zeros after the last row
         cut = f"<{js} x {self.scalar}>"
         order = ", ".join(f"i32 {i}" for i in range(js))
-        for r, value in enumerate(_transpose(fn, rows, self.scalar)[:ks]):
+        for r, value in enumerate(transpose(fn, rows, self.scalar)[:ks]):
             if js < self.lanes:
                 value = fn.val(f"shufflevector {vector} {value}, {vector} poison, "
                                f"<{js} x i32> <{order}>")

@@ -58,25 +58,42 @@ class Pairs(Vector):
         return self._pack(which, replace(source, k=self.c.k), width, emit=lambda module, name:
                           emit_pairs(module, name, source, width, self.t))
 
-    def _place_a(self) -> Place:
+    def _source_a(self) -> Source:
         c = self.whole
         *batch, am, ak = c.a_strides
-        source = Source("bfloat16", 2, c.batch, tuple(batch), c.m, c.k, am, ak, c.a_offset)
-        pairs = self._as_pairs(source)
-        if pairs is None:
-            return self._packed(0, source, self.mr)
+        return Source("bfloat16", 2, c.batch, tuple(batch), c.m, c.k, am, ak, c.a_offset)
+
+    def _source_b(self) -> Source:
+        c = self.whole
+        *batch, bk, bn = c.b_strides
+        return Source("bfloat16", 2, c.batch, tuple(batch), c.n, c.k, bn, bk, c.b_offset)
+
+    def _crowded(self, pairs: Source) -> bool:
+        """Whether rows lie in so few sets of the caches that a copy of them pays."""
         apart = pairs.j_stride * self.item
-        if apart >= 2048 and apart % 512 == 0 and pairs.k >= 128 and c.n >= 128 and c.m > 1:
-            line = 64 // self.item      # an odd number of lines apart
-            return self._pack(0, pairs, self.mr, (-(-pairs.k // line) | 1) * line)
+        return (apart >= 2048 and apart % 512 == 0 and pairs.k >= 128 and self.c.n >= 128
+                and self.c.m > 1)
+
+    def _apart(self, pairs: int) -> int:
+        """How far copied rows of so many pairs are apart: an odd number of lines of the cache."""
+        line = 64 // self.item
+        return (-(-pairs // line) | 1) * line
+
+    def _in_place(self, pairs: Source) -> Place:
         return Place(self.roles[0], pairs.batch_strides, pairs.j_stride, 1, pairs.j_stride,
                      pairs.offset)
 
+    def _place_a(self) -> Place:
+        source = self._source_a()
+        pairs = self._as_pairs(source)
+        if pairs is None:
+            return self._packed(0, source, self.mr)
+        if self._crowded(pairs):
+            return self._pack(0, pairs, self.mr, self._apart(pairs.k))
+        return self._in_place(pairs)
+
     def _place_b(self) -> Place:
-        c = self.whole
-        *batch, bk, bn = c.b_strides
-        return self._packed(1, Source("bfloat16", 2, c.batch, tuple(batch), c.n, c.k, bn, bk,
-                                      c.b_offset), self.nr)
+        return self._packed(1, self._source_b(), self.nr)
 
 
 def emit_pairs(module: Module, name: str, x: Source, width: int, t: Target) -> int:

@@ -28,6 +28,7 @@ class Target:
     l2_bytes: int = 512 * _KIB
     l3_bytes: int = 8 * 1024 * _KIB
     pairs: bool = False            # multiplies and adds pairs of bfloat16 (AVX512-BF16)
+    tiles: bool = False            # multiplies tiles of bfloat16 (AMX)
 
     def lanes(self, itemsize: int) -> int:
         """Elements of `itemsize` bytes in a vector."""
@@ -50,7 +51,8 @@ class Target:
         return max(min(room // vectors, 14 if vectors > 1 else 16), 1)
 
 
-_SHAPES = {"avx512": (64, 32), "avx2": (32, 16), "sse2": (16, 16), "neon": (16, 32)}
+_SHAPES = {"amx": (64, 32), "avx512": (64, 32), "avx2": (32, 16), "sse2": (16, 16),
+           "neon": (16, 32)}
 
 
 def _size(text: str) -> int:
@@ -80,7 +82,8 @@ def _host_isa() -> str:
     import llvmlite.binding as llvm
     features = llvm.get_host_cpu_features()
     if features.get("avx512f") and features.get("avx512vl"):
-        return "avx512"
+        from facula.runtime.amx import refusal
+        return "avx512" if refusal() else "amx"
     return "avx2" if features.get("avx2") and features.get("fma") else "sse2"
 
 
@@ -94,7 +97,8 @@ def _target(isa: str) -> Target:
     caches = _caches()
     width, registers = _SHAPES[isa]
     return Target(isa, width, registers, caches.get(1, 32 * _KIB), caches.get(2, 512 * _KIB),
-                  caches.get(3, 8 * _KIB ** 2), isa == "avx512" and _has("avx512bf16"))
+                  caches.get(3, 8 * _KIB ** 2), isa in ("avx512", "amx") and _has("avx512bf16"),
+                  isa == "amx")
 
 
 def target() -> Target:

@@ -83,7 +83,7 @@ so a linker is left to its libraries and goes with the last of them."""
 
 # name, features to add (None: all the host has) and whether the host must have a feature first
 _ISA = {
-    "avx512": ("", None), "avx2": ("x86-64-v3", "avx2"), "sse2": ("x86-64", ""),
+    "amx": ("", None), "avx512": ("", None), "avx2": ("x86-64-v3", "avx2"), "sse2": ("x86-64", ""),
     "neon": ("generic", ""),
 }
 
@@ -98,21 +98,30 @@ def _binding() -> Any:
     return llvm
 
 
+def host_features() -> Any:
+    """What LLVM finds this processor, and the system on it, to offer: a dict by name."""
+    return _binding().get_host_cpu_features()
+
+
 @lru_cache(maxsize=None)
 def _host(isa: str) -> Host:
     llvm = _binding()
     import llvmlite
     version = f"{CODE_VERSION}/{llvmlite.__version__}/{'.'.join(map(str, llvm.llvm_version_info))}"
     triple = llvm.get_process_triple()
-    features = llvm.get_host_cpu_features()
+    features = host_features()
     if isa:
         if isa not in _ISA:
             raise ValueError(f"FACULA_ISA={isa!r}: known are {', '.join(_ISA)}")
         cpu, needed = _ISA[isa]
         if (isa == "neon") == triple.startswith("x86"):
             raise ValueError(f"FACULA_ISA={isa!r}: this machine is {triple}")
-        if isa == "avx512" and not features.get("avx512f"):
-            raise ValueError("FACULA_ISA='avx512': this processor has no AVX-512")
+        if isa in ("amx", "avx512") and not features.get("avx512f"):
+            raise ValueError(f"FACULA_ISA={isa!r}: this processor has no AVX-512")
+        if isa == "amx":
+            from facula.runtime.amx import refusal
+            if refusal():
+                raise ValueError(f"FACULA_ISA='amx': {refusal()}")
         if needed and not features.get(needed):
             raise ValueError(f"FACULA_ISA={isa!r}: this processor has no {needed}")
         if cpu:
@@ -196,9 +205,10 @@ def _take_machine(target: Host) -> Any:
     return _target_machine(target)
 
 
-def compile_text(text: str) -> bytes:
-    """Optimise and compile a module; the object file.  Runs beside other threads' compilations."""
-    target = host()
+def compile_text(text: str, target: Host | None = None) -> bytes:
+    """Optimise and compile a module, for `host()`; the object file.  Runs beside other threads'
+    compilations."""
+    target = target or host()
     machine = _take_machine(target)
     module = _optimised(text, machine, target)
     data = _emit(machine, module)
@@ -240,6 +250,12 @@ def _link(parts: list[tuple[str, str, bytes]]) -> list[Kernel]:
     tracker = builder.link(linker, f"{parts[0][0]}.{next(_numbers)}")
     library = _Library(tracker, linker)
     return [Kernel(name, key, tracker[name], len(data), library) for name, key, data in parts]
+
+
+def link_alone(name: str, text: str) -> Kernel:
+    """The function `name` of a module for all that this processor offers, whatever FACULA_ISA
+    says; neither looked up nor kept."""
+    return _link([(name, "", compile_text(text, _host("")))])[0]
 
 
 def _object_for(item: tuple[str, str, str]) -> bytes:

@@ -183,7 +183,7 @@ def test_epilogue(m, n, k):
     np.testing.assert_allclose(out, np.maximum(a @ w.T + bias, 0), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("isa", ["avx512", "avx2", "sse2"])
+@pytest.mark.parametrize("isa", ["amx", "avx512", "avx2", "sse2"])
 def test_instruction_sets(isa):
     with config.override(ISA=isa):
         a, b = random((65, 100), "f4"), random((100, 77), "f4", 1)

@@ -300,7 +300,7 @@ def _interpreted(code: str) -> str:
     return run(code, JIT=0)
 
 
-@pytest.mark.parametrize("isa", ["sse2", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["sse2", "avx2", "avx512", "amx"])
 def test_instruction_sets_agree(isa: str) -> None:
     code = TRAINING + """
 import sys

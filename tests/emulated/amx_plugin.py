@@ -1,0 +1,52 @@
+"""`python -m pytest -p tests.emulated.amx_plugin ...`: tests with products by tile registers.
+
+From here on this process is one on a processor with AMX (see `tests.emulated.amx`), and uses its
+tile registers for bfloat16 products of any size.  At the end it says how often, and fails if some
+thread has not released its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from facula import config
+from tests.emulated.amx import Machine, here, patches
+
+machine = Machine()
+_installed = machine.installed()
+
+
+def activate() -> None:
+    """Turn this process into one with tile registers."""
+    reason = here()
+    if reason:
+        raise RuntimeError(reason)
+    for owner, name, value in patches(machine):
+        setattr(owner, name, value)
+    from facula.codegen import amx
+    amx.LEAST = 1
+    config.flag.ISA = "amx"
+    config.flag.INTERPRET = False
+
+
+def pytest_sessionstart() -> None:
+    _installed.__enter__()          # after pytest's own handler
+
+
+def pytest_sessionfinish(session: Any) -> None:
+    if machine.in_use:
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    say = terminalreporter.write_line
+    say(f"instructions of AMX that were emulated: {dict(machine.executed)}")
+    if machine.in_use:
+        say("FAILED: a thread's tile registers were not released")
+
+
+def pytest_unconfigure() -> None:
+    _installed.__exit__(None, None, None)
+
+
+activate()

@@ -8,7 +8,9 @@ them is gone.  Memory that NumPy owns is wrapped, not copied, and marked `shared
 
 from __future__ import annotations
 
+import threading
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,10 +71,47 @@ _POOL = _Pool()
 
 
 class _Taken:
-    """Bytes of all blocks there are, and the most that there were."""
+    """Bytes of all blocks there are, and the most that there were.
 
-    now = 0
-    peak = 0
+    Blocks come and go on any thread, and go in the middle of anything when the collector finds
+    them.  So each leaves a note, which takes no lock, and whoever gets the lock adds up the notes
+    in the order they were left.
+    """
+
+    def __init__(self) -> None:
+        self._now = self._peak = 0
+        self._notes: deque[int] = deque()
+        self._lock = threading.Lock()
+
+    def note(self, change: int) -> None:
+        """There are `change` bytes more."""
+        self._notes.append(change)
+        self._settle(wait=False)
+
+    def _settle(self, wait: bool) -> None:
+        if not self._lock.acquire(blocking=wait):
+            return                      # who has it goes on until no note is left
+        try:
+            while self._notes:
+                self._now += self._notes.popleft()
+                self._peak = max(self._peak, self._now)
+        finally:
+            self._lock.release()
+
+    @property
+    def now(self) -> int:
+        self._settle(wait=True)
+        return self._now
+
+    @property
+    def peak(self) -> int:
+        self._settle(wait=True)
+        return self._peak
+
+    def restart(self) -> None:
+        """The most that there were is what there is."""
+        self._settle(wait=True)
+        self._peak = self._now
 
 
 taken = _Taken()
@@ -86,12 +125,10 @@ class _Block:
     def __init__(self, size: int):
         self.memory = np.empty(size + ALIGNMENT, np.uint8)
         self.size = size
-        taken.now += size
-        if taken.now > taken.peak:
-            taken.peak = taken.now
+        taken.note(size)
 
     def __del__(self, _taken: _Taken = taken) -> None:
-        _taken.now -= self.size
+        _taken.note(-self.size)
 
 
 def _fresh(size: int) -> tuple[Any, int]:

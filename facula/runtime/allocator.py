@@ -117,25 +117,36 @@ class _Taken:
 taken = _Taken()
 
 
-class _Block:
-    """Memory from the operating system (through NumPy, which asks for huge pages)."""
+class _Watch(weakref.ref[Any]):
+    """Tells when a block's memory is freed.
 
-    __slots__ = ("memory", "size")
+    Not a finaliser of the block: the collector of cycles runs those of all that it has found
+    before it frees any, and a buffer among that gives its block to a free list, where it lives on.
+    It does not look into arrays, so that a reference to one says the truth.
+    """
 
-    def __init__(self, size: int):
-        self.memory = np.empty(size + ALIGNMENT, np.uint8)
-        self.size = size
-        taken.note(size)
+    __slots__ = ("size",)
 
-    def __del__(self, _taken: _Taken = taken) -> None:
-        _taken.note(-self.size)
+    size: int
+
+
+_watches: dict[int, _Watch] = {}
+
+
+def _freed(watch: _Watch) -> None:
+    del _watches[id(watch)]
+    taken.note(-watch.size)
 
 
 def _fresh(size: int) -> tuple[Any, int]:
-    """A new block and its first aligned address."""
-    block = _Block(size)
-    address: int = block.memory.__array_interface__["data"][0]
-    return block, (address + ALIGNMENT - 1) & -ALIGNMENT
+    """A new block, from the operating system, and its first aligned address."""
+    memory = np.empty(size + ALIGNMENT, np.uint8)       # NumPy asks for huge pages
+    watch = _Watch(memory, _freed)
+    watch.size = size
+    _watches[id(watch)] = watch
+    taken.note(size)
+    address: int = memory.__array_interface__["data"][0]
+    return memory, (address + ALIGNMENT - 1) & -ALIGNMENT
 
 
 class Buffer:

@@ -5,6 +5,8 @@ SHELL := /bin/sh
 VENV ?= .venv
 PY := $(VENV)/bin/python
 ARGS ?=
+# Tests run on as many processes as there are cores; ARGS="-n 0" runs them in one.
+WORKERS := -n auto --maxprocesses 8 --dist worksteal
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
     if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
     then echo $$p; break; fi; done)
@@ -43,12 +45,12 @@ demo:
 	@$(PY) -m facula demo $(ARGS)
 
 test:
-	$(call install,test,PIL$(comma) pytest$(comma) hypothesis$(comma) llvmlite)
-	@$(PY) -m pytest $(ARGS)
+	$(call install,test,PIL$(comma) pytest$(comma) xdist$(comma) hypothesis$(comma) llvmlite)
+	@$(PY) -m pytest $(WORKERS) $(ARGS)
 
 slow:
-	$(call install,test,PIL$(comma) pytest$(comma) hypothesis$(comma) llvmlite)
-	@$(PY) -m pytest -m slow $(ARGS)
+	$(call install,test,PIL$(comma) pytest$(comma) xdist$(comma) hypothesis$(comma) llvmlite)
+	@$(PY) -m pytest -m slow $(WORKERS) $(ARGS)
 
 lint:
 	$(call install,dev,ruff$(comma) mypy)

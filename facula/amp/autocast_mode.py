@@ -1,9 +1,9 @@
 """autocast: inside, each operation is computed in the precision that suits it.
 
 The mode acts where an operation is recorded for the first time at its place in a graph: its
-operands are then cast as `facula.amp.lists` says, and the casts are steps of the graph like any
-others, merged and fused with what follows.  Nothing looks at the mode when a recorded operation is
-followed again, and outside of `autocast` nothing looks at it at all.
+operands are then cast as it was declared (`facula.ops.define.autocast_to`), and the casts are steps
+of the graph like any others, merged and fused with what follows.  Nothing looks at the mode when a
+recorded operation is followed again, and outside of `autocast` nothing looks at it at all.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ class Mode:
     def run(self, rec: Any, body: Callable[..., Any], args: Sequence[Any],
             kwargs: dict[str, Any]) -> Any:
         """`body` with its operands cast; what is inside of a listed operation stays as it is."""
-        from facula.amp.lists import kinds
-        kind = kinds().get(body)
+        kind = getattr(body, "autocast", None)
         if kind is None:
             return body(*args, **kwargs)
         dtype = self.dtype if kind == "lower" else float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from facula.nn import functional as F
@@ -26,37 +27,27 @@ def _gradient(d: int, input: Any, weight: Any, of_input: bool, grad_output: Tens
     return found
 
 
-def conv1d_input(input_size: Any, weight: Tensor, grad_output: Tensor, stride: Any = 1,
+def _of_input(d: int) -> Callable[..., Tensor]:
+    def gradient(input_size: Any, weight: Tensor, grad_output: Tensor, stride: Any = 1,
                  padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
-    """The gradient of `conv1d` for an input of shape `input_size`."""
-    return _gradient(1, input_size, weight, True, grad_output, stride, padding, dilation, groups)
+        return _gradient(d, input_size, weight, True, grad_output, stride, padding, dilation,
+                         groups)
+
+    gradient.__name__ = gradient.__qualname__ = f"conv{d}d_input"
+    gradient.__doc__ = f"The gradient of `conv{d}d` for an input of shape `input_size`."
+    return gradient
 
 
-def conv1d_weight(input: Tensor, weight_size: Any, grad_output: Tensor, stride: Any = 1,
-                  padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
-    """The gradient of `conv1d` for a weight of shape `weight_size`."""
-    return _gradient(1, input, weight_size, False, grad_output, stride, padding, dilation, groups)
-
-
-def conv2d_input(input_size: Any, weight: Tensor, grad_output: Tensor, stride: Any = 1,
+def _of_weight(d: int) -> Callable[..., Tensor]:
+    def gradient(input: Tensor, weight_size: Any, grad_output: Tensor, stride: Any = 1,
                  padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
-    """The gradient of `conv2d` for an input of shape `input_size`."""
-    return _gradient(2, input_size, weight, True, grad_output, stride, padding, dilation, groups)
+        return _gradient(d, input, weight_size, False, grad_output, stride, padding, dilation,
+                         groups)
+
+    gradient.__name__ = gradient.__qualname__ = f"conv{d}d_weight"
+    gradient.__doc__ = f"The gradient of `conv{d}d` for a weight of shape `weight_size`."
+    return gradient
 
 
-def conv2d_weight(input: Tensor, weight_size: Any, grad_output: Tensor, stride: Any = 1,
-                  padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
-    """The gradient of `conv2d` for a weight of shape `weight_size`."""
-    return _gradient(2, input, weight_size, False, grad_output, stride, padding, dilation, groups)
-
-
-def conv3d_input(input_size: Any, weight: Tensor, grad_output: Tensor, stride: Any = 1,
-                 padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
-    """The gradient of `conv3d` for an input of shape `input_size`."""
-    return _gradient(3, input_size, weight, True, grad_output, stride, padding, dilation, groups)
-
-
-def conv3d_weight(input: Tensor, weight_size: Any, grad_output: Tensor, stride: Any = 1,
-                  padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
-    """The gradient of `conv3d` for a weight of shape `weight_size`."""
-    return _gradient(3, input, weight_size, False, grad_output, stride, padding, dilation, groups)
+conv1d_input, conv2d_input, conv3d_input = map(_of_input, (1, 2, 3))
+conv1d_weight, conv2d_weight, conv3d_weight = map(_of_weight, (1, 2, 3))

@@ -13,7 +13,7 @@ from typing import Any
 from facula.dtype import DType
 from facula.errors import DTypeError, ShapeError
 from facula.graph.record import _local
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.promote import broadcast_shapes, cast, expand_to, type_name
 from facula.ops.reductions import wrap_dim
 from facula.ops.surface import _foreign, number_operand, public
@@ -129,6 +129,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     ((make(2, 3, 4), make(2, 4, 5)), {}), ((make(3, 4), make(4)), {}), ((make(4), make(4, 2)), {}),
     ((make(3, 1, 2, 4), make(2, 4, 3)), {}), ((make(3, 4), make(2, 4, 3)), {}),
     ((make(4), make(2, 4, 3)), {}), ((make(2, 3, 4), make(4)), {}), ((make(2, 0), make(0, 3)), {})])
+@autocast_to("lower")
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product; 1-d operands are vectors, further leading dimensions broadcast.
 
@@ -178,6 +179,7 @@ def _need(x: Tensor, ndim: int, message: str) -> None:
 
 @op(method=True, samples=lambda make: [((make(3, 4), make(4, 5)), {}),
                                        ((make(1, 1), make(1, 1)), {})])
+@autocast_to("lower")
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices."""
     _need(input, 2, "self must be a matrix")
@@ -187,6 +189,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
 
 
 @op(method=True, samples=lambda make: [((make(2, 3, 4), make(2, 4, 5)), {})])
+@autocast_to("lower")
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of matrices (b, m, k) by (b, k, n)."""
     return _bmm(input, mat2)
@@ -246,6 +249,7 @@ def vdot(input: Tensor, other: Tensor) -> Tensor:
 
 @op(method=True, samples=lambda make: [((make(2, 3), make(4, 3)), {}), ((make(3), make(3)), {}),
                                        ((make(), make(2, 3)), {})])
+@autocast_to("lower")
 def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimension of both."""
     dtype = _one_dtype("inner", input, other)
@@ -307,6 +311,8 @@ def _addition(name: str, multiply: Any, doc: str, samples: Any) -> Any:
         return _plus(input, multiply(a, b), beta, alpha)
 
     body.__name__ = body.__qualname__ = name
+    if name.endswith("mm"):             # addmv and addr are not among what PyTorch lowers
+        autocast_to("lower")(body)
     call = op(body, register=False)
 
     def fn(input: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1,
@@ -440,6 +446,7 @@ def contract(a: Tensor, b: Tensor, da: Sequence[int], db: Sequence[int]) -> Tens
 
 @op(samples=lambda make: [((make(2, 3, 4), make(3, 4, 5)), {}), ((make(2, 3), make(4, 5), 0), {}),
                           ((make(2, 3, 4), make(4, 3), ([1, 2], [1, 0])), {})])
+@autocast_to("lower")
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Sums of products over several dimensions: the last `dims` of a with the first of b, or
     the two lists of dimensions given."""
@@ -475,6 +482,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
 
 
 @op(samples=lambda make: [((make(2, 3), make(3, 4), make(4, 2)), {})])
+@autocast_to("lower")
 def chain_matmul(*matrices: Tensor) -> Tensor:
     """The product of several matrices, in the order that takes the fewest multiplications."""
     ms = list(matrices[0]) if len(matrices) == 1 and isinstance(matrices[0], (tuple, list)) \

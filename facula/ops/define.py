@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from facula.dtype import DType
 from facula.errors import DTypeError, ShapeError
@@ -24,8 +24,10 @@ from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import freeze_number
 from facula.tensor import Tensor
 
-__all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "macro", "remembered", "sample",
-           "attach", "freeze"]
+__all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "autocast_to", "macro", "remembered",
+           "sample", "attach", "freeze"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class OpRecord:
@@ -192,6 +194,19 @@ def composite(fn: Callable[..., Any]) -> Callable[..., Any]:
     """An operation for internal use: memoised like `op`, but not in the registry."""
     call: Callable[..., Any] = op(fn, register=False)
     return call
+
+
+def autocast_to(kind: str) -> Callable[[_F], _F]:
+    """Under the decorator that declares an operation: the precision that autocast gives it.
+
+    'lower' is the dtype of the autocast, 'full' float32, 'widest' the widest dtype among the
+    operands; without this decorator an operation takes its operands as they are.  The choices
+    are PyTorch's on a CPU, which tests/amp compares.
+    """
+    def mark(fn: _F) -> _F:
+        fn.autocast = kind                                   # type: ignore[attr-defined]
+        return fn
+    return mark
 
 
 def cast_first(fn: Callable[..., Any]) -> Callable[..., Any]:

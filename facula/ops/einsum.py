@@ -11,7 +11,7 @@ import numpy as np
 from facula.dtype import int64
 from facula.errors import ShapeError
 from facula.ops.contractions import _one_dtype
-from facula.ops.define import cast_first, composite
+from facula.ops.define import autocast_to, cast_first, composite
 from facula.ops.layout import row_major
 from facula.ops.promote import cast, expand_to
 from facula.ops.surface import public
@@ -209,6 +209,7 @@ def _einsum(terms: tuple[tuple[Any, ...], ...], output: tuple[Any, ...],
 
 
 @cast_first
+@autocast_to("lower")
 def einsum(equation: Any, *operands: Any) -> Tensor:
     """The sum of products that an equation such as 'bij,bjk->bik' describes.
 

@@ -12,7 +12,7 @@ from facula.device import check_device
 from facula.dtype import DType
 from facula.errors import DTypeError
 from facula.ops.creation import as_dtype, finish
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.promote import cast, get_default_dtype, type_name
 from facula.ops.reductions import wrap_dim
 from facula.ops.shape import _roll
@@ -202,6 +202,8 @@ def _declare(name: str) -> None:
              _samples_many(name))):
         fn.__name__ = fn.__qualname__ = f"{name}{suffix}"
         fn.__doc__ = f"{_MEANING[name]}, {where}.{_NORM}"
+        if not suffix or name not in ("hfft", "ihfft"):     # PyTorch leaves those as they are
+            autocast_to("full")(fn)
         globals()[f"{name}{suffix}"] = op(fn, name=f"fft.{name}{suffix}", family=_FAMILY,
                                           samples=samples)
         __all__.append(fn.__name__)

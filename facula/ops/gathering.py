@@ -10,7 +10,7 @@ import numpy as np
 from facula.dtype import DType, bool_, int32, int64
 from facula.errors import DTypeError, ShapeError
 from facula.graph.record import _local
-from facula.ops.define import _into, composite, op
+from facula.ops.define import _into, autocast_to, composite, op
 from facula.ops.indexing import (
     _array_index,
     _expand_masks,
@@ -298,6 +298,7 @@ public(index_add, "index_add", _FAMILY, inplace=True, samples=lambda make: [
 
 @op(method=True, inplace=True, samples=lambda make: [
     ((make(3, 4), 0, _indices(make, 2, high=3), make(2, 4)), {})])
+@autocast_to("widest")
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """A copy of `input` with the slices of `source` at their indices along `dim`."""
     axis = wrap_dim(dim, input.ndim)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from facula.dtype import bool_, int64
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.layout import row_major
 from facula.ops.promote import broadcast_shapes, cast, common_dtype, expand_to, full_like
 from facula.ops.reductions import wrap_dim
@@ -103,6 +103,7 @@ def diagflat(input: Tensor, offset: int = 0) -> Tensor:
 
 
 @op(method=True, samples=lambda make: [((make(3, 4),), {}), ((make(3, 3),), {})])
+@autocast_to("full")
 def trace(input: Tensor) -> Tensor:
     """The sum of the diagonal of a matrix."""
     if input.ndim != 2:

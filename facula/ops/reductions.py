@@ -10,7 +10,7 @@ from typing import Any
 from facula.dtype import DType, bfloat16, bool_, float16, float32, int64, uint8
 from facula.errors import DTypeError
 from facula.graph.record import _local
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.promote import as_float, cast, expand_to, full_like, operands, type_name
 from facula.ops.surface import need_tensors
 from facula.tensor import DETACHED, Tensor, make, prim
@@ -152,6 +152,7 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *,
 @op(method=True, samples=lambda make: [
     ((make(3, 4),), {}), ((make(3, 4), 0), {}), ((make(3, 4, 2), -1), {"keepdim": True})])
 @numpy_names
+@autocast_to("full")
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *,
          dtype: DType | None = None) -> Tensor:
     """The product over `dim` (all dimensions if None)."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from facula.dtype import int64
 from facula.errors import DTypeError, ShapeError
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.layout import (
     as_int,
     check_tensor,
@@ -79,6 +79,7 @@ def _lists(*shapes: Sequence[int], args: tuple[Any, ...] = ()) -> Any:
 
 @op(samples=lambda make: [(([make(2, 3), make(4, 3)],), {}), (([make(2, 3), make(2, 1)], 1), {}),
                           (([make(2, 3), make(0), make(1, 3)], -2), {}), (([make(3)],), {})])
+@autocast_to("widest")
 def cat(tensors: Any, dim: int = 0) -> Tensor:
     """The tensors one after the other along `dim`; elsewhere their shapes agree.
 
@@ -115,6 +116,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
 
 @op(samples=lambda make: [(([make(2, 3), make(2, 3)],), {}), (([make(2), make(2)], -1), {}),
                           (([make(), make(), make()],), {})])
+@autocast_to("widest")
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape, side by side in a new dimension `dim`."""
     ts = _list("stack", tensors)

@@ -11,7 +11,7 @@ from typing import Any
 
 from facula.dtype import bool_, int64, uint8
 from facula.errors import DTypeError
-from facula.ops.define import cast_first, op
+from facula.ops.define import autocast_to, cast_first, op
 from facula.ops.layout import as_int
 from facula.ops.promote import cast, expand_to, full_like, type_name
 from facula.ops.reductions import constant, kept, numpy_names, wrap_dim
@@ -300,6 +300,7 @@ def _at_levels(input: Tensor, levels: Any, dim: int | None, keepdim: bool,
 
 
 @cast_first
+@autocast_to("full")
 def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
              interpolation: str = "linear") -> Tensor:
     """The q-th quantiles along `dim` (of all elements if None); NaN where there is one.
@@ -310,6 +311,7 @@ def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = Fals
 
 
 @cast_first
+@autocast_to("full")
 def nanquantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
                 interpolation: str = "linear") -> Tensor:
     """`quantile` of what is not NaN."""

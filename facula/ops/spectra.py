@@ -6,7 +6,7 @@ from typing import Any
 
 from facula.dtype import int64
 from facula.graph.record import _local
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.padding import padded
 from facula.ops.promote import cast, expand_to, full_like
 from facula.ops.surface import public
@@ -48,6 +48,7 @@ def _samples(make: Any) -> list[Any]:
 
 
 @op(method=True, family="fft", samples=_samples)
+@autocast_to("full")
 def stft(input: Tensor, n_fft: int, hop_length: int | None = None,
          win_length: int | None = None, window: Tensor | None = None, center: bool = True,
          pad_mode: str = "reflect", normalized: bool = False, onesided: bool | None = None,

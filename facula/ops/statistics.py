@@ -13,7 +13,7 @@ from typing import Any
 from facula.dtype import DType, bool_
 from facula.errors import DTypeError, ShapeError
 from facula.ops.contractions import swapped
-from facula.ops.define import composite, op
+from facula.ops.define import autocast_to, composite, op
 from facula.ops.matrices import diagonal_value
 from facula.ops.promote import (
     broadcast_shapes,
@@ -350,6 +350,7 @@ _MODES = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist",
 
 @op(samples=lambda make: [((make(3, 4), make(5, 4)), {}), ((make(2, 3, 4), make(5, 4)), {"p": 1.0}),
                           ((make(30, 4), make(27, 4)), {})])
+@autocast_to("full")
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = _MODES[0]) -> Tensor:
     """Distances of all pairs of rows: (..., P, M), (..., R, M) -> (..., P, R), in the p-norm.
 

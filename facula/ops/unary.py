@@ -7,7 +7,7 @@ from typing import Any
 
 from facula.dtype import DType, bool_, float32, int64
 from facula.errors import DTypeError
-from facula.ops.define import attach, op
+from facula.ops.define import attach, autocast_to, op
 from facula.ops.promote import as_float, cast, full_like, type_name
 from facula.ops.surface import only, public, unary
 from facula.tensor import Tensor, prim
@@ -309,6 +309,7 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
 
 
 @op(samples=lambda make: [((make(3, 2, low=0.1, high=2), make(3, 2)), {})])
+@autocast_to("full")
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """abs * exp(i * angle); the two broadcast."""
     from facula.ops.promote import broadcast_tensors_to

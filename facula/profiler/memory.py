@@ -42,4 +42,4 @@ def memory() -> Memory:
 
 def reset_peak_memory() -> None:
     """Let the peak begin anew from what is taken now."""
-    allocator.taken.peak = allocator.taken.now
+    allocator.taken.restart()

@@ -8,7 +8,9 @@ them is gone.  Memory that NumPy owns is wrapped, not copied, and marked `shared
 
 from __future__ import annotations
 
+import threading
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,36 +72,82 @@ _POOL = _Pool()
 
 
 class _Taken:
-    """Bytes of all blocks there are, and the most that there were."""
+    """Bytes of all blocks there are, and the most that there were.
 
-    now = 0
-    peak = 0
+    Blocks come and go on any thread, and go in the middle of anything when the collector finds
+    them.  So each leaves a note, which takes no lock, and whoever gets the lock adds up the notes
+    in the order they were left.
+    """
+
+    def __init__(self) -> None:
+        self._now = self._peak = 0
+        self._notes: deque[int] = deque()
+        self._lock = threading.Lock()
+
+    def note(self, change: int) -> None:
+        """There are `change` bytes more."""
+        self._notes.append(change)
+        self._settle(wait=False)
+
+    def _settle(self, wait: bool) -> None:
+        if not self._lock.acquire(blocking=wait):
+            return                      # who has it goes on until no note is left
+        try:
+            while self._notes:
+                self._now += self._notes.popleft()
+                self._peak = max(self._peak, self._now)
+        finally:
+            self._lock.release()
+
+    @property
+    def now(self) -> int:
+        self._settle(wait=True)
+        return self._now
+
+    @property
+    def peak(self) -> int:
+        self._settle(wait=True)
+        return self._peak
+
+    def restart(self) -> None:
+        """The most that there were is what there is."""
+        self._settle(wait=True)
+        self._peak = self._now
 
 
 taken = _Taken()
 
 
-class _Block:
-    """Memory from the operating system (through NumPy, which asks for huge pages)."""
+class _Watch(weakref.ref[Any]):
+    """Tells when a block's memory is freed.
 
-    __slots__ = ("memory", "size")
+    Not a finaliser of the block: the collector of cycles runs those of all that it has found
+    before it frees any, and a buffer among that gives its block to a free list, where it lives on.
+    It does not look into arrays, so that a reference to one says the truth.
+    """
 
-    def __init__(self, size: int):
-        self.memory = np.empty(size + ALIGNMENT, np.uint8)
-        self.size = size
-        taken.now += size
-        if taken.now > taken.peak:
-            taken.peak = taken.now
+    __slots__ = ("size",)
 
-    def __del__(self, _taken: _Taken = taken) -> None:
-        _taken.now -= self.size
+    size: int
+
+
+_watches: dict[int, _Watch] = {}
+
+
+def _freed(watch: _Watch) -> None:
+    del _watches[id(watch)]
+    taken.note(-watch.size)
 
 
 def _fresh(size: int) -> tuple[Any, int]:
-    """A new block and its first aligned address."""
-    block = _Block(size)
-    address: int = block.memory.__array_interface__["data"][0]
-    return block, (address + ALIGNMENT - 1) & -ALIGNMENT
+    """A new block, from the operating system, and its first aligned address."""
+    memory = np.empty(size + ALIGNMENT, np.uint8)       # NumPy asks for huge pages
+    watch = _Watch(memory, _freed)
+    watch.size = size
+    _watches[id(watch)] = watch
+    taken.note(size)
+    address: int = memory.__array_interface__["data"][0]
+    return memory, (address + ALIGNMENT - 1) & -ALIGNMENT
 
 
 class Buffer:

@@ -65,6 +65,48 @@ def driver_text(futex: int | None, pause: str | None) -> str:
     def at(offset: int, name: str) -> str:
         return f"%{name} = getelementptr i8, ptr %pool, i64 {offset}"
 
+    def mark(flag: str, value: int) -> str:
+        return f"store atomic i32 {value}, ptr %{flag} seq_cst, align 4"
+
+    def lines(steps: list[str]) -> str:
+        return "\n  ".join(steps)
+
+    def wait_until(ready: str, then: str, word: str, announce: list[str],
+                   withdraw: list[str]) -> str:
+        """Block %wait: watch for some microseconds, then sleep on %word; to %then when %ready.
+
+        Who makes it ready changes the word and wakes whoever has announced himself.  So after
+        the announcement comes a look at the word, and after that another at what is awaited.
+        """
+        return f"""
+wait:
+  {at(SPINS, "spins.at")}
+  %spins = load i64, ptr %spins.at
+  br label %watch
+watch:
+  %i = phi i64 [ 0, %wait ], [ %j, %idle ]
+  %ready = call i1 {ready}
+  br i1 %ready, label %{then}, label %idle
+idle:
+  {relax}
+  %j = add i64 %i, 1
+  %patient = icmp slt i64 %j, %spins
+  br i1 %patient, label %watch, label %drowsy
+drowsy:
+  {lines(announce)}
+  %seen = load atomic i32, ptr %{word} seq_cst, align 4
+  %late = call i1 {ready}
+  br i1 %late, label %awake, label %sleep
+sleep:
+  call void @futex_wait(ptr %{word}, i32 %seen)
+  br label %awake
+awake:
+  {lines(withdraw)}
+  br label %wait"""
+
+    lie_down = "%s0 = atomicrmw add ptr %sleepers, i32 1 seq_cst, align 4"
+    get_up = "%s1 = atomicrmw sub ptr %sleepers, i32 1 seq_cst, align 4"
+
     return f"""
 {syscall}
 declare i64 @llvm.smin.i64(i64, i64)
@@ -222,49 +264,33 @@ out:
   ret void
 }}
 
+; Whether a worker has something to do: tiles, a program to lead, or its end.
+define internal i1 @wanted(ptr %pool) alwaysinline {{
+  {at(_REQUEST, "request")}
+  {at(_STOP, "stop")}
+  %some = call i1 @some(ptr %pool)
+  %r = load atomic i64, ptr %request seq_cst, align 8
+  %asked = icmp ne i64 %r, 0
+  %quit = load atomic i32, ptr %stop seq_cst, align 4
+  %ended = icmp ne i32 %quit, 0
+  %work = or i1 %some, %asked
+  %any = or i1 %work, %ended
+  ret i1 %any
+}}
+
 define internal void @work(ptr %pool, i64 %end) {{
 entry:
-  {at(_REQUEST, "request")}
   {at(_EPOCH, "epoch")}
   {at(_SLEEPERS, "sleepers")}
   {at(_STOP, "stop")}
-  {at(SPINS, "spins.at")}
   br label %busy
 busy:
   call void @lead(ptr %pool, i64 %end)
   call void @claim(ptr %pool, i64 %end)
-  %spins = load i64, ptr %spins.at
-  br label %watch
-watch:
-  %i = phi i64 [ 0, %busy ], [ %j, %idle ]
-  %some = call i1 @some(ptr %pool)
-  %r = load atomic i64, ptr %request seq_cst, align 8
-  %asked = icmp ne i64 %r, 0
-  %wanted = or i1 %some, %asked
-  br i1 %wanted, label %busy, label %idle
-idle:
-  {relax}
-  %j = add i64 %i, 1
-  %patient = icmp slt i64 %j, %spins
-  br i1 %patient, label %watch, label %drowsy
-drowsy:
-  %e = load atomic i32, ptr %epoch seq_cst, align 4
   %quit = load atomic i32, ptr %stop seq_cst, align 4
   %ended = icmp ne i32 %quit, 0
-  br i1 %ended, label %out, label %announce
-announce:
-  %s0 = atomicrmw add ptr %sleepers, i32 1 seq_cst, align 4
-  %some2 = call i1 @some(ptr %pool)
-  %r2 = load atomic i64, ptr %request seq_cst, align 8
-  %asked2 = icmp ne i64 %r2, 0
-  %late = or i1 %some2, %asked2
-  br i1 %late, label %up, label %sleep
-sleep:
-  call void @futex_wait(ptr %epoch, i32 %e)
-  br label %up
-up:
-  %s1 = atomicrmw sub ptr %sleepers, i32 1 seq_cst, align 4
-  br label %busy
+  br i1 %ended, label %out, label %wait
+{wait_until("@wanted(ptr %pool)", "busy", "epoch", [lie_down], [get_up])}
 out:
   ret void
 }}
@@ -278,6 +304,13 @@ define internal void @close(ptr %pool) {{
   ret void
 }}
 
+; Whether `done` has reached %l.
+define internal i1 @complete(ptr %done, i64 %l) alwaysinline {{
+  %d = load atomic i64, ptr %done seq_cst, align 8
+  %all = icmp eq i64 %d, %l
+  ret i1 %all
+}}
+
 ; A phase shared with the workers.
 define internal void @share(ptr %pool, ptr %args, ptr %phase, i64 %tiles, i64 %end) noinline {{
 entry:
@@ -286,7 +319,6 @@ entry:
   {at(_ARGS, "args.at")}
   {at(_DONE, "done")}
   {at(_WAITING, "waiting")}
-  {at(SPINS, "spins.at")}
   %base = load atomic i64, ptr %done seq_cst, align 8
   %l = add i64 %base, %tiles
   store ptr %phase, ptr %phase.at
@@ -301,32 +333,9 @@ entry:
   %others = sub i64 %tiles, 1
   call void @ring(ptr %pool, i64 %others)
   call void @claim(ptr %pool, i64 %end)
-  %spins = load i64, ptr %spins.at
-  br label %watch
-watch:
-  %i = phi i64 [ 0, %entry ], [ %j, %pausing ]
-  %d = load atomic i64, ptr %done seq_cst, align 8
-  %complete = icmp eq i64 %d, %l
-  br i1 %complete, label %out, label %pausing
-pausing:
-  {relax}
-  %j = add i64 %i, 1
-  %patient = icmp slt i64 %j, %spins
-  br i1 %patient, label %watch, label %drowsy
-drowsy:
-  store atomic i32 1, ptr %waiting seq_cst, align 4
-  br label %look
-look:
-  %d2 = load atomic i64, ptr %done seq_cst, align 8
-  %over = icmp eq i64 %d2, %l
-  br i1 %over, label %awake, label %sleep
-sleep:
-  %low = trunc i64 %d2 to i32
-  call void @futex_wait(ptr %done, i32 %low)
-  br label %look
-awake:
-  store atomic i32 0, ptr %waiting seq_cst, align 4
-  br label %out
+  br label %wait
+{wait_until("@complete(ptr %done, i64 %l)", "out", "done",
+            [mark("waiting", 1)], [mark("waiting", 0)])}
 out:
   ret void
 }}
@@ -445,50 +454,33 @@ no:
   ret i64 0
 }}
 
+; Whether there is something to do for the thread that joins, or nothing any more.
+define internal i1 @joinable(ptr %pool) alwaysinline {{
+  {at(_FINISHED, "finished")}
+  %f = load atomic i32, ptr %finished seq_cst, align 4
+  %over = icmp ne i32 %f, 0
+  %some = call i1 @some(ptr %pool)
+  %any = or i1 %over, %some
+  ret i1 %any
+}}
+
 define internal i64 @join(ptr %pool) {{
 entry:
   {at(_FINISHED, "finished")}
   {at(_WAITER, "waiter")}
   {at(_RESULT, "result")}
   {at(OWNER, "owner")}
-  {at(SPINS, "spins.at")}
   {at(_EPOCH, "epoch")}
   {at(_SLEEPERS, "sleepers")}
-  %spins = load i64, ptr %spins.at
   br label %help
 help:
   call void @lead(ptr %pool, i64 {FRONT})
   call void @claim(ptr %pool, i64 {FRONT})
-  br label %watch
-watch:
-  %i = phi i64 [ 0, %help ], [ %j, %pausing ]
   %f = load atomic i32, ptr %finished seq_cst, align 4
   %over = icmp ne i32 %f, 0
-  br i1 %over, label %out, label %look
-look:
-  %some = call i1 @some(ptr %pool)
-  br i1 %some, label %help, label %pausing
-pausing:
-  {relax}
-  %j = add i64 %i, 1
-  %patient = icmp slt i64 %j, %spins
-  br i1 %patient, label %watch, label %drowsy
-drowsy:
-  %e = load atomic i32, ptr %epoch seq_cst, align 4
-  store atomic i32 1, ptr %waiter seq_cst, align 4
-  %s0 = atomicrmw add ptr %sleepers, i32 1 seq_cst, align 4
-  %f2 = load atomic i32, ptr %finished seq_cst, align 4
-  %ended = icmp ne i32 %f2, 0
-  %some2 = call i1 @some(ptr %pool)
-  %late = or i1 %ended, %some2
-  br i1 %late, label %awake, label %sleep
-sleep:
-  call void @futex_wait(ptr %epoch, i32 %e)
-  br label %awake
-awake:
-  %s1 = atomicrmw sub ptr %sleepers, i32 1 seq_cst, align 4
-  store atomic i32 0, ptr %waiter seq_cst, align 4
-  br label %help
+  br i1 %over, label %out, label %wait
+{wait_until("@joinable(ptr %pool)", "help", "epoch",
+            [mark("waiter", 1), lie_down], [get_up, mark("waiter", 0)])}
 out:
   %status = load atomic i64, ptr %result seq_cst, align 8
   store atomic i64 0, ptr %owner seq_cst, align 8

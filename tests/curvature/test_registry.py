@@ -14,9 +14,9 @@ import pytest
 
 import facula
 import facula.nn.functional
-from facula.config import override
 from facula.curvature import GaussNewtonOperator, HessianOperator
 from facula.ops.define import OPS
+from tests.fuzz.graphs import fresh_recorder
 
 try:
     import torch
@@ -25,8 +25,11 @@ except ImportError:
 
 @pytest.fixture(autouse=True)
 def interpreted():
-    """Two programs for every sample would take minutes to compile; test_operators compiles."""
-    with override(JIT=False):
+    """Two programs for every sample would take minutes to compile; test_operators compiles.
+
+    Nor is anything gained by remembering what each of them recorded.
+    """
+    with fresh_recorder(JIT=False):
         yield
 
 

@@ -175,14 +175,14 @@ for k in range(int(sys.argv[1])):
     for _ in range(7):
         a, r, n = body[n % 3](a, y), exact[n % 3](r, q), n // 3
     assert np.allclose(a.numpy(), r, rtol=1e-5), k
-    if k == 200:
+    if k == 100:
         before = resident()
 print(resident() - before)
 """
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="resident memory is read there")
-@pytest.mark.parametrize("count", [500, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [400, pytest.param(2000, marks=pytest.mark.slow)])
 def test_resident_memory_of_many_structures(tmp_path, count):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FACULA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", MANY, str(count)], env=environment,

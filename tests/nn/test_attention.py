@@ -9,6 +9,7 @@ import pytest
 
 import facula
 from facula import nn
+from tests.schedule.programs import largest_arena
 
 RNG = np.random.default_rng(3)
 
@@ -289,40 +290,23 @@ def test_forward_derivatives_and_batches():
                                sum((g * t).sum() for g in back(weight)).item(), rtol=1e-3)
 
 
-def test_memory_of_a_transformer_is_linear_in_its_context(monkeypatch):
+def test_memory_of_a_transformer_is_linear_in_its_context():
     """The temporaries of a training step, as planned: four times the context, four times as much.
     """
-    from facula.graph import flush
-    from facula.graph.record import recorder
-    from facula.schedule.compile import build
-    from facula.schedule.simplify import simplify
-    programs = []
-
-    def run(self, values, failed=None):
-        programs.append((self.steps, self.outputs))
-        return self.interpret(values)
-
-    monkeypatch.setattr(flush.Program, "run", run)
-
     def arena(context):
         facula.manual_seed(1)
         project, out = nn.Linear(16, 48), nn.Linear(16, 16)
         x = facula.randn(1, context, 16)
-        flush.flush(recorder())
-        programs.clear()
-        h = x
-        for _ in range(2):
-            q, k, v = (t.view(1, context, 2, 8).transpose(1, 2) for t in
-                       project(h).split(16, dim=2))
-            y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            h = h + out(y.transpose(1, 2).reshape(1, context, 16))
-        h.square().mean().backward()
-        flush.flush(recorder())
-        plans = []
-        for steps, outputs in programs:
-            steps, _, outputs = simplify(steps, outputs)
-            plans.append(build(steps, outputs, {}).plan.arena_bytes)
-        return max(plans)
+
+        def step():
+            h = x
+            for _ in range(2):
+                q, k, v = (t.view(1, context, 2, 8).transpose(1, 2) for t in
+                           project(h).split(16, dim=2))
+                y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+                h = h + out(y.transpose(1, 2).reshape(1, context, 16))
+            h.square().mean().backward()
+        return largest_arena(step)
 
     small, large = arena(256), arena(1024)
     assert large < 4.2 * small + 100_000

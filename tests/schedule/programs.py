@@ -6,13 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from facula.dtypes import DType, float32, from_numpy_dtype
+from facula.graph import flush
+from facula.graph.record import recorder
 from facula.graph.spec import Step, spec
 from facula.ops.table import PRIMS
 from facula.reference.interpreter import interpret
 from facula.runtime.allocator import from_numpy_private
+from facula.schedule.compile import build
 from facula.schedule.executable import Executable
+from facula.schedule.simplify import simplify
 
 
 def maker(default: DType = float32, seed: int = 0) -> Callable[..., np.ndarray]:
@@ -86,3 +91,23 @@ def close(got: np.ndarray, want: np.ndarray, what: str) -> None:
     scale = np.abs(want[np.isfinite(want)]).max(initial=1e-3)
     np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * float(scale),
                                err_msg=what)
+
+
+def largest_arena(work: Callable[[], Any]) -> int:
+    """Bytes of the largest arena planned for a program of `work()`, which runs interpreted."""
+    programs = []
+
+    def run(self: Any, values: Any, failed: Any = None) -> Any:
+        programs.append((self.steps, self.outputs))
+        return self.interpret(values)
+
+    flush.flush(recorder())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flush.Program, "run", run)
+        work()
+        flush.flush(recorder())
+    plans = []
+    for steps, outputs in programs:
+        steps, _, outputs = simplify(steps, outputs)
+        plans.append(build(steps, outputs, {}).plan.arena_bytes)
+    return max(plans)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import threading
 
 import numpy as np
 
 import facula
 from facula import profiler
+from facula.runtime import allocator
 from facula.schedule.compile import build
 from tests.schedule.programs import Build
 
@@ -42,3 +44,36 @@ def test_the_peak_is_counted() -> None:
     del big
     gc.collect()
     assert profiler.memory().peak >= profiler.memory().taken + (100 << 20)
+
+
+def test_bytes_are_counted_right_whoever_takes_and_gives_them_back() -> None:
+    def work() -> None:
+        for _ in range(300):
+            held = [allocator.empty((64 << 20) + 1) for _ in range(3)]      # too large to be kept
+            del held
+
+    gc.collect()
+    before = profiler.memory().taken
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert profiler.memory().taken == before
+
+
+def test_a_buffer_in_a_cycle_leaves_its_block_counted() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = profiler.memory().taken
+        size = 12_345_678
+        cycle: list[object] = [allocator.empty(size)]
+        cycle.append(cycle)
+        taken = profiler.memory().taken
+        assert taken >= before + size
+        del cycle
+        gc.collect()                # the buffer goes, and its block waits in a free list
+        assert profiler.memory().taken == taken
+    finally:
+        gc.enable()

@@ -12,6 +12,7 @@ from facula import nn
 from facula.graph import flush
 from facula.graph.record import recorder
 from facula.utils.checkpoint import CheckpointError, checkpoint, checkpoint_sequential
+from tests.schedule.programs import largest_arena
 
 
 def blocks(count=4, width=16):
@@ -240,30 +241,12 @@ def test_compiled_steps_are_replayed(way):
     assert fn.replays >= 5, fn.explain()
 
 
-def test_the_largest_program_needs_less_memory(monkeypatch):
+def test_the_largest_program_needs_less_memory():
     """Four equal blocks: what one of them keeps for its gradient, not what all do."""
-    from facula.schedule.compile import build
-    from facula.schedule.simplify import simplify
-    programs = []
-
-    def run(self, values, failed=None):
-        programs.append((self.steps, self.outputs))
-        return self.interpret(values)
-
-    monkeypatch.setattr(flush.Program, "run", run)
-
     def largest(way):
-        """Bytes of the largest arena that a plan of these programs has."""
         facula.manual_seed(1)
         model = nn.Sequential(*[nn.Sequential(nn.Linear(32, 128), nn.GELU(), nn.Linear(128, 32),
                                               nn.Tanh()) for _ in range(4)])
-        programs.clear()
-        (way(model, facula.randn(512, 32)) ** 2).mean().backward()
-        flush.flush(recorder())
-        plans = []
-        for steps, outputs in programs:
-            steps, _, outputs = simplify(steps, outputs)
-            plans.append(build(steps, outputs, {}).plan.arena_bytes)
-        return max(plans)
+        return largest_arena(lambda: (way(model, facula.randn(512, 32)) ** 2).mean().backward())
 
     assert largest(WAYS["not-reentrant"]) < largest(lambda m, x: m(x)) / 2

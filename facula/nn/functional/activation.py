@@ -22,7 +22,7 @@ from facula.nn.functional.common import (
 )
 from facula.ops import arithmetic as _arithmetic
 from facula.ops import unary as _unary
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.promote import as_float, cast, expand_to
 from facula.ops.reductions import widened, wrap_dim
 from facula.tensor import Tensor, prim
@@ -145,6 +145,7 @@ def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 @op(method=True, samples=lambda make: [
     ((make(3, 4, 2), make(4)), {}), ((make(5), make(1)), {}), ((make(3, 4), make(1)), {}),
     ((make(), make(1)), {}), ((make(0, 4), make(4)), {})])
+@autocast_to("lower")
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """input where positive, else weight * input; one weight, or one for each channel (dim 1)."""
     float_only("prelu", input)

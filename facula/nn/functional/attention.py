@@ -13,7 +13,7 @@ from facula.nn.functional.linear import linear
 from facula.nn.functional.pad import pad
 from facula.ops import reductions as _reductions
 from facula.ops.contractions import matmul
-from facula.ops.define import cast_first, op
+from facula.ops.define import autocast_to, cast_first, op
 from facula.ops.primitive.rules import cat
 from facula.ops.promote import broadcast_shapes, cast, expand_to
 from facula.ops.reductions import constant, reduce_to, widened
@@ -92,6 +92,7 @@ def _attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is
 
 
 @op(name="scaled_dot_product_attention", samples=_samples)
+@autocast_to("lower")
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None,
                is_causal: bool = False, scale: float | None = None) -> Tensor:
     factor = _scale_of(query, scale)
@@ -121,6 +122,7 @@ def _grouped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_
 
 
 @op(register=False)
+@autocast_to("lower")
 def _attention_shares(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool,
                       scale: float | None) -> Tensor:
     factor = _scale_of(query, scale)
@@ -128,6 +130,7 @@ def _attention_shares(query: Tensor, key: Tensor, mask: Tensor | None, is_causal
 
 
 @op(register=False)
+@autocast_to("lower")
 def _mixed(shares: Tensor, value: Tensor) -> Tensor:
     return cast(matmul(shares, widened(value)), value.dtype)
 
@@ -173,6 +176,7 @@ def _check_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
 
 
 @cast_first
+@autocast_to("lower")
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
                                  attn_mask: Tensor | None = None, dropout_p: float = 0.0,
                                  is_causal: bool = False, scale: float | None = None,

@@ -20,7 +20,7 @@ from facula.nn.functional.common import (
     reduced,
     shape_of,
 )
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.promote import cast, expand_to, type_name
 from facula.ops.reductions import constant, reduce_to, widened
 from facula.tensor import Tensor, prim
@@ -130,6 +130,7 @@ def _targets(make: Any, classes: int, *shape: int) -> Any:
     ((make(3), _targets(make, 3)), {}),
     ((make(4, 3), _targets(make, 3, 4)), {"ignore_index": 1, "reduction": "sum"}),
     ((make(4, 3), _targets(make, 3, 4)), {"reduction": "none"})])
+@autocast_to("full")
 def _nll(input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100,
          reduction: str = "mean") -> Tensor:
     """-weight[target] * input[target] of log-probabilities, classes in dim 1."""
@@ -176,6 +177,7 @@ def _shifted(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     ((make(4, 3), _targets(make, 3, 4)), {"ignore_index": 1, "reduction": "sum"}),
     ((make(4, 3), _targets(make, 3, 4)), {"label_smoothing": 0.2, "reduction": "none"}),
     ((make(4, 3), _targets(make, 3, 4), make(3, low=0.1, high=2)), {"label_smoothing": 0.2})])
+@autocast_to("full")
 def _by_number(input: Tensor, target: Tensor, weight: Tensor | None = None,
                ignore_index: int = -100, reduction: str = "mean",
                label_smoothing: float = 0.0) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 
 from facula.errors import DTypeError
 from facula.nn.functional.common import shape_of
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.promote import cast, expand_to, type_name
 from facula.ops.reductions import widened
 from facula.tensor import Tensor, prim
@@ -295,6 +295,7 @@ def _transposed_samples(d: int) -> Any:
 
 
 @op(samples=_samples(1))
+@autocast_to("lower")
 def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
            padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
     """Cross-correlation of input `[N, C, L]` with weight `[out, C / groups, *kernel]`.
@@ -307,6 +308,7 @@ def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: An
 
 
 @op(samples=_samples(2))
+@autocast_to("lower")
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
            padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
     """Cross-correlation of input `[N, C, H, W]` with weight `[out, C / groups, *kernel]`.
@@ -319,6 +321,7 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: An
 
 
 @op(samples=_samples(3))
+@autocast_to("lower")
 def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
            padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
     """Cross-correlation of input `[N, C, D, H, W]` with weight `[out, C / groups, *kernel]`.
@@ -331,6 +334,7 @@ def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: An
 
 
 @op(samples=_transposed_samples(1))
+@autocast_to("lower")
 def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
                      padding: Any = 0, output_padding: Any = 0, groups: int = 1,
                      dilation: Any = 1) -> Tensor:
@@ -344,6 +348,7 @@ def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
 
 
 @op(samples=_transposed_samples(2))
+@autocast_to("lower")
 def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
                      padding: Any = 0, output_padding: Any = 0, groups: int = 1,
                      dilation: Any = 1) -> Tensor:
@@ -357,6 +362,7 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
 
 
 @op(samples=_transposed_samples(3))
+@autocast_to("lower")
 def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
                      padding: Any = 0, output_padding: Any = 0, groups: int = 1,
                      dilation: Any = 1) -> Tensor:
@@ -371,6 +377,7 @@ def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
 
 @op(samples=lambda make: [((make(6, 2, 3), make(2, 3, 4), make(4), 1), {}),
                           ((make(5, 1, 2), make(3, 2, 2), make(2)), {})])
+@autocast_to("lower")
 def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
     """`conv1d` with time first: input `[T, N, C]`, weight `[kernel, C, out]`, bias `[out]`.
 

@@ -11,7 +11,7 @@ from typing import Any
 from facula.dtype import int64
 from facula.errors import DTypeError
 from facula.nn.functional.common import number, shape_of
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.layout import host
 from facula.ops.promote import cast, expand_to, full_like, type_name
 from facula.ops.reductions import constant, reduce_to
@@ -46,6 +46,7 @@ def _later(a: Tensor, by: int) -> Tensor:
 
 
 @op(name="ctc_loss", differentiable=False)
+@autocast_to("full")
 def _losses(log_probs: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor,
             blank: int) -> Tensor:
     """The negative log-likelihood of each sequence: log_probs [T, N, C], targets [N, S].

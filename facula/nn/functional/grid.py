@@ -13,7 +13,7 @@ from facula.dtype import int64
 from facula.errors import DTypeError
 from facula.nn.functional.common import number, shape_of
 from facula.nn.functional.upsample import cubic_weights
-from facula.ops.define import cast_first, op
+from facula.ops.define import autocast_to, cast_first, op
 from facula.ops.promote import cast, expand_to
 from facula.ops.reductions import constant
 from facula.ops.shape import cut
@@ -130,6 +130,7 @@ def _cubic(flat: Tensor, places: Sequence[Tensor], sizes: Sequence[int], padding
     ((make(2, 3, 4, 5), make(2, 2, 3, 2, low=-0.9, high=0.9), "bicubic", "border", True), {}),
     ((make(1, 2, 3, 4, 5), make(1, 2, 1, 2, 3, low=-0.9, high=0.9), "bilinear", "reflection",
       False), {})])
+@autocast_to("full")
 def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, align: bool) -> Tensor:
     shape, out = shape_of(input), shape_of(grid)
     sizes = shape[2:]
@@ -152,6 +153,7 @@ def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, align: bool) 
 
 
 @cast_first
+@autocast_to("full")
 def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros",
                 align_corners: bool | None = None) -> Tensor:
     """`input` [N, C, H, W] at the places `grid` [N, Ho, Wo, 2] -> [N, C, Ho, Wo]; or in 3-D.
@@ -221,6 +223,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
 
 @op(name="affine_grid", samples=lambda make: [((make(2, 2, 3), (2, 1, 3, 4), False), {}),
                                               ((make(1, 3, 4), (1, 1, 2, 3, 2), True), {})])
+@autocast_to("lower")
 def _affine(theta: Tensor, size: tuple[int, ...], align: bool) -> Tensor:
     sizes = size[2:]
     count, p = len(sizes), prod(sizes)

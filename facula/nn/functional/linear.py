@@ -7,7 +7,7 @@ from typing import Any
 
 from facula.errors import DTypeError, ShapeError
 from facula.nn.functional.common import shape_of
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.promote import expand_to, type_name
 from facula.tensor import Tensor, prim
 
@@ -29,6 +29,7 @@ def _samples(make: Any) -> list[Any]:
 
 
 @op(samples=_samples)
+@autocast_to("lower")
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input `[*, in]` times weight `[out, in]` transposed, plus bias `[out]`: `[*, out]`.
 

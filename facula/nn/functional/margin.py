@@ -18,7 +18,7 @@ from facula.nn.functional.common import (
     shape_of,
 )
 from facula.nn.functional.distance import distance_of
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.promote import cast, expand_to, operands, type_name
 from facula.ops.reductions import mean_over, reduce_to
 from facula.tensor import Tensor, prim
@@ -40,6 +40,7 @@ def _signs(make: Any, *shape: int) -> Any:
 
 @op(name="hinge_embedding_loss", samples=lambda make: [
     ((make(3, 4), _signs(make, 3, 4)), {}), ((make(5), _signs(make, 5)), {"margin": 0.5})])
+@autocast_to("full")
 def _hinge(input: Tensor, target: Tensor, margin: float = 1.0,
            reduction: str = "mean") -> Tensor:
     """input where target is 1, max(0, margin - input) where it is -1."""
@@ -65,6 +66,7 @@ def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0,
 
 @op(name="soft_margin_loss", samples=lambda make: [
     ((make(3, 4), _signs(make, 3, 4)), {}), ((make(5), _signs(make, 5)), {"reduction": "sum"})])
+@autocast_to("full")
 def _soft_margin(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """log(1 + exp(-target * input))."""
     x, t = operands(input, target)
@@ -85,6 +87,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, size_average: Any = None, re
 @op(name="margin_ranking_loss", samples=lambda make: [
     ((make(5), make(5), _signs(make, 5)), {}),
     ((make(3, 4), make(3, 4), _signs(make, 3, 4)), {"margin": 0.3, "reduction": "none"})])
+@autocast_to("full")
 def _ranking(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0,
              reduction: str = "mean") -> Tensor:
     """max(0, -target * (input1 - input2) + margin)."""
@@ -135,6 +138,7 @@ def _rows_of(name: str, input: Tensor, target: Tensor, same: bool) -> tuple[int,
     ((make(4, 3), make(4, dtype=int64, low=0, high=2)), {}),
     ((make(4, 3), make(4, dtype=int64, low=0, high=2)), {"p": 2, "margin": 0.7}),
     ((make(3), make(dtype=int64, low=0, high=2)), {"reduction": "sum"})])
+@autocast_to("full")
 def _multi_margin(input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0,
                   weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """sum over i != target of max(0, margin - x[target] + x[i])**p / C."""
@@ -173,6 +177,7 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
 @op(name="multilabel_margin_loss", samples=lambda make: [
     ((make(2, 4), make(2, 4, dtype=int64, low=0, high=3)), {}),
     ((make(4), make(4, dtype=int64, low=0, high=3)), {"reduction": "sum"})])
+@autocast_to("full")
 def _multilabel_margin(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """sum over labels j and classes i that are none of max(0, 1 - x[j] + x[i]) / C."""
     n, c = _rows_of("multilabel_margin_loss", input, target, True)
@@ -240,6 +245,7 @@ def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | 
 @op(name="cosine_embedding_loss", samples=lambda make: [
     ((make(3, 4), make(3, 4), _signs(make, 3)), {}),
     ((make(4), make(4), _signs(make)), {"margin": 0.2})])
+@autocast_to("full")
 def _cosine_embedding(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0,
                       reduction: str = "mean") -> Tensor:
     """1 - cos(x1, x2) where target is 1, max(0, cos - margin) where it is -1."""
@@ -291,6 +297,7 @@ def _closer(first: Tensor, second: Tensor) -> Tensor:
     ((make(3, 4), make(3, 4), make(3, 4)), {}),
     ((make(3, 4), make(3, 4), make(3, 4)), {"swap": True, "p": 1.0}),
     ((make(4), make(4), make(4)), {"reduction": "sum"})])
+@autocast_to("full")
 def _triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0,
              p: float = 2.0, eps: float = 1e-6, swap: bool = False,
              reduction: str = "mean") -> Tensor:

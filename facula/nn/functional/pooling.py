@@ -22,7 +22,7 @@ from facula.nn.functional.windows import (
     windows_count,
     with_indices,
 )
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.layout import as_int
 from facula.ops.promote import cast, expand_to, type_name
 from facula.ops.reductions import constant, widened
@@ -369,6 +369,7 @@ def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 
 
 @op(samples=_samples(3, dilation=2))
+@autocast_to("full")
 def max_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
                dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False) -> Any:
     """The largest element (NaN before all) of each window of `[N, C, D, H, W]`; N may be missing.
@@ -405,6 +406,7 @@ def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 
 
 @op(samples=_samples(3, count_include_pad=False))
+@autocast_to("full")
 def avg_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
                ceil_mode: bool = False, count_include_pad: bool = True,
                divisor_override: int | None = None) -> Tensor:
@@ -436,6 +438,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = 
 
 
 @op(samples=_adaptive_samples(3))
+@autocast_to("full")
 def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """The largest elements of `output_size` windows that cover `[N, C, D, H, W]` evenly.
 
@@ -457,6 +460,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
 
 
 @op(samples=_adaptive_samples(3))
+@autocast_to("full")
 def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
     """The means of `output_size` windows that cover `[N, C, D, H, W]` evenly; None keeps a size."""
     return _adaptive_avg(3, input, output_size)
@@ -477,6 +481,7 @@ def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = N
 
 
 @op(samples=_lp_samples(3))
+@autocast_to("full")
 def lp_pool3d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None,
               ceil_mode: bool = False) -> Tensor:
     """(sum of x**p)**(1 / p) over each window of `[N, C, D, H, W]`, p being `norm_type`."""
@@ -484,6 +489,7 @@ def lp_pool3d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = N
 
 
 @op(samples=_unpool_samples(1))
+@autocast_to("full")
 def max_unpool1d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None,
                  padding: Any = 0, output_size: Any = None) -> Tensor:
     """Puts what `max_pool1d` took back at its `indices`, among zeros.
@@ -494,6 +500,7 @@ def max_unpool1d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any =
 
 
 @op(samples=_unpool_samples(2))
+@autocast_to("full")
 def max_unpool2d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None,
                  padding: Any = 0, output_size: Any = None) -> Tensor:
     """Puts what `max_pool2d` took back at its `indices`, among zeros.
@@ -504,6 +511,7 @@ def max_unpool2d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any =
 
 
 @op(samples=_unpool_samples(3))
+@autocast_to("full")
 def max_unpool3d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None,
                  padding: Any = 0, output_size: Any = None) -> Tensor:
     """Puts what `max_pool3d` took back at its `indices`, among zeros.

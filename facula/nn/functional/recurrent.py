@@ -10,7 +10,7 @@ from typing import Any
 
 from facula.nn.functional.common import number, shape_of
 from facula.nn.functional.linear import linear
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.primitive.rules import cat, expand, reshape
 from facula.tensor import Tensor, prim
 
@@ -62,6 +62,7 @@ def _simple(given: Tensor, hidden: Tensor, relu: bool) -> Tensor:
 
 
 @op(register=False)
+@autocast_to("lower")
 def lstm_cell(x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None,
               b_hh: Tensor | None) -> tuple[Tensor, Tensor]:
     """One step of an LSTM: x `[N, in]`, h and c `[N, hidden]`, the next h and c."""
@@ -71,6 +72,7 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih:
 
 
 @op(register=False)
+@autocast_to("lower")
 def gru_cell(x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None,
              b_hh: Tensor | None) -> Tensor:
     """One step of a GRU."""
@@ -80,6 +82,7 @@ def gru_cell(x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | No
 
 
 @op(register=False)
+@autocast_to("lower")
 def rnn_cell(x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None,
              b_hh: Tensor | None, relu: bool) -> Tensor:
     """One step of an Elman network."""
@@ -162,6 +165,7 @@ def _runs(sizes: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 @op(register=False)
+@autocast_to("lower")
 def recurrent_layer(data: Tensor, start: tuple[Tensor, ...], w_ih: Tensor, w_hh: Tensor,
                     b_ih: Tensor | None, b_hh: Tensor | None, w_hr: Tensor | None, mode: str,
                     sizes: tuple[int, ...], reverse: bool) -> tuple[Tensor, ...]:

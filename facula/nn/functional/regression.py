@@ -16,7 +16,7 @@ from facula.nn.functional.common import (
     shape_of,
 )
 from facula.ops.composite import xlogy
-from facula.ops.define import op
+from facula.ops.define import autocast_to, op
 from facula.ops.promote import broadcast_tensors_to, cast, expand_to, operands
 from facula.ops.reductions import constant, widened
 from facula.tensor import Tensor, prim
@@ -42,6 +42,7 @@ def _weighted(loss: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
 
 
 @op(name="mse_loss", samples=_pairs)
+@autocast_to("full")
 def _mse(input: Tensor, target: Tensor, reduction: str = "mean",
          weight: Tensor | None = None) -> Tensor:
     """(input - target)**2."""
@@ -63,6 +64,7 @@ def mse_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: An
 
 
 @op(name="l1_loss", samples=_pairs)
+@autocast_to("full")
 def _l1(input: Tensor, target: Tensor, reduction: str = "mean",
         weight: Tensor | None = None) -> Tensor:
     """|input - target|."""
@@ -89,6 +91,7 @@ def _near_and_far(d: Tensor, border: float, near: float, far: float, less: float
 
 @op(name="smooth_l1_loss", samples=lambda make: [*_pairs(make), (
     (make(3, 4, low=-3, high=3), make(3, 4)), {"beta": 0.5})])
+@autocast_to("full")
 def _smooth_l1(input: Tensor, target: Tensor, reduction: str = "mean",
                beta: float = 1.0) -> Tensor:
     """d**2 / (2 beta) where |d| < beta, else |d| - beta / 2."""
@@ -115,6 +118,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, size_average: Any = None, redu
 
 @op(name="huber_loss", samples=lambda make: [*_pairs(make), (
     (make(3, 4, low=-3, high=3), make(3, 4)), {"delta": 0.5})])
+@autocast_to("full")
 def _huber(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
            weight: Tensor | None = None) -> Tensor:
     """d**2 / 2 where |d| < delta, else delta * (|d| - delta / 2)."""
@@ -142,6 +146,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     ((make(3, 4), make(3, 4, low=0.1, high=1)), {}),
     ((make(3, 4), make(3, 4)), {"log_target": True, "reduction": "batchmean"}),
     ((make(4), make(4, low=0.1, high=1)), {"reduction": "none"})])
+@autocast_to("full")
 def _kl_div(input: Tensor, target: Tensor, reduction: str = "mean",
             log_target: bool = False) -> Tensor:
     """target * (log(target) - input), for log-probabilities as input."""
@@ -174,6 +179,7 @@ def kl_div(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any 
     ((make(3, 4), make(3, 4, low=0, high=3)), {}),
     ((make(3, 4, low=0.1, high=2), make(3, 4, low=0, high=3)), {"log_input": False,
                                                                   "full": True})])
+@autocast_to("full")
 def _poisson(input: Tensor, target: Tensor, log_input: bool = True, full: bool = False,
              eps: float = 1e-8, reduction: str = "mean") -> Tensor:
     """exp(x) - target * x, or x - target * log(x + eps) if not `log_input`."""
@@ -257,6 +263,7 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Any, full: bool = Fals
     ((make(3, 4, low=0.1, high=0.9), make(3, 4, low=0, high=1)), {}),
     ((make(3, 4, low=0.1, high=0.9), make(3, 4, low=0, high=1), make(4, low=0, high=1)),
      {"reduction": "sum"})])
+@autocast_to("full")
 def _bce(input: Tensor, target: Tensor, weight: Tensor | None = None,
          reduction: str = "mean") -> Tensor:
     """-(target * log(input) + (1 - target) * log(1 - input))."""
@@ -301,6 +308,7 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
     ((make(3, 4, low=-3, high=3), make(3, 4, low=0, high=1)), {}),
     ((make(3, 4), make(3, 4, low=0, high=1), make(4, low=0, high=1), make(4, low=0, high=2)),
      {"reduction": "sum"})])
+@autocast_to("full")
 def _bce_logits(input: Tensor, target: Tensor, weight: Tensor | None = None,
                 pos_weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """(1 - target) * x - w * log(sigmoid(x)), w = 1 + (pos_weight - 1) * target."""

@@ -74,10 +74,16 @@ class LazyModuleMixin:
             module.__class__ = module.cls_to_become
 
 
-class LazyLinear(LazyModuleMixin, Linear):
-    """`Linear` whose `in_features` is the last dimension of its first input."""
+class _Lazy(LazyModuleMixin):
+    """The lazy form of a module class, which is the last of its bases: that is what it becomes."""
 
-    cls_to_become = Linear
+    def __init_subclass__(cls) -> None:
+        if not issubclass(cls.__bases__[-1], _Lazy):
+            cls.cls_to_become = cls.__bases__[-1]
+
+
+class LazyLinear(_Lazy, Linear):
+    """`Linear` whose `in_features` is the last dimension of its first input."""
 
     def __init__(self, out_features: int, bias: bool = True, device: Any = None,
                  dtype: Any = None) -> None:
@@ -103,7 +109,7 @@ class LazyLinear(LazyModuleMixin, Linear):
         self.in_features = self.weight.shape[-1]
 
 
-class _LazyConv(LazyModuleMixin):
+class _LazyConv(_Lazy):
     """What the lazy convolutions share: everything but their arguments' order."""
 
     _d: int
@@ -164,40 +170,28 @@ class _LazyTransposed(_LazyConv):
 class LazyConv1d(_LazyPlain, Conv1d):               # type: ignore[misc]
     """`Conv1d` whose `in_channels` are those of its first input."""
 
-    cls_to_become = Conv1d
-
 
 class LazyConv2d(_LazyPlain, Conv2d):               # type: ignore[misc]
     """`Conv2d` whose `in_channels` are those of its first input."""
-
-    cls_to_become = Conv2d
 
 
 class LazyConv3d(_LazyPlain, Conv3d):               # type: ignore[misc]
     """`Conv3d` whose `in_channels` are those of its first input."""
 
-    cls_to_become = Conv3d
-
 
 class LazyConvTranspose1d(_LazyTransposed, ConvTranspose1d):        # type: ignore[misc]
     """`ConvTranspose1d` whose `in_channels` are those of its first input."""
-
-    cls_to_become = ConvTranspose1d
 
 
 class LazyConvTranspose2d(_LazyTransposed, ConvTranspose2d):        # type: ignore[misc]
     """`ConvTranspose2d` whose `in_channels` are those of its first input."""
 
-    cls_to_become = ConvTranspose2d
-
 
 class LazyConvTranspose3d(_LazyTransposed, ConvTranspose3d):        # type: ignore[misc]
     """`ConvTranspose3d` whose `in_channels` are those of its first input."""
 
-    cls_to_become = ConvTranspose3d
 
-
-class _LazyNorm(LazyModuleMixin):
+class _LazyNorm(_Lazy):
     """What the lazy normalisations share."""
 
     weight: Any
@@ -246,19 +240,13 @@ class _LazyNorm(LazyModuleMixin):
 class LazyBatchNorm1d(_LazyNorm, BatchNorm1d):      # type: ignore[misc]
     """`BatchNorm1d` whose `num_features` are the channels of its first input."""
 
-    cls_to_become = BatchNorm1d
-
 
 class LazyBatchNorm2d(_LazyNorm, BatchNorm2d):      # type: ignore[misc]
     """`BatchNorm2d` whose `num_features` are the channels of its first input."""
 
-    cls_to_become = BatchNorm2d
-
 
 class LazyBatchNorm3d(_LazyNorm, BatchNorm3d):      # type: ignore[misc]
     """`BatchNorm3d` whose `num_features` are the channels of its first input."""
-
-    cls_to_become = BatchNorm3d
 
 
 class _LazyInstanceNorm(_LazyNorm):
@@ -271,16 +259,10 @@ class _LazyInstanceNorm(_LazyNorm):
 class LazyInstanceNorm1d(_LazyInstanceNorm, InstanceNorm1d):        # type: ignore[misc]
     """`InstanceNorm1d` whose `num_features` are the channels of its first input."""
 
-    cls_to_become = InstanceNorm1d
-
 
 class LazyInstanceNorm2d(_LazyInstanceNorm, InstanceNorm2d):        # type: ignore[misc]
     """`InstanceNorm2d` whose `num_features` are the channels of its first input."""
 
-    cls_to_become = InstanceNorm2d
-
 
 class LazyInstanceNorm3d(_LazyInstanceNorm, InstanceNorm3d):        # type: ignore[misc]
     """`InstanceNorm3d` whose `num_features` are the channels of its first input."""
-
-    cls_to_become = InstanceNorm3d

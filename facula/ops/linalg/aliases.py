@@ -7,6 +7,7 @@ from typing import Any
 
 from facula.dtype import int32
 from facula.errors import ShapeError
+from facula.ops.define import autocast_to
 from facula.ops.linalg import factors, products, systems
 from facula.ops.linalg.common import (
     adjoint,
@@ -41,6 +42,7 @@ Triangular = namedtuple("Triangular", "solution cloned_coefficient")
 
 
 @function("inverse", method=True, samples=factors._matrices((3, 3), (2, 2, 2)))
+@autocast_to("full")
 def inverse(input: Tensor) -> Tensor:
     """The inverses of square matrices; see `facula.linalg.inv`."""
     result: Tensor = systems.inv(input)
@@ -48,6 +50,7 @@ def inverse(input: Tensor) -> Tensor:
 
 
 @function("pinverse", method=True, samples=factors._matrices((3, 3), (4, 2)))
+@autocast_to("full")
 def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
     """The pseudo-inverse, without singular values up to rcond times the largest."""
     result: Tensor = systems.pinv(input, rcond)
@@ -64,6 +67,7 @@ orgqr = function("orgqr", method=True)(products.householder_product)
 # ---------------------------------------------------------------- Cholesky
 
 @function("cholesky", method=True, samples=lambda make: [((_positive(make),), {})])
+@autocast_to("full")
 def cholesky(input: Tensor, upper: bool = False) -> Tensor:
     """L with input = L L^H, or with `upper` its adjoint; see `facula.linalg.cholesky`."""
     result: Tensor = factors.cholesky(input, upper=upper)
@@ -73,6 +77,7 @@ def cholesky(input: Tensor, upper: bool = False) -> Tensor:
 @operation("cholesky_solve", method=True, samples=lambda make: [
     ((make(3, 2), make(3, 3, low=0.5, high=2)), {}),
     ((make(2, 3, 1), make(3, 3, low=0.5, high=2), True), {})])
+@autocast_to("full")
 def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
     """X with A X = input, from the factor `input2` of A that `cholesky` gave."""
     if input.ndim < 2:
@@ -105,6 +110,7 @@ def _both(factor: Tensor, b: Tensor, upper: bool) -> Tensor:
 
 @operation("cholesky_inverse", method=True, samples=lambda make: [
     ((make(3, 3, low=0.5, high=2),), {}), ((make(2, 2, 2, low=0.5, high=2), True), {})])
+@autocast_to("full")
 def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
     """The inverse of A, from the factor that `cholesky` gave."""
     square("cholesky_inverse", input)
@@ -115,6 +121,7 @@ def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
 # ---------------------------------------------------------------- singular values, QR
 
 @operation("svd", method=True, samples=lambda make: [((make(3, 3),), {}), ((make(4, 2),), {})])
+@autocast_to("full")
 def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Svd:
     """(U, S, V): input = U diag(S) V^H; `some` leaves out what is not needed for that.
 
@@ -132,6 +139,7 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Svd:
 
 
 @operation("qr", method=True, samples=factors._matrices((3, 3), (4, 2)))
+@autocast_to("full")
 def qr(input: Tensor, some: bool = True) -> Qr:
     """(Q, R): input = Q R; Q is square unless `some`.  See `facula.linalg.qr`."""
     result: Qr = factors.qr(input, "reduced" if some else "complete")
@@ -139,6 +147,7 @@ def qr(input: Tensor, some: bool = True) -> Qr:
 
 
 @operation("geqrf", method=True, differentiable=False, samples=factors._matrices((3, 3), (4, 2)))
+@autocast_to("full")
 def geqrf(input: Tensor) -> Geqrf:
     """(a, tau): R in the upper triangle of a, and below it the reflectors whose product is Q.
 
@@ -150,6 +159,7 @@ def geqrf(input: Tensor) -> Geqrf:
 
 @operation("ormqr", method=True, samples=lambda make: [
     ((make(3, 2), make(2), make(3, 4)), {}), ((make(3, 2), make(2), make(4, 3), False, True), {})])
+@autocast_to("full")
 def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False
           ) -> Tensor:
     """Q other (other Q unless `left`, Q^H for Q with `transpose`) for the Q of `geqrf`."""
@@ -183,6 +193,7 @@ def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpos
 # ---------------------------------------------------------------- LU
 
 @function("lu", method=True, samples=lambda make: [((make(3, 3),), {})])
+@autocast_to("full")
 def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> Any:
     """(LU, pivots), with `get_infos` also the error codes; see `facula.linalg.lu_factor_ex`."""
     out = factors.lu_factor_ex(A, pivot=pivot)
@@ -217,6 +228,7 @@ def lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
 
 @operation("triangular_solve", method=True, samples=lambda make: [
     ((make(3, 2), make(3, 3, low=0.5, high=2)), {})])
+@autocast_to("full")
 def triangular_solve(b: Tensor, A: Tensor, upper: bool = True, transpose: bool = False,
                      unitriangular: bool = False) -> Triangular:
     """(X, A): X solves A X = b for triangular A (A^T with `transpose`); batches broadcast."""

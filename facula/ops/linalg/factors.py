@@ -7,6 +7,7 @@ from typing import Any
 
 from facula.dtype import int32, int64
 from facula.errors import ShapeError
+from facula.ops.define import autocast_to
 from facula.ops.linalg.common import (
     adjoint,
     broadcast_batch,
@@ -86,6 +87,7 @@ def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -
 
 @function("linalg.cholesky", samples=lambda make: [
     ((_positive(make),), {}), ((_positive(make, 2),), {"upper": True}), ((make(0, 0),), {})])
+@autocast_to("full")
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     """L with A = L L^H; LinAlgError where A is not positive definite.  See `cholesky_ex`."""
     low, info = _cholesky_ex(A, upper=upper)
@@ -95,6 +97,7 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
 # ---------------------------------------------------------------- QR
 
 @operation("linalg.qr", samples=_matrices((3, 3), (4, 2), (2, 2, 3), (0, 3), (3, 0)))
+@autocast_to("full")
 def qr(A: Tensor, mode: str = "reduced") -> Qr:
     """(Q, R): A = Q R with orthonormal columns Q and R upper triangular.
 
@@ -121,6 +124,7 @@ def _triangle(UPLO: str) -> str:
 
 
 @operation("linalg.eigh", samples=_matrices((3, 3), (2, 3, 3), (0, 0)))
+@autocast_to("full")
 def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
     """(eigenvalues, eigenvectors) of symmetric or hermitian matrices, ascending.
 
@@ -134,6 +138,7 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
 
 
 @operation("linalg.eigvalsh", samples=_matrices((3, 3), (2, 3, 3), (0, 0)))
+@autocast_to("full")
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     """The eigenvalues of symmetric or hermitian matrices, ascending; see `eigh`."""
     triangle = _triangle(UPLO)
@@ -141,6 +146,7 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
 
 
 @operation("linalg.eig", samples=_matrices((3, 3), (2, 2, 2), (0, 0)))
+@autocast_to("full")
 def eig(A: Tensor) -> Eig:
     """(eigenvalues, eigenvectors) of square matrices, both complex, A = V diag(w) V^-1.
 
@@ -152,6 +158,7 @@ def eig(A: Tensor) -> Eig:
 
 
 @operation("linalg.eigvals", samples=_matrices((3, 3), (2, 2, 2), (0, 0)))
+@autocast_to("full")
 def eigvals(A: Tensor) -> Tensor:
     """The eigenvalues of square matrices, complex, in no order."""
     return prim("eigvals", square("linalg.eigvals", A))
@@ -168,6 +175,7 @@ def _driver(name: str, driver: str | None) -> None:
 @operation("linalg.svd", samples=lambda make: [
     ((make(3, 3),), {}), ((make(4, 2), False), {}), ((make(2, 2, 3), False), {}),
     ((make(0, 3), False), {})])
+@autocast_to("full")
 def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> Svd:
     """(U, S, Vh): A = U diag(S) Vh, S descending and not negative.
 
@@ -183,6 +191,7 @@ def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> 
 
 
 @operation("linalg.svdvals", samples=_matrices((3, 3), (4, 2), (2, 2, 3), (0, 3)))
+@autocast_to("full")
 def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
     """The singular values of matrices, descending."""
     _driver("linalg.svdvals", driver)

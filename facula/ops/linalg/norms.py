@@ -7,6 +7,7 @@ from typing import Any
 
 from facula.dtype import DType
 from facula.errors import DTypeError
+from facula.ops.define import autocast_to
 from facula.ops.linalg.common import floating, matrix, operation
 from facula.ops.primitive.matrix.packed import unpack
 from facula.ops.primitive.matrix.solve import inv_shapes
@@ -147,6 +148,7 @@ def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *,
 @operation("linalg.cond", samples=lambda make: [
     ((make(3, 3),), {}), ((make(4, 3),), {}), ((make(2, 3, 3), "fro"), {}),
     ((make(3, 3), 1), {}), ((make(3, 3), -2), {})])
+@autocast_to("full")
 def cond(A: Tensor, p: Any = None) -> Tensor:
     """The condition number of matrices: norm(A) * norm(inverse), infinite for singular ones.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from facula.errors import ShapeError
 from facula.ops.contractions import _chain
+from facula.ops.define import autocast_to
 from facula.ops.linalg.common import adjoint, function, matrix, operation, same_dtype
 from facula.ops.matrices import cross as _cross
 from facula.ops.primitive.matrix.rules import eye, unread
@@ -19,6 +20,7 @@ __all__ = ["cross", "diagonal", "vecdot", "multi_dot", "householder_product", "v
 
 
 @function("linalg.matmul", samples=lambda make: [((make(2, 3), make(3, 2)), {})])
+@autocast_to("lower")
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The product of matrices, as `facula.matmul`."""
     from facula.ops.contractions import matmul as product
@@ -48,6 +50,7 @@ function("linalg.diagonal", samples=lambda make: [((make(3, 4),), {}), (
 
 @operation("linalg.vecdot", samples=lambda make: [((make(2, 3), make(3)), {}),
                                                   ((make(3, 2), make(3, 2)), {"dim": 0})])
+@autocast_to("lower")
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """The inner products of vectors along `dim`, the first one conjugated."""
     if x.dtype.kind not in "fc":
@@ -65,6 +68,7 @@ def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
 @operation("linalg.multi_dot", samples=lambda make: [
     (([make(2, 3), make(3, 4), make(4, 2)],), {}), (([make(3), make(3, 4), make(4)],), {}),
     (([make(2, 3), make(3, 1)],), {})])
+@autocast_to("lower")
 def multi_dot(tensors: Any) -> Tensor:
     """The product of matrices, in the order that takes the fewest multiplications.
 
@@ -130,6 +134,7 @@ def apply_reflectors(v: Tensor, tau: Tensor, x: Tensor, order: Any, turned: bool
 
 @operation("linalg.householder_product", method="orgqr", samples=lambda make: [
     ((make(4, 3), make(3)), {}), ((make(2, 3, 2), make(2, 2)), {}), ((make(3, 3), make(2)), {})])
+@autocast_to("full")
 def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     """The first n columns of H_1 H_2 ... H_k, H_i = 1 - tau_i v_i v_i^H, as `geqrf` leaves them.
 

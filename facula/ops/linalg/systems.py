@@ -7,7 +7,7 @@ from typing import Any
 
 from facula.dtype import DType, float32, int64
 from facula.errors import DTypeError, ShapeError
-from facula.ops.define import composite
+from facula.ops.define import autocast_to, composite
 from facula.ops.linalg.common import (
     broadcast_batch,
     checked,
@@ -51,6 +51,7 @@ def _inv_ex(A: Tensor) -> InvEx:
 
 
 @function("linalg.inv_ex", samples=_matrices((3, 3), (2, 2, 2), (0, 0)))
+@autocast_to("full")
 def inv_ex(A: Tensor, *, check_errors: bool = False) -> InvEx:
     """(inverse, info): info (int32) is the number of the first zero pivot, or 0.
 
@@ -63,6 +64,7 @@ def inv_ex(A: Tensor, *, check_errors: bool = False) -> InvEx:
 
 
 @function("linalg.inv", samples=_matrices((3, 3), (2, 2, 2), (0, 0)))
+@autocast_to("full")
 def inv(A: Tensor) -> Tensor:
     """The inverses of square matrices [..., n, n]; LinAlgError where one is singular."""
     value, info = _inv_ex(A)
@@ -140,6 +142,7 @@ def _rank(A: Tensor, atol: Any, rtol: Any, hermitian: bool) -> Tensor:
 
 
 @function("linalg.matrix_rank", differentiable=False, samples=_matrices((3, 3), (2, 4, 2)))
+@autocast_to("full")
 def matrix_rank(A: Tensor, tol: Any = None, hermitian: bool = False, *, atol: Any = None,
                 rtol: Any = None) -> Tensor:
     """How many singular values exceed max(atol, rtol * largest), int64; see `pinv`."""
@@ -198,6 +201,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
 @function("linalg.solve", samples=lambda make: [
     ((make(3, 3), make(3)), {}), ((make(2, 3, 3), make(3, 2)), {}),
     ((make(3, 3), make(2, 3)), {"left": False})])
+@autocast_to("full")
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     """X with A X = B (X A = B unless `left`), for square matrices A; batches broadcast.
 
@@ -254,6 +258,7 @@ def _least_squares(A: Tensor, B: Tensor, rcond: Any, vector: bool
 
 @function("linalg.lstsq", samples=lambda make: [
     ((make(4, 2), make(4, 3)), {}), ((make(2, 3, 3), make(2, 3, 1)), {})])
+@autocast_to("full")
 def lstsq(A: Tensor, B: Tensor, rcond: Any = None, *, driver: str | None = None) -> Lstsq:
     """(solution, residuals, rank, singular_values): X of least norm that minimises |A X - B|.
 
@@ -339,6 +344,7 @@ def _power(A: Tensor, n: int) -> Tensor:
 @function("linalg.matrix_power", samples=lambda make: [
     ((make(3, 3), 2), {}), ((make(2, 2, 2), 5), {}), ((make(3, 3), 0), {}),
     ((make(3, 3), -2), {})])
+@autocast_to("lower")
 def matrix_power(A: Tensor, n: int) -> Tensor:
     """A multiplied by itself n times; of the inverse for n < 0."""
     if A.ndim < 2:
@@ -369,6 +375,7 @@ def _product_of(sizes: Any) -> int:
 
 
 @function("linalg.tensorinv", samples=lambda make: [((make(2, 3, 6),), {"ind": 2})])
+@autocast_to("full")
 def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
     """The inverse of A as a map from its last dimensions to its first `ind`."""
     if ind <= 0:
@@ -386,6 +393,7 @@ def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
 
 
 @function("linalg.tensorsolve", samples=lambda make: [((make(2, 3, 6), make(2, 3)), {})])
+@autocast_to("full")
 def tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
     """X with tensordot(A, X, X.ndim) = B; `dims` of A are first moved to its end."""
     if dims is not None:

@@ -44,7 +44,8 @@ def sequences(length: int, count: int, rng: np.random.Generator):
     second = rng.integers(max(length // 10, 1), max(length // 2, 2), count)
     rows = np.arange(count)
     x[first, rows, 1] = x[second, rows, 1] = 1.0
-    y = x[first, rows, 0] + x[second, rows, 0]
+    y = x[first, rows, 0] + x[second, rows, 0] - 1.0
+    x -= np.array([0.5, 2 / length], np.float32)
     return facula.from_numpy(x).clone(), facula.from_numpy(y[:, None].astype(np.float32)).clone()
 
 
@@ -61,7 +62,7 @@ class Adder(nn.Module):
         return self.out(h[-1]), h
 
 
-def start(model: Adder, rng: np.random.Generator, radius: float) -> None:
+def start(model: Adder, rng: np.random.Generator, radius: float, scale: float) -> None:
     """Sparse weights (15 per unit) with the recurrent matrix at a given spectral radius."""
     n = model.rnn.hidden_size
     w = np.zeros((n, n), np.float32)
@@ -71,7 +72,7 @@ def start(model: Adder, rng: np.random.Generator, radius: float) -> None:
     with facula.no_grad():
         model.rnn.weight_hh_l0.copy_(facula.from_numpy(w))
         model.rnn.weight_ih_l0.copy_(facula.from_numpy(
-            rng.standard_normal((n, 2)).astype(np.float32) * np.float32(0.3)))
+            rng.standard_normal((n, 2)).astype(np.float32) * np.float32(scale)))
         model.rnn.bias_ih_l0.zero_()
         model.rnn.bias_hh_l0.zero_()
         model.out.weight.copy_(facula.from_numpy(
@@ -96,12 +97,12 @@ def solved(model: Adder, length: int) -> bool:
 def hessian_free(model: Adder, args, rng):
     """One step of Hessian-free with new sequences: many for the gradient, fewer for the matrix."""
     opt = facula.optim.HessianFree(
-        model.parameters(), damping=args.damping, structural=args.structural,
+        model.parameters(), damping=args.damping, min_damping=args.floor / 6, structural=args.structural,
         max_iter=args.cg, batch_dim=0, preconditioner=args.preconditioner or None)
 
     def step() -> str:
         x, y = sequences(args.length, args.batch, rng)
-        few = max(args.batch // 4, 1)
+        few = max(args.batch // args.share_of_curvature, 1)
         xs, ys = x[:, :few].clone(), y[:few].clone()
 
         def closure(x=x, y=y):
@@ -111,6 +112,7 @@ def hessian_free(model: Adder, args, rng):
 
         opt.step(closure, curvature=lambda: closure(xs, ys))
         r = opt.report
+        opt.param_groups[0]["min_damping"] = args.floor * 2 * r.new_loss
         return (f"cg {r.iterations} ({r.chosen}) ratio {r.ratio:.2f} damping {r.damping:.3g} "
                 f"step {r.step:.2g}{'' if r.accepted else ' rejected'}")
     return step
@@ -145,7 +147,7 @@ def run(name: str, args, limit: float) -> tuple[bool, list[tuple[float, float, f
     facula.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     model = Adder(args.hidden)
-    start(model, rng, args.radius)
+    start(model, rng, args.radius, args.scale)
     test = sequences(args.length, 2000, np.random.default_rng(99))
     kind, _, rate = name.partition(":")
     step = hessian_free(model, args, rng) if kind == "hf" else first_order(
@@ -203,6 +205,9 @@ def main() -> None:
     parser.add_argument("--structural", type=float, default=0.3)
     parser.add_argument("--preconditioner", default="", help="fisher, or nothing")
     parser.add_argument("--radius", type=float, default=1.1)
+    parser.add_argument("--scale", type=float, default=0.3, help="of the weights of the inputs")
+    parser.add_argument("--floor", type=float, default=0.1)
+    parser.add_argument("--share-of-curvature", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", default="addition")
     args = parser.parse_args()

@@ -74,9 +74,10 @@ from facula.ops.convert import (
     is_signed,
     is_tensor,
     numel,
-    typename,
     zero_,
 )
+from facula.ops.legacy import legacy as _legacy
+from facula.ops.legacy import typename
 from facula.ops.older import from_file
 from facula.ops.convert import is_conj as is_neg
 from facula.ops.convert import resolve as resolve_conj
@@ -192,16 +193,16 @@ as_strided_, detach_, fill_ = Tensor.as_strided_, Tensor.detach_, Tensor.fill_
 get_device, is_inference = Tensor.get_device, Tensor.is_inference
 
 _LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "linalg", "fft",
-         "special", "func", "cuda", "backends", "serialization", "autograd", "hub",
-         "amp", "multiprocessing", "onnx", "distributions", "curvature", "jit", "version",
-         "profiler", "masked", "signal", "array_api")
+         "special", "func", "cuda", "accelerator", "distributed", "backends", "serialization",
+         "autograd", "hub", "amp", "multiprocessing", "onnx", "distributions", "curvature", "jit",
+         "version", "profiler", "masked", "signal", "array_api")
 """Modules that are imported when somebody first names them."""
 
 _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler",
          "explain": "compiler",
          "get_num_threads": "runtime.threads", "set_num_threads": "runtime.threads",
          "from_dlpack": "ops.dlpack", "to_dlpack": "ops.dlpack",
-         "autocast": "amp", "vmap": "func",
+         "autocast": "amp", "GradScaler": "amp", "vmap": "func",
          **dict.fromkeys(("is_autocast_enabled", "set_autocast_enabled", "get_autocast_dtype",
                           "set_autocast_dtype", "is_autocast_cpu_enabled",
                           "set_autocast_cpu_enabled", "get_autocast_cpu_dtype",
@@ -261,8 +262,7 @@ def __getattr__(name: str) -> Any:
         if name in _FROM:
             found = getattr(found, name)
     elif name.endswith("Tensor"):
-        from facula.ops.convert import legacy
-        found = legacy(name)
+        found = _legacy(name)
         if found is None:
             raise missing
     else:

@@ -47,7 +47,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("nn", ("nn",)),
     ("users", ("optim", "data", "utils", "vision", "amp", "serialization", "pickled",
                "export", "hub", "onnx", "distributions", "multiprocessing", "backends", "cuda",
-               "curvature")),
+               "accelerator", "distributed", "curvature")),
     ("package", ("",)),
     # facula as other libraries expect it
     ("standards", ("array_api", "compat.einops", "compat.einops_layers")),

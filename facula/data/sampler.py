@@ -49,6 +49,10 @@ class SequentialSampler(Sampler[int]):
         return len(self.data_source)
 
 
+_PIECE = 1 << 16          # indices drawn at a time
+_WHOLE = 1 << 26          # indices of an epoch that are kept at once: half a gigabyte
+
+
 class RandomSampler(Sampler[int]):
     """Indices in random order, with or without replacement.
 
@@ -79,21 +83,24 @@ class RandomSampler(Sampler[int]):
         """How many indices an epoch has (the data source may grow between epochs)."""
         return len(self.data_source) if self._num_samples is None else self._num_samples
 
-    def _order(self) -> np.ndarray:
+    def _pieces(self) -> Iterator[np.ndarray]:
+        """The epoch, a piece at a time: it may be longer than fits in memory."""
         n, wanted = len(self.data_source), self.num_samples
         if not wanted or not n:
-            return np.empty(0, np.int64)
+            return iter(())
         seed = rng.draw_seed(self.generator)
         if self.replacement:
-            return _below(rng.raw(seed, wanted), n)
-        if wanted <= n:
-            return rng.permutation(seed, n)[:wanted]
-        rounds = -(-wanted // n)
-        parts = [rng.permutation(seed + r & (1 << 63) - 1, n) for r in range(rounds)]
-        return np.concatenate(parts)[:wanted]
+            source = np.random.Philox(key=seed)
+            return (_below(source.random_raw(min(_PIECE, wanted - k)), n)
+                    for k in range(0, wanted, _PIECE))
+        return (rng.permutation(seed + r & (1 << 63) - 1, n)[:wanted - r * n]
+                for r in range(-(-wanted // n)))
+
+    def _order(self) -> np.ndarray:
+        return np.concatenate([np.empty(0, np.int64), *self._pieces()])
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._order().tolist())
+        return itertools.chain.from_iterable(p.tolist() for p in self._pieces())
 
     def __len__(self) -> int:
         return self.num_samples
@@ -221,8 +228,13 @@ _OWN = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSam
 def order_of(batch_sampler: Any) -> np.ndarray | None:
     """The epoch's indices as an array, if `batch_sampler` is the library's own throughout.
 
+    None, too, for an epoch of more indices than one keeps in memory (`_WHOLE`).
+
     Asking draws the epoch's random numbers, just as iterating would.
     """
-    if type(batch_sampler) is not BatchSampler or type(batch_sampler.sampler) not in _OWN:
+    sampler = getattr(batch_sampler, "sampler", None)
+    if type(batch_sampler) is not BatchSampler or type(sampler) not in _OWN:
         return None
-    return batch_sampler.sampler._order()                 # type: ignore[no-any-return,union-attr]
+    if isinstance(sampler, RandomSampler) and sampler.num_samples > _WHOLE:
+        return None
+    return sampler._order()                               # type: ignore[no-any-return,union-attr]

@@ -166,62 +166,6 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
     return _convert(self, other.dtype)
 
 
-_LEGACY = {"HalfTensor": d.float16, "BFloat16Tensor": d.bfloat16, "FloatTensor": d.float32,
-           "DoubleTensor": d.float64, "ByteTensor": d.uint8, "CharTensor": d.int8,
-           "ShortTensor": d.int16, "IntTensor": d.int32, "LongTensor": d.int64,
-           "BoolTensor": d.bool_}
-_LEGACY_NAMES = {v: k for k, v in _LEGACY.items()} | {
-    d.complex64: "ComplexFloatTensor", d.complex128: "ComplexDoubleTensor",
-    d.uint16: "UInt16Tensor", d.uint32: "UInt32Tensor", d.uint64: "UInt64Tensor"}
-
-
-def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """Without arguments the type's name, 'facula.FloatTensor'; else this tensor in `dtype`."""
-    if dtype is None:
-        return f"facula.{_LEGACY_NAMES[self.dtype]}"
-    if isinstance(dtype, str):
-        found = _LEGACY.get(dtype.rpartition(".")[2])
-        if found is None:
-            raise ValueError(f"invalid type: {dtype!r}")
-        dtype = found
-    elif isinstance(dtype, type) and issubclass(dtype, LegacyTensor):
-        dtype = dtype.dtype
-    return _convert(self, as_dtype(dtype))
-
-
-class LegacyTensor:
-    """Base of `FloatTensor` and the like, which make tensors and test for them."""
-
-    dtype: DType = d.float32
-
-    def __new__(cls, *args: Any, device: Any = None) -> Any:
-        from facula.ops.creation import empty, size_of
-        from facula.ops.from_data import tensor
-        check_device(device)
-        if len(args) == 1 and not isinstance(args[0], int):
-            data = args[0]
-            if isinstance(data, Tensor):
-                return data.detach()
-            if type(data).__name__ == "Size":
-                return empty(*data, dtype=cls.dtype)
-            return tensor(data, dtype=cls.dtype)
-        return empty(*size_of(cls.__name__, args), dtype=cls.dtype)
-
-
-class _LegacyMeta(type):
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, Tensor) and instance.dtype is cls.dtype  # type: ignore
-
-
-def legacy(name: str) -> Any:
-    """The class `name`, such as FloatTensor; None for names that are none."""
-    dtype = _LEGACY.get(name)
-    if dtype is None:
-        return None
-    return _LegacyMeta(name, (LegacyTensor,), {"dtype": dtype, "__doc__":
-                       f"`{name}(data)` and `{name}(2, 3)`: tensors of {dtype.name}."})
-
-
 # ---------------------------------------------------------------- copies and writes
 
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
@@ -395,7 +339,7 @@ def _get_device(self: Tensor) -> int:
 
 
 _METHODS: dict[str, Any] = {
-    "numpy": numpy, "item": item, "tolist": tolist, "to": to, "type": type_, "type_as": type_as,
+    "numpy": numpy, "item": item, "tolist": tolist, "to": to, "type_as": type_as,
     "clone": clone, "copy_": copy_, "fill_": fill_, "zero_": zero_, "size": size,
     "data_ptr": data_ptr, "dim": lambda self: self.ndim, "ndimension": lambda self: self.ndim,
     "nelement": Tensor.numel, "element_size": _element_size, "cpu": _cpu,
@@ -468,15 +412,6 @@ def is_same_size(input: Tensor, other: Tensor) -> bool:
 def resolve(input: Tensor) -> Tensor:
     """The tensor itself: no conjugation or negation is pending."""
     return input
-
-
-def typename(obj: Any) -> str:
-    """The name of the type of `obj`; of tensors 'facula.FloatTensor' and the like."""
-    if isinstance(obj, Tensor):
-        return str(type_(obj))
-    kind = type(obj)
-    return kind.__name__ if kind.__module__ in ("", "builtins") \
-        else f"{kind.__module__}.{kind.__name__}"
 
 
 def detach(input: Tensor) -> Tensor:

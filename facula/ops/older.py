@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from facula.errors import ShapeError
-from facula.ops.convert import LegacyTensor
 from facula.ops.creation import as_dtype, finish
+from facula.ops.legacy import construct_as
 from facula.ops.linalg import norms
 from facula.ops.promote import broadcast_shapes
 from facula.ops.reductions import wrap_dim
@@ -77,10 +77,7 @@ def from_file(filename: str, shared: bool | None = None, size: int = 0, *, dtype
 
 def _new(self: Tensor, *args: Any, device: Any = None) -> Tensor:
     """A tensor of this one's dtype: `x.new(2, 3)` not initialised, `x.new([1, 2])` of data."""
-    if not args:
-        args = (0,)
-    kind = type("Tensor", (LegacyTensor,), {"dtype": self.dtype})
-    return kind(*args, device=device)
+    return construct_as("new", self.dtype, args, device)
 
 
 def _host_map(self: Tensor, others: tuple[Tensor, ...], fn: Callable[..., Any], name: str

@@ -3,3 +3,4 @@
 from facula.vision import datasets as datasets
 from facula.vision import models as models
 from facula.vision import transforms as transforms
+from facula.vision import utils as utils

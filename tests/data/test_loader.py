@@ -181,3 +181,29 @@ def test_iterators_are_independent() -> None:
     a, b = iter(loader), iter(loader)
     assert next(a)[0].tolist() == next(b)[0].tolist() == [0, 1]
     assert len(a) == 2
+
+
+def test_an_epoch_longer_than_memory() -> None:
+    data = facula.data.TensorDataset(facula.arange(10))
+    facula.manual_seed(3)
+    endless = facula.data.RandomSampler(data, replacement=True, num_samples=10 ** 10)
+    loader = facula.data.DataLoader(data, batch_size=4, sampler=endless)
+    assert len(loader) == 25 * 10 ** 8
+    first = [b.tolist() for (b,), _ in zip(loader, range(3))]
+    facula.manual_seed(3)
+    few = facula.data.RandomSampler(data, replacement=True, num_samples=12)
+    loader = facula.data.DataLoader(data, batch_size=4, sampler=few)
+    assert [b.tolist() for (b,) in loader] == first
+
+
+def test_random_indices_in_pieces(monkeypatch) -> None:
+    monkeypatch.setattr("facula.data.sampler._PIECE", 7)
+    for replacement in (True, False):
+        sampler = facula.data.RandomSampler(range(5), replacement, num_samples=23)
+        facula.manual_seed(1)
+        found = list(sampler)
+        facula.manual_seed(1)
+        assert sampler._order().tolist() == found and len(found) == 23
+        assert set(found) == set(range(5))
+        if not replacement:
+            assert sorted(found[5:10]) == list(range(5))

@@ -256,6 +256,8 @@ def test_settings(undrawn):
 def test_what_is_refused():
     with pytest.raises(ValueError, match="weights='DEFAULT'"):
         models.resnet18(weights="DEFAULT")
+    with pytest.raises(ValueError, match="pretrained=True"):
+        models.resnet18(pretrained=True)
     with pytest.raises(ValueError, match="3-element"):
         models.resnet18(replace_stride_with_dilation=[True])
     with pytest.raises(ValueError, match="groups=2"):

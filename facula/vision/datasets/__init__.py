@@ -1,9 +1,10 @@
 """Data sets of images."""
 
+from facula.vision.datasets.cifar import CIFAR10, CIFAR100
 from facula.vision.datasets.fake import FakeData
 from facula.vision.datasets.folder import DatasetFolder, ImageFolder
-from facula.vision.datasets.mnist import MNIST
+from facula.vision.datasets.mnist import MNIST, FashionMNIST
 from facula.vision.datasets.vision import StandardTransform, VisionDataset
 
-__all__ = ["DatasetFolder", "FakeData", "ImageFolder", "MNIST",
-           "StandardTransform", "VisionDataset"]
+__all__ = ["CIFAR10", "CIFAR100", "DatasetFolder", "FakeData", "FashionMNIST", "ImageFolder",
+           "MNIST", "StandardTransform", "VisionDataset"]

@@ -27,7 +27,7 @@ from facula.vision.datasets.vision import VisionDataset
 from facula.vision.image import make_image
 from facula.vision.transforms.pipeline import Pipeline, pipeline
 
-__all__ = ["MNIST", "read_idx"]
+__all__ = ["FashionMNIST", "MNIST", "read_idx", "write"]
 
 _FILES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "files")
 _NAMES = {True: ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -103,6 +103,9 @@ class MNIST(VisionDataset):
             "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"}
     """SHA-256 of the unpacked files; a subclass for other files lists its own, or none."""
 
+    archives: dict[str, str] = {}
+    """MD5 of the .gz files, where that is what was published."""
+
     bundled: str | None = os.path.join(_FILES, "mnist")
     """The package's folder of these files, if it has one."""
 
@@ -129,7 +132,7 @@ class MNIST(VisionDataset):
         for folder in folders:
             for path in (os.path.join(folder, name), os.path.join(folder, name + ".gz")):
                 if os.path.isfile(path):
-                    data = _read(path)
+                    data = self._unpacked(path)
                     array = read_idx(data, path)
                     self._check(name, data, path)
                     return array, path
@@ -138,6 +141,21 @@ class MNIST(VisionDataset):
                             f"{' or '.join(folders)}. You can use download=True to download it")
         path = self._download(name)
         return read_idx(_read(path), path), path
+
+    def _unpacked(self, path: str) -> bytes:
+        """The content of a file on this machine."""
+        if os.path.basename(path) in self.archives:
+            with open(path, "rb") as file:
+                self._check_archive(file.read(), path)
+        return _read(path)
+
+    def _check_archive(self, packed: bytes, path: str) -> None:
+        """Is this the published .gz?"""
+        wanted = self.archives.get(path.rpartition("/")[2])
+        found = hashlib.md5(packed, usedforsecurity=False).hexdigest()
+        if wanted is not None and found != wanted:
+            raise DataError(f"{path}: corrupted: its MD5 is {found}, and that of the published "
+                            f"file is {wanted}")
 
     def _check(self, name: str, data: bytes, path: str) -> None:
         """Is this the published file?"""
@@ -158,6 +176,7 @@ class MNIST(VisionDataset):
                 request = urllib.request.Request(url, headers={"User-Agent": "facula"})
                 with urllib.request.urlopen(request, timeout=30) as answer:
                     packed = answer.read()
+                self._check_archive(packed, url)
                 try:
                     data = gzip.decompress(packed)
                 except (EOFError, OSError, zlib.error) as error:
@@ -168,7 +187,7 @@ class MNIST(VisionDataset):
                 problems.append(reason)
                 continue
             path = os.path.join(self.raw_folder, name + ".gz")
-            _write(path, packed)
+            write(path, packed)
             return path
         raise DataError(f"{name}.gz could not be downloaded:\n  " + "\n  ".join(problems))
 
@@ -230,6 +249,26 @@ class MNIST(VisionDataset):
         return f"Split: {'Train' if self.train else 'Test'}"
 
 
+class FashionMNIST(MNIST):
+    """Pictures of clothes in MNIST's form (Xiao, Rasul and Vollgraf 2017, MIT licence).
+
+    Like `MNIST`, but that its files do not travel in the package: they are looked for in
+    root/FashionMNIST/raw and, with `download=True`, fetched.
+    """
+
+    mirrors = ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+               "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/"
+               "fashion/"]
+    contents: dict[str, str] = {}
+    archives = {"train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+                "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+                "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+                "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310"}
+    bundled = None
+    classes = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
+               "Bag", "Ankle boot"]
+
+
 class _Digits(Source):
     """Batches of gray images and their labels."""
 
@@ -255,7 +294,7 @@ class _Digits(Source):
         return [self.steps.run(images, stream), labels]
 
 
-def _write(path: str, data: bytes) -> None:
+def write(path: str, data: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)

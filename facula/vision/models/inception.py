@@ -222,5 +222,5 @@ class Inception3(nn.Module):
 
 def inception_v3(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> Inception3:
     """Inception v3; further arguments are those of `Inception3`.  ValueError for `weights`."""
-    refuse("inception_v3", weights)
+    refuse("inception_v3", weights, kwargs)
     return Inception3(**kwargs)

@@ -154,7 +154,7 @@ def mobilenet_v3_large(*, weights: Any = None, progress: bool = True, **kwargs: 
                        ) -> MobileNetV3:
     """The large network; further arguments are those of `MobileNetV3`.  ValueError for `weights`.
     """
-    refuse("mobilenet_v3_large", weights)
+    refuse("mobilenet_v3_large", weights, kwargs)
     return MobileNetV3("large", **kwargs)
 
 
@@ -162,5 +162,5 @@ def mobilenet_v3_small(*, weights: Any = None, progress: bool = True, **kwargs: 
                        ) -> MobileNetV3:
     """The small network; further arguments are those of `MobileNetV3`.  ValueError for `weights`.
     """
-    refuse("mobilenet_v3_small", weights)
+    refuse("mobilenet_v3_small", weights, kwargs)
     return MobileNetV3("small", **kwargs)

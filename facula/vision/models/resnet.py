@@ -160,23 +160,23 @@ class ResNet(nn.Module):
 
 def resnet18(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> ResNet:
     """ResNet-18; further arguments are those of `ResNet`.  ValueError for `weights`."""
-    refuse("resnet18", weights)
+    refuse("resnet18", weights, kwargs)
     return ResNet(BasicBlock, [2, 2, 2, 2], **kwargs)
 
 
 def resnet34(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> ResNet:
     """ResNet-34; further arguments are those of `ResNet`.  ValueError for `weights`."""
-    refuse("resnet34", weights)
+    refuse("resnet34", weights, kwargs)
     return ResNet(BasicBlock, [3, 4, 6, 3], **kwargs)
 
 
 def resnet50(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> ResNet:
     """ResNet-50; further arguments are those of `ResNet`.  ValueError for `weights`."""
-    refuse("resnet50", weights)
+    refuse("resnet50", weights, kwargs)
     return ResNet(Bottleneck, [3, 4, 6, 3], **kwargs)
 
 
 def resnet101(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> ResNet:
     """ResNet-101; further arguments are those of `ResNet`.  ValueError for `weights`."""
-    refuse("resnet101", weights)
+    refuse("resnet101", weights, kwargs)
     return ResNet(Bottleneck, [3, 4, 23, 3], **kwargs)

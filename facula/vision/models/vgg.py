@@ -48,7 +48,7 @@ class VGG(nn.Module):
 
 
 def _vgg(depth: int, norm: bool, weights: Any, kwargs: dict[str, Any]) -> VGG:
-    refuse(f"vgg{depth}" + "_bn" * norm, weights)
+    refuse(f"vgg{depth}" + "_bn" * norm, weights, kwargs)
     layers: list[nn.Module] = []
     channels = 3
     for width, count in zip(_WIDTHS, _DEPTHS[depth]):

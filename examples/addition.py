@@ -105,7 +105,8 @@ def hessian_free(model: Adder, args, rng):
     """One step of Hessian-free with new sequences: many for the gradient, fewer for the matrix."""
     opt = facula.optim.HessianFree(
         model.parameters(), damping=args.damping, structural=args.structural,
-        max_iter=args.cg, batch_dim=0, preconditioner=args.preconditioner or None)
+        max_iter=args.cg, batch_dim=0, preconditioner=args.preconditioner or None,
+        check_closure=False)
 
     def step() -> str:
         x, y = sequences(args.length, args.batch, rng)

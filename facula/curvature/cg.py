@@ -157,6 +157,7 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
                 x, r, p, rho, seen = recorded(
                     key, [*given, *numbers, *extra, b, x, r, p, rho, shift, *inverse.tensors],
                     whole)
+                rec.graph.last([t._node for t in given])
             else:
                 ap = times(p)
                 x, r, p, rho, seen = recorded(

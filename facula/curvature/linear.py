@@ -229,15 +229,19 @@ class Linear:
             return self.plan.product(*given[:count], v, *given[count:])[0]
 
         given = (*self.kept, *numbers)
-        return vmap(one, (0,) + (None,) * len(given))(rows, *given)  # type: ignore
+        out = vmap(one, (0,) + (None,) * len(given))(rows, *given)
+        _record._local.rec.graph.last([t._node for t in self.kept])
+        return out                                              # type: ignore[no-any-return]
 
     def apply(self, flat: Tensor, numbers: Sequence[Tensor] = ()) -> Tensor:
         """A times a vector `[total]`, recorded: nothing runs before somebody looks."""
         rec = _record._local.rec
         grad, rec.grad = rec.grad, False
         try:
-            return recorded(("curvature", self.plan), [*self.kept, flat, *numbers],
-                            self.plan.product)[0]
+            out = recorded(("curvature", self.plan), [*self.kept, flat, *numbers],
+                           self.plan.product)[0]
+            rec.graph.last([t._node for t in self.kept])
+            return out
         finally:
             rec.grad = grad
 

@@ -244,7 +244,9 @@ class _Linear:
         if self.trace.graph.functions:
             return self._body(*given)
         key = ("linear", self.state, self.outs, self.variables, rec.forward)
-        return list(remembered(key, given, self._body))
+        out = list(remembered(key, given, self._body))
+        rec.graph.last([t._node for t in self.kept])
+        return out
 
     def _body(self, *tensors: Tensor) -> list[Tensor]:
         return replay(self.trace, self, tensors)             # type: ignore[arg-type]

@@ -48,11 +48,13 @@ _ALONE = _calibrate_buffer()
 HOME_REFS = 5
 """References to a leaf nobody holds: a local, getrefcount's argument, and the graph's three."""
 
-def make_executable(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int]) -> Any:
+def make_executable(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int],
+                    lasting: frozenset[int] = frozenset()) -> Any:
     """Compile a program; the compiler is loaded with the first one."""
     from facula.schedule.executable import make_executable as make
     caller = _record.recorder().compiled
-    made = make(steps, outputs, donations, None if caller is None else caller.dynamic)
+    made = make(steps, outputs, donations, None if caller is None else caller.dynamic,
+                lasting)
     if made.again is not None:
         from facula.schedule import resized
         (resized.again if caller is None else caller.made).append(made.again)
@@ -79,14 +81,15 @@ class Program:
     history (None without gradient) and `twice` which share an output with an earlier one;
     `through` are the steps of that history, and `keep` the values that they read.  `used` is the
     number of the last graph that ran it, and `place` where it is found (`facula.graph.keep`).
+    `lasting` are the leaves that the first graph expected to stay as they are (`Graph.last`).
     """
 
     __slots__ = ("steps", "outputs", "donations", "leaves", "runs", "threshold", "executable",
                  "slots", "origins", "twice", "through", "keep", "history", "used", "nbytes",
-                 "place", "__weakref__")
+                 "place", "lasting", "__weakref__")
 
     def __init__(self, steps: list[Step], alive: tuple[int, ...], freed: frozenset[int],
-                 donations: dict[int, int]):
+                 donations: dict[int, int], lasting: set[int] | None = None):
         self.used = 0
         self.nbytes = 0
         self.place: tuple[dict[Any, Program], Any] | None = None
@@ -104,6 +107,7 @@ class Program:
         self.history = steps if self.through else None
         self.donations = {o: leaf for o, leaf in donations.items() if leaf not in self.keep}
         self.leaves = [i for i, s in enumerate(steps) if s.op == "leaf" or s.op == "scalar"]
+        self.lasting = frozenset([i for i in lasting or () if steps[i].op == "leaf"])
         self.runs = 0
         self.threshold = compile_after(steps, self.outputs, self.donations)
         self.executable: Any = None
@@ -122,7 +126,7 @@ class Program:
         self.runs += 1
         if self.runs > self.threshold:
             self.executable = executable = make_executable(self.steps or [], self.outputs,
-                                                           self.donations)
+                                                           self.donations, self.lasting)
             self.nbytes = executable.nbytes
             self.steps = None
             keep.compiled(self)
@@ -235,7 +239,7 @@ def _run(rec: Recorder, graph: Graph, background: bool) -> None:
     program = programs.get(key)
     if program is None:
         program = programs[key] = Program(graph.state.path(), key[0], graph.freed,
-                                          dict(donations))
+                                          dict(donations), graph.lasting)
         program.place = programs, key
     program.used = graph.sequence
     values = [n.value for _, n in graph.leaves]

@@ -14,6 +14,7 @@ the graph is flushed was an intermediate, and need never exist.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from facula.graph.spec import Spec, Step, spec
@@ -119,10 +120,11 @@ class Graph:
     `kept`       once sealed: index -> Buffer or leaf Node of values that gradients will read
     `freed`      the steps whose history a backward pass has used up
     `failure`    what running it raised
+    `lasting`    the leaves that are likely to have the same content in many runs, if any are
     """
 
     __slots__ = ("state", "owner", "handles", "leaves", "leaf_nodes", "leaf_map", "functions",
-                 "hooks", "stale", "freed", "steps", "kept", "sequence", "failure",
+                 "hooks", "stale", "freed", "steps", "kept", "sequence", "failure", "lasting",
                  "__weakref__")
     _sequence = 0
 
@@ -139,6 +141,7 @@ class Graph:
         self.freed: frozenset[int] = frozenset()
         self.steps: list[Step] | None = None      # set when sealed
         self.failure: BaseException | None = None
+        self.lasting: set[int] | None = None
         self.kept: dict[int, Any] = {}
         Graph._sequence += 1
         self.sequence = Graph._sequence
@@ -146,6 +149,12 @@ class Graph:
     @property
     def sealed(self) -> bool:
         return self.steps is not None
+
+    def last(self, nodes: Iterable[Node]) -> None:
+        """These are likely to have the same content in many runs, where they are leaves: what is
+        made of it may be kept.  No more than a hint."""
+        found = {index for graph, index in [n.at for n in nodes] if graph is self}
+        self.lasting = found | (self.lasting or set())
 
     def path(self) -> list[Step]:
         return self.steps if self.steps is not None else self.state.path()

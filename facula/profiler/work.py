@@ -96,7 +96,8 @@ def kernels_of(program: Any) -> list[Work]:
     if program.origin is None:
         return []
     steps, native = program.origin
-    kernels = [k for phase in native.plan.phases for k in phase.kernels]
+    kernels = [k for phase in native.plan.phases[native.plan.once:]
+               for k in phase.kernels]
     reports = {r.group: r for r in native.reports}
     inside = {g: _inside(steps, r.steps, native.stored) for g, r in reports.items()}
     out = []

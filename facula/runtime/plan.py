@@ -59,6 +59,8 @@ class ProgramPlan:
     arena_slots   slot -> byte offset into the arena.
     constants     slot -> bytes that stay the same for the program's life; the slot becomes a
                   pointer to a 64-byte aligned copy of them.
+    once          how many of the first phases are not part of a run: they make what is in some of
+                  the arguments of the others, when it has to be made anew.
     cost          estimated work in nanoseconds on one thread; a program cheaper than
                   `facula.runtime.threads.SOLO_COST` runs on the calling thread alone.
     """
@@ -69,6 +71,7 @@ class ProgramPlan:
     arena_bytes: int = 0
     arena_slots: dict[int, int] = field(default_factory=dict)
     constants: dict[int, bytes] = field(default_factory=dict)
+    once: int = 0
     cost: float = 0.0
     name: str = "program"
 

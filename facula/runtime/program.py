@@ -21,7 +21,7 @@ from facula import config
 from facula.runtime import arena, flight, threads, watch
 from facula.runtime.allocator import Buffer, empty
 from facula.runtime.jit import Kernel, compile_kernels, statistics
-from facula.runtime.plan import STATUS_SLOT, ProgramPlan
+from facula.runtime.plan import STATUS_SLOT, PhasePlan, ProgramPlan
 
 __all__ = ["Program"]
 
@@ -79,7 +79,10 @@ class Program:
             arena.SHARED.enter(self, plan.arena_bytes)
             self._pack = _placing(self._pack, table, plan.arena_slots)
         self._rows: list[list[int]] = []
-        self._descriptor = self._describe(plan, [k.address for k in kernels])
+        first = sum([len(phase.kernels) for phase in plan.phases[:plan.once]])
+        self._before = self._describe(plan.phases[:plan.once], kernels[:first])
+        self._rows.clear()                  # those of a run, for who watches it
+        self._descriptor = self._describe(plan.phases[plan.once:], kernels[first:])
         self._program = ctypes.addressof(self._descriptor)
         _programs.add(self)
         if watch.watcher is not None:
@@ -103,17 +106,17 @@ class Program:
         if getattr(self, "_arena", self) is None:
             _leave(self)
 
-    def _describe(self, plan: ProgramPlan, addresses: list[int]) -> Any:
+    def _describe(self, phases: Sequence[PhasePlan], kernels: Sequence[Kernel]) -> Any:
         """The words that the driver reads: see `threads.driver_text`."""
-        words = [ctypes.addressof(self._table), len(plan.phases)]
+        words = [ctypes.addressof(self._table), len(phases)]
         index = 0
-        for phase in plan.phases:
+        for phase in phases:
             rows: list[int] = []
             for kernel in phase.kernels:
                 placed = (*kernel.slots, *kernel.numbers)
                 slots = (ctypes.c_int64 * max(len(placed), 1))(*placed)
                 self._keep.append(slots)
-                row = [addresses[index], ctypes.addressof(slots), kernel.ntiles]
+                row = [kernels[index].address, ctypes.addressof(slots), kernel.ntiles]
                 self._rows.append(row)
                 rows += row
                 index += 1
@@ -132,6 +135,16 @@ class Program:
             if watch.watcher is not None:
                 return self._watched()
             return self._call(0 if self._solo else threads.pool_pointer(), self._program)
+
+    def prepare(self, args: Sequence[Any]) -> int:
+        """Run the phases that are no part of a run (`ProgramPlan.once`); arguments that they do
+        not use may be anything."""
+        with self._lock:
+            if flight.current is not None:
+                flight.finish()
+            self._pack(args)
+            return self._call(0 if self._solo else threads.pool_pointer(),
+                              ctypes.addressof(self._before))
 
     def _watched(self) -> int:
         """Run with a look at the clock between kernels."""

@@ -40,6 +40,9 @@ from facula.schedule.recurrences import parts_read
 
 __all__ = ["Native", "Report", "build"]
 
+MOST_KEPT = 1 << 28
+"""Bytes that a program keeps of packed leaves."""
+
 
 @dataclass
 class Report:
@@ -62,6 +65,8 @@ class Native:
     outputs  for each output: (bytes, None), or (bytes, step) where it takes over a leaf's memory
     sizes    slot -> bytes of the value there; `stored` are the steps whose values are in memory
     extents  m, n and k of the product of each group that has one
+    kept     for each argument after the outputs, which phases made `once` write: the leaf that
+             it is made of, and its bytes
     """
 
     plan: ProgramPlan
@@ -71,6 +76,7 @@ class Native:
     sizes: dict[int, int] = field(default_factory=dict)
     stored: frozenset[int] = frozenset()
     extents: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    kept: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -85,22 +91,27 @@ class _Unit:
 
 
 def build(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-          name: str = "program", varies: Mapping[int, frozenset[str]] | None = None) -> Native:
+          lasting: frozenset[int] = frozenset(), name: str = "program",
+          varies: Mapping[int, frozenset[str]] | None = None) -> Native:
     """The plan that computes `outputs`; `donations` maps outputs to leaves they may overwrite.
 
-    `varies` says of the products of groups, by their numbers, which of their extents m, n and k
-    are others in programs that are to share their machine code with this one.
+    What products read of the leaves in `lasting` is packed by phases of their own, once for many
+    runs.  `varies` says of the products of groups, by their numbers, which of their extents m, n
+    and k are others in programs that are to share their machine code with this one.
     """
-    return _Build(steps, outputs, donations, name, varies or {}).native()
+    return _Build(steps, outputs, donations, lasting, name, varies or {}).native()
 
 
 class _Build(Places):
     """Writes the kernels."""
 
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-                 name: str, varies: Mapping[int, frozenset[str]]):
+                 lasting: frozenset[int], name: str, varies: Mapping[int, frozenset[str]]):
         super().__init__(steps, outputs, donations)
         self.name, self.varies = name, varies
+        self.lasting = {self.places[n].slot: n for n in sorted(lasting)}
+        self.kept: list[tuple[int, int]] = []
+        self.packs: dict[int, int] = {}              # slot -> bytes of what is kept
         self.extents: dict[int, tuple[int, int, int]] = {}
         self.packed: dict[tuple[str, int], tuple[int, int]] = {}
         self.prepared: set[int] = set()              # slots of packed operands
@@ -125,8 +136,29 @@ class _Build(Places):
             reports.append(Report(group.kind, [i.step for i in group.items],
                                   [u.kernel.name for u in mine],
                                   sum(u.kernel.cost for u in mine), last, group.number))
+        once, units = self._once(units)
         self._postpone(units)
-        return self._plan(units, reports)
+        return self._plan(once, units, reports)
+
+    def _once(self, units: list[_Unit]) -> tuple[list[_Unit], list[_Unit]]:
+        """The kernels that pack a leaf which lasts, whose copies become arguments; the others."""
+        once: list[_Unit] = []
+        rest: list[_Unit] = []
+        room = MOST_KEPT if self.lasting else 0
+        for u in units:
+            source, copy = u.operands if u.early and len(u.operands) == 2 else (-1, -1)
+            size = self.temporaries.get(int(copy), 0)
+            if source not in self.lasting or not 0 < size <= room or \
+                    sum(copy in v.operands for v in units if v.early) > 1:
+                rest.append(u)
+                continue
+            room -= size
+            once.append(u)
+            self.kept.append((self.lasting[int(source)], size))
+            self.arguments.append((int(copy), "P"))
+            self.packs[int(copy)] = self.temporaries.pop(int(copy))
+            self.prepared.discard(int(copy))
+        return once, rest
 
     def _postpone(self, units: list[_Unit]) -> None:
         """Pack operands no sooner than in the phase before they are wanted: memory is taken for
@@ -327,26 +359,30 @@ class _Build(Places):
                 span = self.spans.setdefault(slot, [first, last])
                 span[0], span[1] = min(span[0], first), max(span[1], last)
 
-    def _plan(self, units: list[_Unit], reports: list[Report]) -> Native:
+    def _plan(self, once: list[_Unit], units: list[_Unit], reports: list[Report]) -> Native:
         levels = max([u.level for u in units], default=-1) + 1
         phases: list[list[KernelPlan]] = [[] for _ in range(levels)]
         # the longest tiles first, so that the last to finish are short
+        def planned(u: _Unit) -> KernelPlan:
+            return KernelPlan(u.kernel.name, u.kernel.text, tuple([int(s) for s in u.operands]),
+                              u.kernel.ntiles, u.group)
+
         for u in sorted(units, key=lambda u: (u.level, -u.kernel.cost / max(u.kernel.ntiles, 1))):
-            phases[u.level].append(KernelPlan(u.kernel.name, u.kernel.text,
-                                              tuple([int(s) for s in u.operands]),
-                                              u.kernel.ntiles, u.group))
+            phases[u.level].append(planned(u))
         intervals = [Interval(slot, size, *self.spans[slot])
                      for slot, size in self.temporaries.items() if slot in self.spans]
         offsets, arena = place(intervals)
         for slot, (base, start) in self.views.items():
             offsets[slot] = offsets[base] + start
-        plan = ProgramPlan(tuple([PhasePlan(tuple(p)) for p in phases if p]), self.slots,
-                           tuple(self.arguments), arena, offsets, {},
+        first = [PhasePlan(tuple(map(planned, once)))] if once else []
+        plan = ProgramPlan((*first, *(PhasePlan(tuple(p)) for p in phases if p)),
+                           self.slots, tuple(self.arguments), arena, offsets, {}, len(first),
                            sum(u.kernel.cost for u in units), self.name)
         outputs = [(self.steps[o].spec.numel * self.steps[o].spec.dtype.itemsize,
                     self.donated.get(o)) for o in self.outputs]
         sizes = {place.slot: self.steps[n].spec.numel * self.steps[n].spec.dtype.itemsize
                  for n, place in self.places.items()}
-        return Native(plan, self.inputs, outputs, reports, {**self.temporaries, **sizes},
-                      frozenset(self.places), self.extents)
+        return Native(plan, self.inputs, outputs, reports,
+                      {**self.temporaries, **self.packs, **sizes}, frozenset(self.places),
+                      self.extents, self.kept)
 

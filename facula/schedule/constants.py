@@ -1,7 +1,10 @@
 """What a program computes of its parameters alone is computed when they change, and kept.
 
-A program without gradients on blocked layouts (`facula.schedule.layout`) reads packed weights and
-numbers a channel that depend on nothing but leaves.  These are a program of their own, which runs
+Two kinds of programs do so.  What products read of the leaves that a linear map is made of
+(`facula.graph.record.Graph.last`: weights and activations, the same in every product with a
+curvature matrix) is packed by phases of their own (`facula.runtime.plan.ProgramPlan.once`).  And a
+program without gradients on blocked layouts (`facula.schedule.layout`) reads packed weights and
+numbers a channel that depend on nothing but leaves: these are a program of their own.  Either runs
 when one of those leaves has another content than the last time, told by `Buffer.stamp`; what it has
 made is an argument of the rest.  It is dropped as soon as a leaf is written, shown to somebody
 outside or freed (`facula.runtime.allocator.drop`).

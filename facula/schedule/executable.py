@@ -51,12 +51,15 @@ class Executable:
     A program that is one met before with other sizes shares kernels with it and with others to
     come (`facula.schedule.resized`), until it has run so often that kernels of its own are worth
     their compilation.  `dynamic` is that of `facula.compile`: with False kernels are never shared,
-    with True they are whatever has changed.  `known` is what simplification has made of the steps,
-    where that has been done.
+    with True they are whatever has changed.  `lasting` are leaves that are likely to have the
+    same content in many runs: what products read of them is packed when it is another than the
+    last time (`facula.schedule.constants.Kept`).  `known` is what simplification has made of the
+    steps, where that has been done.
     """
 
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-                 dynamic: bool | None = None, known: Simplified | None = None):
+                 dynamic: bool | None = None, lasting: frozenset[int] = frozenset(),
+                 known: Simplified | None = None):
         self.run: Callable[[list[Any]], list[Buffer]]
         self.start: Callable[[list[Any], Any], list[Buffer]] | None = None
         self.start_into: Callable[..., list[Buffer]] | None = None
@@ -67,6 +70,8 @@ class Executable:
         simple = simplified(steps, outputs, donations, known)
         self.steps, self.outputs = simple.steps, simple.outputs
         self.sources = [simple.new[i] for i in self.leaves]
+        self.lasting = frozenset(
+            [simple.new[i] for i in lasting]) - set(simple.given.values())
         if config.flag.DEBUG >= 3:
             _print_steps(self.steps, self.outputs)
         family = family_of(steps, outputs, donations)
@@ -89,7 +94,7 @@ class Executable:
         to which the program of `steps` belongs."""
         parts = simple.parts
         given = simple.given if len(parts) == 1 else {}
-        self.parts = [_Part(part, n, donations_of(part, given), family, steps)
+        self.parts = [_Part(part, n, donations_of(part, given), family, steps, self.lasting)
                       for n, part in enumerate(parts)]
         self.start = self.start_into = None
         if len(parts) == 1 and not parts[0].host:
@@ -135,8 +140,7 @@ class Executable:
     @property
     def nbytes(self) -> int:
         """About how much memory goes with it: programs, and some hundred bytes a step."""
-        return 1000 * len(self.steps) + sum([part.program.nbytes for part in self.parts
-                                             if part.program is not None])
+        return 1000 * len(self.steps) + sum([part.nbytes for part in self.parts])
 
     def _run_parts(self, values: list[Any], given: Any = None) -> list[Buffer]:
         known: dict[int, Any] = dict(zip(self.sources, values, strict=True))
@@ -166,22 +170,26 @@ class _Part:
     """A native part made executable; `program` is None where there is nothing to compute."""
 
     def __init__(self, segment: Segment, index: int, given: dict[int, int],
-                 family: Family | None, steps: Sequence[Step]):
+                 family: Family | None, steps: Sequence[Step], lasting: frozenset[int]):
         self.steps = segment.steps
         self.names = segment.names
         self.host = segment.host
         self.native: Native | None = None
         self.program: Program | None = None
+        self.kept: Kept | None = None
         if not segment.outputs:
             return
-        key = stored.key_of(segment.steps, segment.outputs, given, family is not None)
+        # the copies belong to one program, and kernels that serve several have none
+        last = frozenset([n for n, i in segment.inputs.items() if i in lasting]) \
+            if family is None else frozenset()
+        key = stored.key_of(segment.steps, segment.outputs, given, family is not None, last)
         known = stored.load(key) if key is not None else None
         if known is not None:
             self.native, kernels = known
         else:
             kernels = None
-            self.native = build(segment.steps, segment.outputs, given) if family is None \
-                else family.plan(index, segment, given, steps)
+            self.native = family.plan(index, segment, given, steps) if family is not None else \
+                build(segment.steps, segment.outputs, given, last)
         # arguments by the numbers of the whole program
         self.own = {segment.inputs[n]: segment.steps[n] for n, _ in self.native.inputs}
         self.inputs = [(segment.inputs[n], part) for n, part in self.native.inputs]
@@ -191,20 +199,43 @@ class _Part:
             self.program = Program(self.native.plan, kernels)
             if key is not None and known is None:
                 stored.store(key, self.native, self.program.kernels)
+        # what is kept is made of these, by the numbers of the whole program
+        self.packed = [segment.inputs[n] for n in dict(self.native.kept)]
+        if self.native.kept:
+            self.kept = Kept(self._prepare)
         self.native = replace(self.native, plan=self.native.plan.without_text())
         if self.program is not None:
             self.program.origin = (self.steps, self.native)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that goes with it."""
+        kept = 0 if self.native is None else sum([size for _, size in self.native.kept])
+        return kept + (0 if self.program is None else self.program.nbytes)
+
+    def _prepare(self, values: list[Any]) -> list[Buffer]:
+        """Pack the leaves `packed`, whose memory is given."""
+        assert self.native is not None and self.program is not None
+        of = dict(zip(self.packed, values, strict=True))
+        made = [empty(size) for _, size in self.native.kept]
+        args = [of[i].ptr if i in of else 0 for i, _ in self.inputs]
+        args += [0] * (len(self.native.plan.arguments) - len(args) - len(made))
+        if self.program.prepare([*args, *(b.ptr for b in made)]):
+            raise _out_of_range(self.steps)
+        return made
 
     def compute(self, known: dict[int, Any]) -> None:
         """Run with the values in `known`, and add the results to it."""
         if self.native is None:
             return
         args = [_argument(known[i], part) for i, part in self.inputs]
+        kept = self.kept.of([known[i] for i in self.packed]) if self.kept is not None else []
         for name, (size, leaf) in zip(self.names, self.results, strict=True):
             known[name] = known[leaf] if leaf is not None else empty(size)
             changed(known[name])
             if leaf is None:
                 args.append(known[name].ptr)
+        args += [b.ptr for b in kept]
         if self.program is not None and self.program.run(args):
             raise _out_of_range(self.steps)
 
@@ -249,16 +280,25 @@ def _launchers(part: _Part, sources: list[int], order: list[int]
                     reused.append(f"    if o{k}.stamp: changed(o{k})")
                 args.append(f"o{k}.ptr")
     lines, reused = lines + written, reused + written
+    made = [n for n in names if n.startswith("o")]
+    if part.kept is not None and part.native is not None:
+        # before anything is written: it is made of what the leaves hold until then
+        first = f"    p = kept([{', '.join(f'v[{place[i]}]' for i in part.packed)}])"
+        lines, reused = [first, *lines], [first, *reused]
+        args += [f"p[{n}].ptr" for n in range(len(part.native.kept))]
+        made.append("p")
     found = f"[{', '.join(names[k] for k in order)}]"
     given = f"({', '.join(args)}{',' if args else ''})"
     launch = [f"    if launch({given}):", "        raise failure(steps)"]
-    made = ", ".join(n for n in names if n.startswith("o"))
-    begin = [f"    if not begin({given}, (v, {made}), failed):", *["    " + x for x in launch]]
+    begin = [f"    if not begin({given}, (v, {', '.join(made)}), failed):",
+             *["    " + x for x in launch]]
     done = [f"    return {found}"]
     waits = launch if part.program is not None else []
     text = ["def run(v):", *lines, *waits, *done, "def run_into(v, w):", *reused, *waits, *done]
     scope: dict[str, Any] = {"empty": empty, "changed": changed, "failure": _out_of_range,
                              "steps": part.steps, "start": None, "start_into": None}
+    if part.kept is not None:
+        scope["kept"] = part.kept.of
     if part.program is not None:
         scope["launch"], scope["begin"] = part.program.run, part.program.begin
         text += ["def start(v, failed):", *lines, *begin, *done,
@@ -336,17 +376,17 @@ class _Halved:
 
 
 def make_executable(steps: Sequence[Step], outputs: Sequence[int],
-                    donations: dict[int, int], dynamic: bool | None = None
-                    ) -> Executable | _Halved:
+                    donations: dict[int, int], dynamic: bool | None = None,
+                    lasting: frozenset[int] = frozenset()) -> Executable | _Halved:
     """Compile a program; see `facula.graph.flush.make_executable`."""
     if donations or not any(s.op == "conv" for s in steps) or any(s.mask for s in steps):
-        return Executable(steps, outputs, donations, dynamic)
+        return Executable(steps, outputs, donations, dynamic, lasting)
     made = simplify(steps, outputs)
     simple, wanted, places = folded(made[0], made[2])
     found = in_blocks(simple, wanted)
     parts = None if found is None else split(*found[:2])
     if found is None or parts is None:
-        return Executable(steps, outputs, donations, dynamic, made)
+        return Executable(steps, outputs, donations, dynamic, lasting, made)
     # leaves by their place among those of the program as it was recorded
     leaf = {places[made[1][i]]: k for k, i in enumerate(
         [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")])}

@@ -68,9 +68,9 @@ def _plain(value: Any) -> Any:
 
 
 def key_of(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-           forms: bool = False) -> str | None:
+           forms: bool = False, lasting: frozenset[int] = frozenset()) -> str | None:
     """The key of the plan of these steps; None if it is not kept on disk.  `forms` is whether its
-    kernels are those of several sizes."""
+    kernels are those of several sizes, `lasting` as for `build`."""
     if not config.flag.CACHE or len(steps) < FEWEST_STEPS:
         return None
     source = _compiler()
@@ -84,7 +84,7 @@ def key_of(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, i
     return cache.key_of("plan of forms" if forms else "plan", source,
                         f"{sys.version_info[:2]}/{marshal.version}", repr(host()),
                         repr((target(), config.flag.WINOGRAD)), text, repr(list(outputs)),
-                        repr(sorted(donations.items())))
+                        repr(sorted(donations.items())), repr(sorted(lasting)))
 
 
 def store(key: str, native: Native, kernels: Sequence[Kernel]) -> None:

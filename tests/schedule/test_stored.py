@@ -63,7 +63,8 @@ def test_a_plan_is_found_by_its_steps(disk):
 def test_what_is_loaded_is_what_was_planned(disk):
     forget()
     train()
-    for steps, outputs, donations in disk:
+    for steps, outputs, donations, lasting in disk:
+        assert not lasting
         plan = build(steps, outputs, donations)
         key = stored.key_of(steps, outputs, donations)
         native, kernels = stored.load(key)
@@ -76,7 +77,7 @@ def test_what_is_loaded_is_what_was_planned(disk):
 def test_keys_tell_apart_what_plans_depend_on(disk, monkeypatch):
     forget()
     (facula.rand(6) * 2 + 1)._peek()
-    steps, outputs, donations = disk[-1]
+    steps, outputs, donations, _ = disk[-1]
     key = stored.key_of(steps, outputs, donations)
     assert key == stored.key_of(list(steps), tuple(outputs), dict(donations))
     assert key != stored.key_of(steps, outputs, {outputs[0]: 0})
@@ -101,7 +102,7 @@ def test_a_damaged_plan_is_made_anew(disk, damage):
     forget()
     first = train()
     count = len(disk)
-    for steps, outputs, donations in list(disk):
+    for steps, outputs, donations, _ in list(disk):
         key = stored.key_of(steps, outputs, donations)
         payload = cache.load(key)
         cache.store(key, {"truncated": payload[:len(payload) // 2], "empty": b"\x00",

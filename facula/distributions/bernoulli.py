@@ -47,8 +47,7 @@ class Bernoulli(Chances):
         return bernoulli_mask(shape, self.probs.detach()).to(self._param.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
+        self._check(value)
         value, yes, no = broadcast_all(value, self._log_yes(), self._log_no())
         return value * yes + (1 - value) * no
 

@@ -63,8 +63,7 @@ class Categorical(Choices):
         return draw_index(self.probs, Size((*sample_shape, *self._batch_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
+        self._check(value)
         index = value.to(dtypes.int64).unsqueeze(-1)
         shape = _joined(index.shape[:-1], self._batch_shape)
         logits = self.logits.expand(*shape, self._num_events)

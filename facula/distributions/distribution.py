@@ -168,6 +168,10 @@ class Distribution:
         """The standard deviation."""
         return self.variance.sqrt()
 
+    def _check(self, value: Any) -> None:
+        if self._validate_args:
+            self._validate_sample(value)
+
     def _validate_sample(self, value: Any) -> None:
         if not isinstance(value, Tensor):
             raise ValueError("The value argument to log_prob must be a Tensor, not a "
@@ -195,7 +199,10 @@ class Distribution:
     def __repr__(self) -> str:
         shown = []
         for name in self.arg_constraints:
-            value = self.__dict__.get(name)
+            if isinstance(getattr(type(self), name, None), lazy_property):
+                value = self.__dict__.get(name)
+            else:
+                value = getattr(self, name)
             if isinstance(value, Tensor):
                 shown.append(f"{name}: {value if value.numel() == 1 else value.size()}")
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -46,14 +46,12 @@ class Normal(Distribution):
         return self.loc + normal_like(self.loc, self._extended_shape(sample_shape)) * self.scale
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
+        self._check(value)
         z = (value - self.loc) / self.scale
         return -0.5 * z * z - self.scale.log() - 0.5 * math.log(2 * math.pi)
 
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
+        self._check(value)
         return 0.5 * ((self.loc - value) / (self.scale * math.sqrt(2))).erfc()
 
     def icdf(self, value: Tensor) -> Tensor:

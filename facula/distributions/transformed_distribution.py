@@ -87,8 +87,7 @@ class TransformedDistribution(Distribution):
         return x
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
+        self._check(value)
         events = len(self.event_shape)
         total: Any = 0.0
         y = value

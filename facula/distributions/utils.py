@@ -15,9 +15,10 @@ from facula.ops.promote import broadcast_shapes, get_default_dtype, result_type
 from facula.storage import Size
 from facula.tensor import Tensor
 
-__all__ = ["broadcast_all", "clamp_probs", "lazy_property", "logits_to_probs",
-           "probs_to_logits", "sum_rightmost", "vec_to_tril_matrix", "tril_matrix_to_vec", "holds",
-           "is_number", "uniform_like", "normal_like", "open_uniform", "log_sum_exp", "xlogx"]
+__all__ = ["EULER", "broadcast_all", "clamp_probs", "exponential_like", "holds", "is_number",
+           "lazy_property", "log_beta", "log_sum_exp", "logits_to_probs", "normal_like",
+           "open_uniform", "probs_to_logits", "sum_rightmost", "tril_matrix_to_vec",
+           "uniform_like", "vec_to_tril_matrix"]
 
 EULER = 0.57721566490153286060651209008240243
 
@@ -110,9 +111,9 @@ def log_sum_exp(value: Tensor) -> Tensor:
     return value.logsumexp(-1, keepdim=True)
 
 
-def xlogx(value: Tensor) -> Tensor:
-    """x log x, with 0 at 0."""
-    return value.xlogy(value)
+def log_beta(a: Tensor, b: Tensor) -> Tensor:
+    """The logarithm of the beta function."""
+    return a.lgamma() + b.lgamma() - (a + b).lgamma()
 
 
 def _corner(size: int, diag: int) -> tuple[Any, Any]:
@@ -165,3 +166,8 @@ def open_uniform(like: Tensor, shape: Any) -> Tensor:
     """Uniform numbers strictly between 0 and 1, whose logarithms and log-odds are finite."""
     info = finfo(like.dtype)
     return uniform_numbers(tuple(shape), like.dtype).clamp(min=info.tiny, max=1 - info.eps / 2)
+
+
+def exponential_like(like: Tensor, shape: Any) -> Tensor:
+    """Exponential numbers of rate 1 in the dtype of `like`, above 0."""
+    return -open_uniform(like, shape).log()

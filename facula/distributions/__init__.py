@@ -19,6 +19,7 @@ from facula.distributions import constraints, transforms
 from facula.distributions.constraint_registry import biject_to, transform_to
 from facula.distributions.distribution import FAMILIES as _FAMILIES
 from facula.distributions.distribution import Distribution
+from facula.distributions.exp_family import ExponentialFamily
 from facula.distributions.kl import kl_divergence, register_kl
 
 for _name in transforms.__all__:
@@ -29,5 +30,6 @@ for _module in sorted(m.name for m in _pkgutil.iter_modules(_ROOT)):
 for _name, _family in _FAMILIES.items():
     globals()[_name] = _family.cls
 
-__all__ = sorted([*_FAMILIES, *transforms.__all__, "Distribution", "biject_to", "constraints",
-                  "kl_divergence", "register_kl", "transform_to", "transforms"])
+__all__ = sorted([*_FAMILIES, *transforms.__all__, "Distribution", "ExponentialFamily",
+                  "biject_to", "constraints", "kl_divergence", "register_kl",
+                  "transform_to", "transforms"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from facula.distributions import constraints
 from facula.distributions.distribution import Distribution, family
 from facula.distributions.kl import register_kl
-from facula.distributions.normal import Normal
 from facula.distributions.utils import broadcast_all, exponential_like
 from facula.ops.creation import zeros_like
 from facula.tensor import Tensor
@@ -66,9 +64,3 @@ class Exponential(Distribution):
 def _kl(p: Exponential, q: Exponential) -> Tensor:
     ratio = q.rate / p.rate
     return ratio - ratio.log() - 1
-
-
-@register_kl(Exponential, Normal)
-def _kl_normal(p: Exponential, q: Normal) -> Tensor:
-    second = (p.variance + (p.mean - q.loc).square()) / (2 * q.scale.square())
-    return q.scale.log() + 0.5 * math.log(2 * math.pi) + second - p.entropy()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from facula.distributions import constraints
 from facula.distributions.distribution import Distribution, family
-from facula.distributions.exponential import Exponential
 from facula.distributions.kl import register_kl
-from facula.distributions.normal import Normal
 from facula.distributions.utils import broadcast_all
 from facula.info import finfo
-from facula.ops.creation import ones_like
 from facula.ops.draws import rejection_numbers
 from facula.tensor import Tensor
 
@@ -78,19 +74,3 @@ def _kl(p: Gamma, q: Gamma) -> Tensor:
     a, b = p.concentration, q.concentration
     return (b * (p.rate / q.rate).log() + b.lgamma() - a.lgamma() + (a - b) * a.digamma()
             + (q.rate - p.rate) * (a / p.rate))
-
-
-@register_kl(Exponential, Gamma)
-def _kl_exponential(p: Exponential, q: Gamma) -> Tensor:
-    return _kl(Gamma(ones_like(p.rate), p.rate, validate_args=False), q)
-
-
-@register_kl(Gamma, Exponential)
-def _kl_to_exponential(p: Gamma, q: Exponential) -> Tensor:
-    return _kl(p, Gamma(ones_like(q.rate), q.rate, validate_args=False))
-
-
-@register_kl(Gamma, Normal)
-def _kl_normal(p: Gamma, q: Normal) -> Tensor:
-    second = (p.variance + (p.mean - q.loc).square()) / (2 * q.scale.square())
-    return q.scale.log() + 0.5 * math.log(2 * math.pi) + second - p.entropy()

@@ -8,7 +8,6 @@ from typing import Any
 from facula.distributions import constraints
 from facula.distributions.distribution import Distribution, family
 from facula.distributions.kl import register_kl
-from facula.distributions.normal import Normal
 from facula.distributions.utils import EULER, broadcast_all, open_uniform
 from facula.tensor import Tensor
 
@@ -67,9 +66,3 @@ def _kl(p: Gumbel, q: Gumbel) -> Tensor:
     ratio = p.scale / q.scale
     gap = (q.loc - p.loc) / q.scale
     return ratio * EULER - ratio.log() - gap + (gap + (1 + ratio).lgamma()).exp() - (1 + EULER)
-
-
-@register_kl(Gumbel, Normal)
-def _kl_normal(p: Gumbel, q: Normal) -> Tensor:
-    second = (p.variance + (p.mean - q.loc).square()) / (2 * q.scale.square())
-    return q.scale.log() + 0.5 * math.log(2 * math.pi) + second - p.entropy()

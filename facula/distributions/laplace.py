@@ -8,7 +8,6 @@ from typing import Any
 from facula.distributions import constraints
 from facula.distributions.distribution import Distribution, family
 from facula.distributions.kl import register_kl
-from facula.distributions.normal import Normal
 from facula.distributions.utils import broadcast_all, open_uniform
 from facula.tensor import Tensor
 
@@ -69,9 +68,3 @@ def _kl(p: Laplace, q: Laplace) -> Tensor:
     far = (p.loc - q.loc).abs()
     ratio = p.scale / q.scale
     return -ratio.log() + far / q.scale + ratio * (-far / p.scale).exp() - 1
-
-
-@register_kl(Laplace, Normal)
-def _kl_normal(p: Laplace, q: Normal) -> Tensor:
-    second = (2 * p.scale.square() + (p.loc - q.loc).square()) / (2 * q.scale.square())
-    return q.scale.log() + 0.5 * math.log(2 * math.pi) + second - p.entropy()

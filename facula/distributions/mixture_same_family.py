@@ -18,7 +18,7 @@ __all__ = ["MixtureSameFamily"]
          "component_distribution": lambda D, t: D.Normal(t([-1.0, 0.0, 3.0]), t([0.5, 1.0, 2.0]))},
         {"mixture_distribution": lambda D, t: D.Categorical(t([[0.2, 0.8], [0.6, 0.4]])),
          "component_distribution": lambda D, t: D.Independent(
-             D.Normal(t([[-1.0, 0.0, 3.0], [0.0, 2.0, 1.0]]), 1.5), 1)})
+             D.Normal(t([[[-1.0, 3.0], [0.0, 2.0]], [[1.0, 1.0], [4.0, 0.0]]]), 1.5), 1)})
 class MixtureSameFamily(Distribution):
     """Draws from one of the components, the last dimension of the batch of
     `component_distribution`, which `mixture_distribution`, a `Categorical`, chooses."""

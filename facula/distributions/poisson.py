@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from facula.distributions import constraints
-from facula.distributions.bernoulli import Bernoulli
-from facula.distributions.binomial import Binomial
 from facula.distributions.distribution import Distribution, family
 from facula.distributions.kl import register_kl
 from facula.distributions.utils import broadcast_all
-from facula.ops.creation import full
 from facula.ops.draws import rejection_numbers
-from facula.ops.promote import broadcast_shapes
 from facula.tensor import Tensor
 
 __all__ = ["Poisson"]
@@ -55,18 +50,3 @@ class Poisson(Distribution):
 @register_kl(Poisson, Poisson)
 def _kl(p: Poisson, q: Poisson) -> Tensor:
     return p.rate.xlogy(p.rate) - p.rate.xlogy(q.rate) - (p.rate - q.rate)
-
-
-@register_kl(Bernoulli, Poisson)
-def _kl_bernoulli(p: Bernoulli, q: Poisson) -> Tensor:
-    return -p.entropy() - (p.probs.xlogy(q.rate) - q.rate)
-
-
-@register_kl(Poisson, Bernoulli)
-def _kl_to_bernoulli(p: Poisson, q: Bernoulli) -> Tensor:
-    return full(broadcast_shapes(p.batch_shape, q.batch_shape), math.inf, dtype=p.rate.dtype)
-
-
-@register_kl(Poisson, Binomial)
-def _kl_to_binomial(p: Poisson, q: Binomial) -> Tensor:
-    return full(broadcast_shapes(p.batch_shape, q.batch_shape), math.inf, dtype=p.rate.dtype)

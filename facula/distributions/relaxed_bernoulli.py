@@ -17,7 +17,8 @@ from facula.tensor import Tensor
 __all__ = ["LogitRelaxedBernoulli", "RelaxedBernoulli"]
 
 
-@family({"temperature": 0.7, "probs": 0.3}, {"temperature": [0.5], "logits": [-1.0, 0.0, 2.5]})
+@family({"temperature": lambda D, t: t(0.7), "probs": 0.3},
+        {"temperature": [0.5], "logits": [-1.0, 0.0, 2.5]})
 class LogitRelaxedBernoulli(Chances):
     """The log-odds of a `RelaxedBernoulli` variable."""
 
@@ -40,12 +41,13 @@ class LogitRelaxedBernoulli(Chances):
     def log_prob(self, value: Tensor) -> Tensor:
         self._check(value)
         logits, value = broadcast_all(self.logits, value)
-        temperature, logits = broadcast_all(self.temperature, logits)
+        temperature, = broadcast_all(self.temperature)
         far = logits - value * temperature
         return temperature.log() + logsigmoid(far) + logsigmoid(-far)
 
 
-@family({"temperature": 0.7, "probs": 0.3}, {"temperature": [0.5], "logits": [-1.0, 0.0, 2.5]})
+@family({"temperature": lambda D, t: t(0.7), "probs": 0.3},
+        {"temperature": [0.5], "logits": [-1.0, 0.0, 2.5]})
 class RelaxedBernoulli(TransformedDistribution):
     """On (0, 1): a Bernoulli variable made continuous, and more nearly one the lower the
     `temperature` (Maddison, Mnih and Teh, "The concrete distribution", 2017)."""

@@ -17,8 +17,8 @@ from facula.tensor import Tensor
 __all__ = ["ExpRelaxedCategorical", "RelaxedOneHotCategorical"]
 
 
-@family({"temperature": 0.7, "probs": [0.2, 0.5, 0.3]},
-        {"temperature": 0.5, "logits": [[0.5, -1.0, 2.0], [1.0, 1.0, 0.0]]})
+@family({"temperature": lambda D, t: t(0.7), "probs": [0.2, 0.5, 0.3]},
+        {"temperature": lambda D, t: t(0.5), "logits": [[0.5, -1.0, 2.0], [1.0, 1.0, 0.0]]})
 class ExpRelaxedCategorical(Choices):
     """Logarithms of a `RelaxedOneHotCategorical` variable."""
 
@@ -49,8 +49,8 @@ class ExpRelaxedCategorical(Choices):
         return scores + (math.lgamma(n) + (n - 1) * temperature.log())
 
 
-@family({"temperature": 0.7, "probs": [0.2, 0.5, 0.3]},
-        {"temperature": 0.5, "logits": [[0.5, -1.0, 2.0], [1.0, 1.0, 0.0]]})
+@family({"temperature": lambda D, t: t(0.7), "probs": [0.2, 0.5, 0.3]},
+        {"temperature": lambda D, t: t(0.5), "logits": [[0.5, -1.0, 2.0], [1.0, 1.0, 0.0]]})
 class RelaxedOneHotCategorical(TransformedDistribution):
     """Inside of the simplex: a one-hot vector made continuous, and more nearly one the lower the
     `temperature` (Maddison, Mnih and Teh, "The concrete distribution"; Jang, Gu and Poole,

@@ -8,7 +8,6 @@ from typing import Any
 from facula.distributions import constraints
 from facula.distributions.distribution import Distribution, family
 from facula.distributions.kl import register_kl
-from facula.distributions.normal import Normal
 from facula.distributions.utils import broadcast_all, holds, uniform_like
 from facula.tensor import Tensor
 
@@ -70,11 +69,3 @@ class Uniform(Distribution):
 def _kl(p: Uniform, q: Uniform) -> Tensor:
     inside = (q.low <= p.low) & (p.high <= q.high)
     return ((q.high - q.low) / (p.high - p.low)).log().where(inside, math.inf)
-
-
-@register_kl(Uniform, Normal)
-def _kl_normal(p: Uniform, q: Normal) -> Tensor:
-    width = p.high - p.low
-    second = width.square() / 12 + (p.mean - q.loc).square()
-    return -width.log() + 0.5 * math.log(2 * math.pi) + q.scale.log() \
-        + second / (2 * q.scale.square())

@@ -25,7 +25,7 @@ _V = [[2.0, 0.5], [0.5, 1.0]]
 
 
 @family({"df": 4.5, "covariance_matrix": _V}, {"df": [3.0, 5.0, 9.0], "precision_matrix": _V},
-        {"df": 4.0, "scale_tril": [[[1.0, 0.0], [0.5, 2.0]], [[0.3, 0.0], [-1.0, 1.5]]]})
+        {"df": [4.0, 5.0], "scale_tril": [[[1.0, 0.0], [0.5, 2.0]], [[0.3, 0.0], [-1.0, 1.5]]]})
 class Wishart(Distribution):
     """Positive definite matrices [..., n, n]: for a whole `df` sums of x x' of that many normal
     vectors x of mean 0 and the given covariance.  `df` > n - 1."""

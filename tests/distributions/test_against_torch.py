@@ -11,7 +11,13 @@ from .families import CASES, arguments, close, made
 
 torch = pytest.importorskip("torch")
 TD = torch.distributions
-CASES = [(n, k) for n, k in CASES if hasattr(TD, n)]
+# PyTorch's raises on float64 tensors: tests/distributions/test_against_scipy.py has it.
+CASES = [(n, k) for n, k in CASES if hasattr(TD, n) and n != "GeneralizedPareto"]
+# PyTorch's is NaN for parameters that have a mode, or names a corner of lower density:
+# tests/distributions/test_laws.py compares these with the density.
+OTHER_MODES = {"Beta", "Kumaraswamy", "Weibull"}
+# PyTorch computes parts in float32, or Bessel functions to 7 digits.
+COARSE = {"Multinomial": 1e-6, "VonMises": 1e-5, "RelaxedBernoulli": 1e-5}
 
 
 def double(value):
@@ -46,12 +52,12 @@ def test_shapes_and_properties(name, k):
     assert a.has_enumerate_support == b.has_enumerate_support
     for what in ("mean", "mode", "variance", "stddev"):
         want = asked(lambda what=what: getattr(b, what))
-        if want is not None:
-            close(getattr(a, what), want, what=what)
+        if want is not None and (what, name) not in {("mode", n) for n in OTHER_MODES}:
+            close(getattr(a, what), want, COARSE.get(name, 1e-9), 1e-9, what=what)
     for what in ("entropy", "perplexity"):
         want = asked(getattr(b, what))
         if want is not None:
-            close(getattr(a, what)(), want, what=what)
+            close(getattr(a, what)(), want, COARSE.get(name, 1e-9), what=what)
     drawn, want = a.sample((2, 3)), b.sample((2, 3))
     assert drawn.shape == tuple(want.shape)
     assert drawn.dtype.name == str(want.dtype).removeprefix("torch.")
@@ -64,7 +70,8 @@ def test_log_prob_cdf_and_icdf(name, k):
     torch.manual_seed(3)
     a, b = both(name, k)
     value = b.sample((5,))
-    close(a.log_prob(ours(value)), b.log_prob(value), rtol=1e-8, atol=1e-8)
+    slack = COARSE.get(name, 1e-8)
+    close(a.log_prob(ours(value)), b.log_prob(value), slack, slack)
     want = asked(lambda: b.cdf(value))
     if want is not None:
         close(a.cdf(ours(value)), want, rtol=1e-7, atol=1e-8)
@@ -84,7 +91,8 @@ def test_support_and_expansion(name, k):
     assert a.expand(shape).batch_shape == shape
     wide, want = a.expand(shape), b.expand(shape)
     value = want.sample((3,))
-    close(wide.log_prob(ours(value)), want.log_prob(value), rtol=1e-8, atol=1e-8)
+    slack = COARSE.get(name, 1e-8)
+    close(wide.log_prob(ours(value)), want.log_prob(value), slack, slack)
     assert wide.sample((3,)).shape == tuple(value.shape)
     assert wide.expand((3, *shape)).sample().shape == (3, *shape, *b.event_shape)
     if b.has_enumerate_support:
@@ -111,11 +119,25 @@ def test_gradients_of_log_prob(name, k):
     b.log_prob(value).sum().backward()
     for x, y in tracked:
         if y.grad is not None:
-            close(x.grad, y.grad, rtol=1e-7, atol=1e-7)
+            if x is args.get("scale_tril"):                  # what is above is not looked at
+                x.grad, y.grad = x.grad.tril(), y.grad.tril()
+            close(x.grad, y.grad, COARSE.get(name, 1e-7), COARSE.get(name, 1e-7))
 
 
 PAIRS = sorted(((p.__name__, q.__name__) for p, q in _RULES
                 if hasattr(TD, p.__name__) and hasattr(TD, q.__name__)))
+
+
+# PyTorch's is infinite where both have an end in common.
+PAIRS.remove(("ContinuousBernoulli", "Uniform"))
+
+
+def fit(a, b):
+    try:
+        np.broadcast_shapes(a, b)
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("p,q", PAIRS)
@@ -124,13 +146,16 @@ def test_divergences(p, q):
     for i in [k for n, k in CASES if n == p]:
         for j in [k for n, k in CASES if n == q]:
             (a, b), (c, d) = both(p, i), both(q, j)
-            if a.event_shape != c.event_shape:
+            if a.event_shape != c.event_shape or not fit(a.batch_shape, c.batch_shape):
                 continue
             try:
                 want = TD.kl_divergence(b, d)
-            except (NotImplementedError, RuntimeError, ValueError):
-                continue
-            close(D.kl_divergence(a, c), want, rtol=1e-6, atol=1e-6, what=f"{i} {j}")
+            except (NotImplementedError, RuntimeError, ValueError, IndexError):
+                continue        # some of its rules do not broadcast
+            got = D.kl_divergence(a, c)
+            if torch.isinf(want).all():                      # of the shape of p's parameters
+                want = want.flatten()[0].expand(tuple(got.shape))
+            close(got, want, rtol=1e-6, atol=1e-6, what=f"{i} {j}")
             found += 1
     if not found:
         pytest.skip("PyTorch has no such divergence")

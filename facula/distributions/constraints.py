@@ -8,6 +8,7 @@ member (`event_dim`), and whether members are discrete.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 from facula.tensor import Tensor
@@ -117,7 +118,8 @@ class independent(Constraint):
         n = self.reinterpreted_batch_ndims
         if found.ndim < n:
             raise ValueError(f"Expected value.dim() >= {self.event_dim} but got {value.ndim}")
-        return found.reshape(*found.shape[:found.ndim - n], -1).all(-1)
+        at = found.ndim - n
+        return found.reshape(*found.shape[:at], prod(found.shape[at:])).all(-1)
 
     def __repr__(self) -> str:
         return f"Independent({self.base_constraint!r}, {self.reinterpreted_batch_ndims})"

@@ -79,14 +79,18 @@ class ContinuousBernoulli(Chances):
         self._check(value)
         far, p, _ = self._parted()
         exact = (p.pow(value) * (1 - p).pow(1 - value) + p - 1) / (2 * p - 1)
-        inside = exact.where(far, value)
+        # In t = log(p / (1 - p)), (exp(t x) - 1) / (exp(t) - 1) as a series around 0.
+        t = self.logits
+        near = value - t * value * (1 - value) * (0.5 - t * (1 - 2 * value) / 12)
+        inside = exact.where(far, near)
         return inside.where(value > 0, 0.0).where(value < 1, 1.0)
 
     def icdf(self, value: Tensor) -> Tensor:
         far, p, _ = self._parted()
         no = (-p).log1p()
         exact = ((-p + value * (2 * p - 1)).log1p() - no) / (p.log() - no)
-        return exact.where(far, value)
+        t = self.logits
+        return exact.where(far, value + t * value * (1 - value) * (0.5 + t * (1 - 2 * value) / 6))
 
     def entropy(self) -> Tensor:
         yes, no = self.probs.log(), (-self.probs).log1p()

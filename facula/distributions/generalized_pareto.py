@@ -59,7 +59,9 @@ class GeneralizedPareto(Distribution):
     def _from_tail(self, e: Tensor) -> Tensor:
         """The value that is exceeded with probability exp(-e)."""
         flat, c = self._flat()
-        return self.loc + self.scale * e.where(flat, (c * e).expm1() / c)
+        zero = self.concentration                            # where `flat`, for its derivatives
+        near = e + zero * e.square() * (0.5 + zero * e / 6)
+        return self.loc + self.scale * near.where(flat, (c * e).expm1() / c)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         return self._from_tail(exponential_like(self.loc, self._extended_shape(sample_shape)))
@@ -68,7 +70,9 @@ class GeneralizedPareto(Distribution):
         """-log P(x > value)."""
         flat, c = self._flat()
         z = (value - self.loc) / self.scale
-        return z.where(flat, (c * z).log1p() / c)
+        zero = self.concentration
+        near = z - zero * z.square() * (0.5 - zero * z / 3)
+        return near.where(flat, (c * z).log1p() / c)
 
     def log_prob(self, value: Tensor) -> Tensor:
         self._check(value)

@@ -29,10 +29,14 @@ class Pareto(Distribution):
     def support(self) -> Any:
         return constraints.greater_than_eq(self.scale)
 
+    def _above(self, bound: float) -> Tensor:
+        """alpha, and where it is not above the bound a number that is: no NaN in gradients."""
+        return self.alpha.where(self.alpha > bound, bound + 1)
+
     @property
     def mean(self) -> Tensor:
-        a = self.alpha.clamp(min=1)                          # infinite up to there
-        return a * self.scale / (a - 1)
+        a = self._above(1)
+        return (a * self.scale / (a - 1)).where(self.alpha > 1, math.inf)
 
     @property
     def mode(self) -> Tensor:
@@ -40,8 +44,9 @@ class Pareto(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        a = self.alpha.clamp(min=2)
-        return self.scale.square() * a / ((a - 1).square() * (a - 2))
+        a = self._above(2)
+        value = self.scale.square() * a / ((a - 1).square() * (a - 2))
+        return value.where(self.alpha > 2, math.inf)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         e = exponential_like(self.scale, self._extended_shape(sample_shape))

@@ -103,7 +103,8 @@ def sum_rightmost(value: Any, dim: int) -> Any:
     """The sum over the last `dim` dimensions."""
     if dim == 0 or is_number(value):
         return value
-    return value.reshape(*value.shape[:value.ndim - dim], -1).sum(-1)
+    at = value.ndim - dim
+    return value.reshape(*value.shape[:at], math.prod(value.shape[at:])).sum(-1)
 
 
 def log_sum_exp(value: Tensor) -> Tensor:

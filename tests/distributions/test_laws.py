@@ -9,8 +9,7 @@ import pytest
 import facula
 import facula.distributions as D
 from facula.distributions.distribution import FAMILIES
-
-from .families import CASES, arguments, close, made, tensor
+from tests.distributions.families import CASES, arguments, close, made, tensor
 
 DRAWS = 4000
 # Whose draws are not numbers on a line with a moment to compare: circular means, say.
@@ -74,11 +73,12 @@ def test_cdf_has_the_density_for_a_slope_and_icdf_for_an_inverse(name, k):
     if asked(lambda: d.cdf(x)) is None:
         return
     wide = made(name, k, validate_args=False)
-    h = 1e-6 * (1 + x.abs())
-    if wide.log_prob(x).dtype is facula.float32:             # made of Python numbers
+    h = 1e-6 * x.abs().clamp(min=1e-4)
+    loose = wide.log_prob(x).dtype is facula.float32         # made of Python numbers
+    if loose:
         h = 3e-3 * x.abs()
     slope = (wide.cdf(x + h) - wide.cdf(x - h)) / (2 * h)
-    close(slope, wide.log_prob(x).exp(), rtol=2e-2 if float(h.min()) > 1e-5 else 1e-4, atol=1e-3)
+    close(slope, wide.log_prob(x).exp(), rtol=2e-2 if loose else 1e-4, atol=1e-3)
     if asked(lambda: d.icdf(d.cdf(x))) is not None:
         close(d.icdf(d.cdf(x)), x.to(d.cdf(x).dtype), rtol=2e-3, atol=1e-3)
 
@@ -87,7 +87,7 @@ def test_cdf_has_the_density_for_a_slope_and_icdf_for_an_inverse(name, k):
 def test_no_draw_is_likelier_than_the_mode(name, k):
     d = made(name, k, validate_args=False)
     mode = asked(lambda: d.mode)
-    if mode is None or name in ("ContinuousBernoulli", "TransformedDistribution"):
+    if mode is None or mode.isnan().any():                   # NaN where several are as likely
         return
     facula.manual_seed(8)
     best, drawn = d.log_prob(mode).numpy(), d.log_prob(d.sample((200,))).numpy()

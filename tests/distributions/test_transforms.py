@@ -9,8 +9,7 @@ import facula
 import facula.distributions as D
 from facula.distributions import biject_to, constraints, transform_to
 from facula.distributions import transforms as T
-
-from .families import close, tensor
+from tests.distributions.families import close, tensor
 
 
 def draws(constraint, shape=(4,), seed=0):

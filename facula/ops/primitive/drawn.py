@@ -44,13 +44,20 @@ def _infer(name: str, count: int) -> Infer:
     return infer
 
 
-def _samples(*bounds: tuple[float, float]) -> Any:
+def _samples(*bounds: tuple[float, float], whole: bool = False) -> Any:
+    """Seeds and parameters within bounds; the first parameter in whole numbers if `whole`."""
     def samples(make: Any) -> list[Sample]:
-        return [Sample((make(*shape, dtype=uint64, low=0, high=1 << 62),
-                        *(np.floor(p) if high > 30 else p for p, high in (
-                            (make(*shape, dtype=dtype, low=low, high=high), high)
-                            for low, high in bounds))))
-                for dtype in (float64, float32) for shape in ((3, 4), (), (0, 2))]
+        rng = np.random.default_rng(5)
+        found = []
+        for dtype in (float64, float32):
+            for shape in ((3, 4), (), (0, 2)):
+                seeds = rng.integers(0, 1 << 64, shape, np.uint64, endpoint=False)
+                values = [np.asarray(rng.uniform(low, high, shape)) for low, high in bounds]
+                if whole:
+                    values[0] = np.floor(values[0])
+                found.append(Sample((np.asarray(seeds), *(np.asarray(v.astype(dtype.np))
+                                                          for v in values))))
+        return found
     return samples
 
 
@@ -66,12 +73,10 @@ def _gamma_jvp(c: Any, tangents: tuple[Any, ...]) -> Any:
 register("draw_gamma", "drawn", _infer("draw_gamma", 1), _meaning("draw_gamma"),
          vjp=_gamma_vjp, jvp=_gamma_jvp, saves=("in1", "out"), samples=_samples((0.2, 5)))
 register("gamma_slope", "special", infer_same("gamma_slope", 2, "f"), _meaning("gamma_slope"),
-         samples=lambda make: [Sample((make(*shape, dtype=dtype, low=0.3, high=5),
-                                       make(*shape, dtype=dtype, low=-3, high=2)))
-                               for dtype in (float64, float32) for shape in ((3, 4), (), (0, 2))])
+         samples=lambda make: [Sample(s.arrays[1:]) for s in _samples((0.3, 5), (-3, 2))(make)])
 register("draw_poisson", "drawn", _infer("draw_poisson", 1), _meaning("draw_poisson"),
          samples=_samples((0.2, 25)))
 register("draw_binomial", "drawn", _infer("draw_binomial", 2), _meaning("draw_binomial"),
-         samples=_samples((1, 60), (0.1, 0.9)))
+         samples=_samples((1, 60), (0.1, 0.9), whole=True))
 register("draw_von_mises", "drawn", _infer("draw_von_mises", 1), _meaning("draw_von_mises"),
          samples=_samples((0.1, 9)))

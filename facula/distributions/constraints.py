@@ -157,7 +157,7 @@ class _Boolean(Constraint):
     is_discrete = True
 
     def check(self, value: Tensor) -> Tensor:
-        return (value == 0) | (value == 1)
+        return value.eq(0) | value.eq(1)
 
 
 class _OneHot(Constraint):
@@ -165,7 +165,7 @@ class _OneHot(Constraint):
     event_dim = 1
 
     def check(self, value: Tensor) -> Tensor:
-        return ((value == 0) | (value == 1)).all(-1) & (value.sum(-1) == 1)
+        return (value.eq(0) | value.eq(1)).all(-1) & (value.sum(-1) == 1)
 
 
 class _Bounds(Constraint):
@@ -260,7 +260,7 @@ class half_open_interval(interval):
 
 class _Real(Constraint):
     def check(self, value: Tensor) -> Tensor:
-        return value == value                                # no NaN
+        return value.eq(value)                                # no NaN
 
 
 class _Simplex(Constraint):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from facula.autograd import enable_grad, grad
 from facula.distributions.distribution import Distribution
 from facula.distributions.kl import register_kl
@@ -30,7 +32,7 @@ class ExponentialFamily(Distribution):
     def _mean_carrier_measure(self) -> float:
         raise NotImplementedError(f"{type(self).__name__} does not give _mean_carrier_measure")
 
-    def _slopes(self) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...]]:
+    def _slopes(self) -> tuple[list[Tensor], Tensor, Any]:
         """t, F(t) and the gradient of F: the means of T(x)."""
         with enable_grad():
             t = [p if p.requires_grad else p.detach().requires_grad_(True)
@@ -40,7 +42,7 @@ class ExponentialFamily(Distribution):
 
     def entropy(self) -> Tensor:
         t, value, slopes = self._slopes()
-        result = value - self._mean_carrier_measure
+        result: Any = value - self._mean_carrier_measure
         for p, g in zip(t, slopes):
             result = result - sum_rightmost(p * g, p.ndim - len(self._batch_shape))
         return result

@@ -64,7 +64,7 @@ def _kl(p: Bernoulli, q: Bernoulli) -> Tensor:
     return yes + _part(1 - p.probs, 1 - q.probs, p._log_no() - q._log_no())
 
 
-def _part(p: Tensor, q: Tensor, ratio: Tensor) -> Tensor:
+def _part(p: Any, q: Any, ratio: Any) -> Tensor:
     """p times the logarithm of p / q: 0 where p is 0, else infinite where q is 0."""
     value = p * ratio
     value = value.where(q != 0, full((), math.inf, dtype=value.dtype))

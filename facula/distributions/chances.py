@@ -30,7 +30,7 @@ class Chances(Distribution):
 
     arg_constraints: Any = {"probs": constraints.unit_interval, "logits": constraints.real}
 
-    def _take(self, probs: Any, logits: Any, *others: Any) -> tuple[Tensor, ...]:
+    def _take(self, probs: Any, logits: Any, *others: Any) -> tuple[Any, ...]:
         """Keep what is given, broadcast with the others; returns those."""
         one_of(probs, logits)
         if probs is not None:

@@ -9,7 +9,6 @@ from facula.distributions.distribution import family
 from facula.distributions.gamma import Gamma
 from facula.distributions.utils import broadcast_all
 from facula.storage import Size
-from facula.tensor import Tensor
 
 __all__ = ["Chi2"]
 
@@ -29,6 +28,6 @@ class Chi2(Gamma):
         new.rate = self.rate.expand(batch_shape)
 
     @property
-    def df(self) -> Tensor:
+    def df(self) -> Any:
         """Degrees of freedom."""
         return 2 * self.concentration

@@ -56,7 +56,7 @@ def _square(p: Any, q: Any) -> Tensor:
     return p.variance + (p.mean - q.loc).square()
 
 
-def _uniform_log(low: Tensor, high: Tensor) -> Tensor:
+def _uniform_log(low: Any, high: Any) -> Tensor:
     """The mean of log x between 0 <= low and high."""
     return (high.xlogy(high) - low.xlogy(low)) / (high - low) - 1
 
@@ -74,7 +74,7 @@ _LOG_REST: dict[type, Callable[[Any], Tensor]] = {           # E log(1 - x)
     - (p.concentration1 + p.concentration0).digamma(),
     Uniform: lambda p: _uniform_log((1 - p.high).clamp(min=0), (1 - p.low).clamp(min=0))}
 
-_FALL: dict[type, Callable[[Any, Tensor], Tensor]] = {       # E exp(-x / scale)
+_FALL: dict[type, Callable[[Any, Any], Tensor]] = {       # E exp(-x / scale)
     Normal: lambda p, s: (0.5 * (p.scale / s).square() - p.loc / s).exp(),
     Exponential: lambda p, s: 1 / (1 + 1 / (p.rate * s)),
     Gamma: lambda p, s: (1 + 1 / (p.rate * s)).pow(-p.concentration),
@@ -139,7 +139,7 @@ def _rule(left: type, right: type, mean: Callable[[Any, Any], Tensor]) -> None:
         (a, b), (c, d) = lows(p), highs(q)
         if not any(isinstance(x, Tensor) for x in (a, b, c, d)):
             return value                                     # such rules exist where p is in q
-        inside = full(value.shape, 0, dtype=value.dtype) == 0
+        inside = full(value.shape, 0, dtype=value.dtype).eq(0)
         inside = inside & (c <= a) & (b <= d)
         return value.where(inside, math.inf)
     register_kl(left, right)(rule)

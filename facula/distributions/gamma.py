@@ -15,7 +15,7 @@ from facula.tensor import Tensor
 __all__ = ["Gamma", "log_gamma_numbers"]
 
 
-def log_gamma_numbers(concentration: Tensor, shape: Any) -> Tensor:
+def log_gamma_numbers(concentration: Any, shape: Any) -> Tensor:
     """Logarithms of gamma numbers of rate 1, in `shape`, to which `concentration` broadcasts."""
     return rejection_numbers("draw_gamma", concentration.expand(shape))
 

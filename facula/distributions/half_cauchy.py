@@ -29,7 +29,7 @@ class HalfCauchy(TransformedDistribution):
                          validate_args=validate_args)
 
     @property
-    def scale(self) -> Tensor:
+    def scale(self) -> Any:
         return self.base_dist.scale
 
     @property

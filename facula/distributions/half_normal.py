@@ -30,7 +30,7 @@ class HalfNormal(TransformedDistribution):
                          validate_args=validate_args)
 
     @property
-    def scale(self) -> Tensor:
+    def scale(self) -> Any:
         return self.base_dist.scale
 
     @property

@@ -32,11 +32,11 @@ class InverseGamma(TransformedDistribution):
         super().__init__(base, power, validate_args=validate_args)
 
     @property
-    def concentration(self) -> Tensor:
+    def concentration(self) -> Any:
         return self.base_dist.concentration
 
     @property
-    def rate(self) -> Tensor:
+    def rate(self) -> Any:
         return self.base_dist.rate
 
     @property

@@ -27,11 +27,11 @@ class LogNormal(TransformedDistribution):
                          validate_args=validate_args)
 
     @property
-    def loc(self) -> Tensor:
+    def loc(self) -> Any:
         return self.base_dist.loc
 
     @property
-    def scale(self) -> Tensor:
+    def scale(self) -> Any:
         return self.base_dist.scale
 
     @property

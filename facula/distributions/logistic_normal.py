@@ -9,7 +9,6 @@ from facula.distributions.distribution import family
 from facula.distributions.normal import Normal
 from facula.distributions.transformed_distribution import TransformedDistribution
 from facula.distributions.transforms import StickBreakingTransform
-from facula.tensor import Tensor
 
 __all__ = ["LogisticNormal"]
 
@@ -30,9 +29,9 @@ class LogisticNormal(TransformedDistribution):
         super().__init__(base, StickBreakingTransform(), validate_args=validate_args)
 
     @property
-    def loc(self) -> Tensor:
+    def loc(self) -> Any:
         return self.base_dist.base_dist.loc
 
     @property
-    def scale(self) -> Tensor:
+    def scale(self) -> Any:
         return self.base_dist.base_dist.scale

@@ -89,7 +89,7 @@ class MultivariateNormal(Distribution):
         self.loc = loc.expand(*shape, loc.shape[-1])
         setattr(self, name, matrix.expand(*shape, *matrix.shape[-2:]))
         super().__init__(shape, loc.shape[-1:], validate_args=validate_args)
-        self._factor = matrix if name == "scale_tril" else cholesky(matrix) \
+        self._factor: Any = matrix if name == "scale_tril" else cholesky(matrix) \
             if name == "covariance_matrix" else precision_to_scale_tril(matrix)
 
     def _expanded(self, new: Any, batch_shape: Size) -> None:

@@ -28,7 +28,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, Tensor)
 
 
-def broadcast_all(*values: Any) -> tuple[Tensor, ...]:
+def broadcast_all(*values: Any) -> tuple[Any, ...]:
     """Tensors and numbers as tensors of one shape.
 
     Numbers take the dtype that the tensors have together, or the default one.  Raises a
@@ -112,7 +112,7 @@ def log_sum_exp(value: Tensor) -> Tensor:
     return value.logsumexp(-1, keepdim=True)
 
 
-def log_beta(a: Tensor, b: Tensor) -> Tensor:
+def log_beta(a: Any, b: Any) -> Tensor:
     """The logarithm of the beta function."""
     return a.lgamma() + b.lgamma() - (a + b).lgamma()
 

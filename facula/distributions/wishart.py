@@ -59,7 +59,7 @@ class Wishart(Distribution):
         if self._validate_args and not holds(self.df > n - 1):
             raise ValueError(f"Value of df={self.df} expected to be greater than ndim - 1 = "
                              f"{n - 1}.")
-        self._factor = matrix if name == "scale_tril" else cholesky(matrix) \
+        self._factor: Any = matrix if name == "scale_tril" else cholesky(matrix) \
             if name == "covariance_matrix" else precision_to_scale_tril(matrix)
 
     def _expanded(self, new: Any, batch_shape: Size) -> None:

@@ -61,7 +61,7 @@ class Multinomial(Choices):
         self._check(value)
         logits, value = broadcast_all(self.logits, value)
         # A count of 0 of an impossible outcome adds nothing.
-        terms = (value * logits).where((value != 0) | (logits != -math.inf), 0.0)
+        terms = (value * logits).where(value.ne(0) | logits.ne(-math.inf), 0.0)
         return (value.sum(-1) + 1).lgamma() - (value + 1).lgamma().sum(-1) + terms.sum(-1)
 
     def entropy(self) -> Tensor:

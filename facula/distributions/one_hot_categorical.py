@@ -53,7 +53,7 @@ class OneHotCategorical(Choices):
     def log_prob(self, value: Tensor) -> Tensor:
         self._check(value)
         value, logits = broadcast_all(value, self.logits)
-        return logits.where(value == 1, 0.0).sum(-1)
+        return logits.where(value.eq(1), 0.0).sum(-1)
 
     def entropy(self) -> Tensor:
         logits = self.logits.clamp(min=finfo(self.logits.dtype).min)

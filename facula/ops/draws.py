@@ -20,7 +20,8 @@ from facula.ops.promote import cast, expand_to
 from facula.tensor import Tensor, make, prim, scalar
 
 __all__ = ["take", "copies", "once", "compute_dtype", "uniform_numbers", "normal_numbers",
-           "bernoulli_mask", "integer_numbers", "inverse_numbers", "exponentiated"]
+           "bernoulli_mask", "integer_numbers", "inverse_numbers", "exponentiated",
+           "rejection_numbers"]
 
 _MASK = (1 << 64) - 1
 
@@ -314,3 +315,20 @@ def inverse_numbers(u: Tensor, kind: str, a: Tensor, b: Tensor | None, dtype: DT
 def exponentiated(z: Tensor, dtype: DType) -> Tensor:
     """e to normal numbers, in `dtype`."""
     return cast(prim("exp", z), dtype)
+
+
+# ---------------------------------------------------------------- by rejection
+
+@composite
+def _rejected(key: Tensor, at: Tensor, kind: str, first: Tensor, second: Tensor | None) -> Tensor:
+    parameters = (first,) if second is None else (first, second)
+    return prim(kind, _long_words(key, at, tuple(first._node.spec.shape)), *parameters)
+
+
+def rejection_numbers(kind: str, first: Tensor, second: Tensor | None = None,
+                      generator: Generator | None = None) -> Tensor:
+    """What the primitive `kind` draws for each element of its parameters, which have one shape
+    and one floating dtype: draw_gamma (logarithms), draw_poisson, draw_binomial, draw_von_mises.
+    """
+    key, at = take(generator, 2 * first.numel())
+    return _rejected(key, at, kind, first, second)

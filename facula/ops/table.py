@@ -11,6 +11,7 @@ from facula.ops.primitive import (
     contract,
     convolution,
     creation,
+    drawn,
     elementwise,
     fourier,
     indexing,
@@ -28,4 +29,5 @@ from facula.ops.primitive.record import PRIMS, Primitive, Sample, register
 __all__ = ["PRIMS", "Primitive", "Sample", "register", "FAMILIES"]
 
 FAMILIES = (creation, elementwise, activation, reduce, movement, indexing, scan, contract,
-            convolution, attention, recurrent, sort, fourier, matrix, special_functions, whole)
+            convolution, attention, recurrent, sort, fourier, matrix, special_functions, whole,
+            drawn)

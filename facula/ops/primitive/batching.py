@@ -244,5 +244,5 @@ def drawn(b: Batch) -> Any:
 
 
 BY_KIND: dict[str, Rule] = {"elementwise": each, "special": each, "whole": each, "matrix": each,
-                            "history": each}
+                            "history": each, "drawn": each}
 """The rules of kinds whose primitives all work on leading dimensions."""

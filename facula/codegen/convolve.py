@@ -270,9 +270,12 @@ class _Forward:
             tap0 = sum(w.tap0 * s for w, s in zip(self.walks, self.tap_strides))
             src = fn.val(f"getelementptr {scalar}, ptr {src}, i64 {-tap0}")
         with fn.loop(first, last, hint="r") as r:
-            (kernels if together else lambda *at: taps(0, *at))(
-                fn.gep(scalar, src, fn.mul(r, self.red_stride)),
-                fn.gep(scalar, dst, fn.mul(r, self.taps * self.nr)))
+            from_ = fn.gep(scalar, src, fn.mul(r, self.red_stride))
+            to = fn.gep(scalar, dst, fn.mul(r, self.taps * self.nr))
+            if together:
+                kernels(from_, to)
+            else:
+                taps(0, from_, to)
 
     def _taps(self) -> list[int]:
         """Where the taps of the walks lie in a kernel, in order."""

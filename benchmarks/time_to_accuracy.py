@@ -23,8 +23,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from cnn import network as network_of
-from digits import facula_dataset, torch_dataset
+from digits import DEVIATION, MEAN, arrays, facula_dataset, torch_dataset
 from harness import Benchmark, Failed, Missing, Row, fresh
 
 EPOCHS, BATCH, LOOKS = 3, 64, 4
@@ -44,11 +45,13 @@ def network(nn: Any, name: str) -> Any:
                          nn.Linear(800, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-def _whole(torch: Any, data: Any) -> tuple[Any, Any]:
-    """A data set as one tensor of images and one of labels."""
-    loader = torch.utils.data.DataLoader(data, batch_size=1000)
-    parts = list(loader)
-    return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+def _whole(torch: Any, train: bool, limit: int = 0) -> tuple[Any, Any]:
+    """A data set as one tensor of images, as the transforms make them, and one of labels."""
+    images, labels = arrays(train)
+    images, labels = images[:limit or None], labels[:limit or None]
+    pixels = ((images[:, None] / np.float32(255) - np.float32(MEAN))
+              / np.float32(DEVIATION)).astype(np.float32)
+    return torch.from_numpy(pixels), torch.from_numpy(labels)
 
 
 def train(recipe: str, name: str, how: str, compiled: bool, seed: int, threads: int, limit: int,
@@ -59,10 +62,10 @@ def train(recipe: str, name: str, how: str, compiled: bool, seed: int, threads: 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     dataset = facula_dataset if name == "facula" else torch_dataset
-    images, test = dataset(True), _whole(torch, dataset(False))
+    images, test = dataset(True), _whole(torch, False)
     if limit:
         images = torch.utils.data.Subset(images, range(limit))
-    pictures = _whole(torch, images) if how == "tensor" else None
+    pictures = _whole(torch, True, limit) if how == "tensor" else None
 
     def batches() -> Iterator[tuple[Any, Any]]:
         if pictures is None:

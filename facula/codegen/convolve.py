@@ -234,15 +234,17 @@ class _Forward:
         """Rows of the weight, one an input channel and tap, with `count` columns."""
         scalar = self.tiles.scalar
         tiles = Tiles(fn.module, self.c.dtype, self.t)
+        vector, lanes, item = tiles.vector, tiles.lanes, tiles.item
+        whole = prod(self.c.w[2:])
 
         def taps(d: int, from_: str, to: str) -> None:
             if d == len(self.walks):
                 # zeros after the last: a row has room for whole vectors
-                with fn.loop(0, count, self.tiles.lanes, hint="j") as j:
+                with fn.loop(0, count, lanes, hint="j") as j:
                     left = fn.val(f"sub i64 {count}, {j}")
                     at = fn.gep(scalar, from_, fn.mul(j, self.out_stride))
-                    fn.store(self.tiles.vector, tiles.strided(fn, at, self.out_stride, left),
-                             fn.gep(scalar, to, j), self.tiles.item)
+                    fn.store(vector, tiles.strided(fn, at, self.out_stride, left),
+                             fn.gep(scalar, to, j), item)
                 return
             w = self.walks[d]
             if w.taps == 1:
@@ -253,9 +255,33 @@ class _Forward:
                 taps(d + 1, fn.gep(scalar, from_, fn.mul(t, w.tap_step * self.tap_strides[d])),
                      fn.gep(scalar, to, fn.mul(t, inner)))
 
+        def kernels(from_: str, to: str) -> None:
+            """The same where a kernel's taps lie together: all of them at once."""
+            with fn.loop(0, count, lanes, hint="j") as j:
+                left = fn.val(f"sub i64 {count}, {j}") if self.out % lanes else None
+                at = fn.gep(scalar, from_, fn.mul(j, self.out_stride))
+                found = tiles.lines(fn, at, self.out_stride, whole, left)
+                for n, tap in enumerate(self._taps()):
+                    fn.store(vector, found[tap], fn.gep(scalar, to, fn.add(j, n * self.nr)), item)
+
+        together = self.taps > 1 and whole <= lanes and all(
+            s == prod(self.c.w[k + 3:]) for k, s in enumerate(self.tap_strides))
+        if together:
+            tap0 = sum(w.tap0 * s for w, s in zip(self.walks, self.tap_strides))
+            src = fn.val(f"getelementptr {scalar}, ptr {src}, i64 {-tap0}")
         with fn.loop(first, last, hint="r") as r:
-            taps(0, fn.gep(scalar, src, fn.mul(r, self.red_stride)),
-                 fn.gep(scalar, dst, fn.mul(r, self.taps * self.nr)))
+            from_ = fn.gep(scalar, src, fn.mul(r, self.red_stride))
+            to = fn.gep(scalar, dst, fn.mul(r, self.taps * self.nr))
+            if together:
+                kernels(from_, to)
+            else:
+                taps(0, from_, to)
+
+    def _taps(self) -> list[int]:
+        """Where the taps of the walks lie in a kernel, in order."""
+        return [sum((w.tap0 + t * w.tap_step) * s for w, t, s in
+                    zip(self.walks, at, self.tap_strides, strict=True))
+                for at in itertools.product(*(range(w.taps) for w in self.walks))]
 
     def emit(self, out: Emitted) -> None:
         c, block, tiles = self.c, self.block, self.tiles

@@ -16,7 +16,7 @@ from typing import Any
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.pack import transpose as transpose_square
 from facula.codegen.target import Target
-from facula.codegen.tiles import smin, sums_over_k
+from facula.codegen.tiles import mask_literal, smin, sums_over_k
 from facula.codegen.walks import Block
 from facula.dtype import DTYPES
 
@@ -82,11 +82,7 @@ class Tiles:
         """The first `limit` (an i64, of any size) elements at `at`, zeros after them."""
         short = self._splat(fn, "i64", limit)
         lanes = "<" + ", ".join(f"i64 {i}" for i in range(self.lanes)) + ">"
-        mask = fn.val(f"icmp slt <{self.lanes} x i64> {lanes}, {short}")
-        f = fn.module.declare(f"{self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, "
-                              f"<{self.lanes} x i1>, {self.vector})")
-        return fn.val(f"call {self.vector} {f}(ptr {at}, i32 {self.item}, <{self.lanes} x i1> "
-                      f"{mask}, {self.vector} zeroinitializer)")
+        return self._masked(fn, at, fn.val(f"icmp slt <{self.lanes} x i64> {lanes}, {short}"))
 
     def constant(self, value: float) -> str:
         """A vector of one number."""
@@ -103,6 +99,31 @@ class Tiles:
         mask = fn.val(f"icmp slt <{lanes} x i64> {each}, {short}")
         places = fn.val(f"getelementptr {self.scalar}, ptr {at}, <{lanes} x i64> {far}")
         return self._gather(fn, places, mask)
+
+    def lines(self, fn: Fn, at: str, apart: int, length: int, limit: str | None) -> list[str]:
+        """Element t of as many lines as there are lanes, for every t < length: `length` vectors.
+
+        Lines are `apart` elements apart, and from `limit` on (an i64) zeros.  They are read as
+        they lie and turned in registers, in place of a gathered vector for each t.
+        """
+        rows = []
+        on = mask_literal(self.lanes, length)
+        for i in range(self.lanes):
+            line = fn.val(f"getelementptr {self.scalar}, ptr {at}, i64 {i * apart}")
+            mask = on
+            if limit is not None:
+                there = fn.val(f"icmp slt i64 {i}, {limit}")
+                mask = fn.val(f"select i1 {there}, <{self.lanes} x i1> {on}, "
+                              f"<{self.lanes} x i1> zeroinitializer")
+            rows.append(self._masked(fn, line, mask))
+        return transpose_square(fn, rows, self.scalar)[:length]
+
+    def _masked(self, fn: Fn, at: str, mask: str) -> str:
+        """The elements at `at` that `mask` says, zeros for the others."""
+        f = fn.module.declare(f"{self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, "
+                              f"<{self.lanes} x i1>, {self.vector})")
+        return fn.val(f"call {self.vector} {f}(ptr {at}, i32 {self.item}, <{self.lanes} x i1> "
+                      f"{mask}, {self.vector} zeroinitializer)")
 
     def _gather(self, fn: Fn, places: str, mask: str) -> str:
         kinds = f"<{self.lanes} x ptr>", f"<{self.lanes} x i1>"
@@ -121,7 +142,6 @@ class Tiles:
 
         Neighbours of the line are `step` elements apart in memory.  Writes whole vectors.
         """
-        mask_type = f"<{self.lanes} x i1>"
         limit = self._splat(fn, "i32", size if isinstance(size, int)
                             else fn.val(f"trunc i64 {size} to i32"))
 
@@ -133,11 +153,8 @@ class Tiles:
             return fn.val(f"icmp ult <{self.lanes} x i32> {where}, {limit}")
 
         def neighbours(first: str | int) -> str:
-            f = fn.module.declare(f"{self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, "
-                                  f"{mask_type}, {self.vector})")
             base = fn.val(f"getelementptr {self.scalar}, ptr {source}, i64 {first}")
-            return fn.val(f"call {self.vector} {f}(ptr {base}, i32 {self.item}, {mask_type} "
-                          f"{masked(first, 1)}, {self.vector} zeroinitializer)")
+            return self._masked(fn, base, masked(first, 1))
 
         def some(at: str | int) -> None:
             first = fn.add(start, fn.mul(at, apart))

@@ -58,29 +58,36 @@ class Epilogue:
 
     def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
              scratch_ld: int, batch_indices: tuple[Any, ...]) -> None:
-        steps = self.steps
         assert self.c is not None
-        c = self.c
         writer = self.writer if self.begun and self.writer is not None else self.begin(fn)
         em = writer.emitter
-        shape = steps[self.product].spec.shape
-        variables = self.group.row_vars()
-        index = spread(shape, variables)
-        sums = DTYPES[c.sums]
-        kind = LLVM_TYPES[c.sums]
-        own = steps[self.product].spec.dtype
+        named, index, variables = self._axes()
+        sums = DTYPES[self.c.sums]
+        kind = LLVM_TYPES[self.c.sums]
+        own = self.steps[self.product].spec.dtype
         with fn.loop(0, rows, hint="i") as i:
             line = fn.gep(kind, scratch_ptr, fn.mul(i, scratch_ld))
-            at = [*batch_indices, fn.add(m0, i)]
+            at = self._row(fn, batch_indices, fn.add(m0, i))
             with fn.loop(0, cols, hint="j", metadata=writer.loop_metadata()) as j:
                 em.open()
-                for place, name in zip(index, [*at, fn.add(n0, j)], strict=True):
+                for place, name in zip(named, [*at, fn.add(n0, j)], strict=True):
                     if place.terms:
                         em.names[place.terms[0][0]] = name
                 value = expr.load_value(fn, sums, line, j, ", !llvm.access.group !ACCESS")
                 em.remember((self.product, index), expr.emit_cast(fn, value, sums, own))
                 self._items(writer, index, variables)
                 em.close()
+
+    def _axes(self) -> tuple[Sequence[Index], tuple[Index, ...], Sequence[Index]]:
+        """The variables that `_row` and a column give values to, the index of an element of the
+        product made of them, and what of it is not constant."""
+        variables = self.group.row_vars()
+        index = spread(self.steps[self.product].spec.shape, variables)
+        return index, index, variables
+
+    def _row(self, fn: Fn, batch_indices: tuple[Any, ...], m: Any) -> list[Any]:
+        """The values of all variables but the last, in row m."""
+        return [*batch_indices, m]
 
     def ask(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any,
             batch_indices: tuple[Any, ...]) -> None:
@@ -165,12 +172,14 @@ class Epilogue:
 
 def emit_product(steps: Sequence[Step], group: Group, c: Contraction, a: int, b: int,
                  storage: Callable[[int], Storage | None],
-                 scalars: Callable[[int], Storage | None]) -> Product:
-    """The kernels of a contraction group; `a` and `b` are slots of the operands."""
+                 scalars: Callable[[int], Storage | None],
+                 end: type[Epilogue] = Epilogue) -> Product:
+    """The kernels of a contraction group; `a` and `b` are slots of the operands, `end` is what
+    writes the items of the group."""
     product = next(i.step for i in group.items if i.role == "all")
     place = storage(product)
     plain = len(group.items) == 1 and c.dtype in ("float32", "float64") and place is not None
-    epilogue = None if plain else Epilogue(steps, group, product, c, storage, scalars)
+    epilogue = None if plain else end(steps, group, product, c, storage, scalars)
     module = Module()
     emission = emit_contraction(module, "KERNEL", c, epilogue)
     if epilogue is not None and epilogue.writer is not None:

@@ -194,16 +194,15 @@ class Winograd:
         with fn.loop(first, last, hint="r") as r, fn.loop(0, self.nr, lanes, "j") as j:
             at = fn.gep(scalar, src, fn.add(fn.mul(r, f.red_stride), fn.mul(j, f.out_stride)))
             left = fn.val(f"sub i64 {f.out}, {fn.add(column, j)}")
-            kernel = []
-            for y in range(3):
-                line = []
-                for x in range(3):
-                    taps = [w.tap0 + (p if w.reach > 0 else 2 - p)
-                            for w, p in zip(f.walks, (y, x))]
-                    place = sum(t * s for t, s in zip(taps, f.tap_strides))
-                    line.append(tiles.strided(fn, fn.gep(scalar, at, place), f.out_stride, left))
-                kernel.append(line)
-
+            places = [[sum((w.tap0 + (p if w.reach > 0 else 2 - p)) * s for w, p, s in
+                           zip(f.walks, (y, x), f.tap_strides, strict=True)) for x in range(3)]
+                      for y in range(3)]
+            if f.tap_strides == [3, 1] and c.w[2:] == (3, 3) and lanes >= 9:
+                found = tiles.lines(fn, at, f.out_stride, 9, left if f.out % self.nr else None)
+                kernel = [[found[place] for place in line] for line in places]
+            else:
+                kernel = [[tiles.strided(fn, fn.gep(scalar, at, place), f.out_stride, left)
+                           for place in line] for line in places]
             columns = [_across(tiles, fn, *(kernel[y][x] for y in range(3))) for x in range(3)]
             for y in range(4):
                 for x, value in enumerate(_across(tiles, fn, *(columns[k][y]

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from facula.codegen.attention import emit_attention
 from facula.codegen.convolution import emit_convolution_group
+from facula.codegen.convolve import Convolution
 from facula.codegen.direct import View
 from facula.codegen.epilogue import Product, emit_product
 from facula.codegen.loops import Kernel, Storage, emit_group
+from facula.codegen.pointwise import Pointwise, product_of
 from facula.codegen.recurrence import emit_recurrence
 from facula.codegen.updates import emit_copy, emit_update
 from facula.graph.spec import Step
@@ -277,6 +279,11 @@ class _Build(Places):
         if steps[product].op in CONVOLUTIONS:
             convolution, a, b = convolution_of(steps, product, lambda n: n in self.places,
                                                self._lies)
+            matrices = product_of(convolution) if isinstance(convolution, Convolution) else None
+            if matrices is not None:
+                made = emit_product(steps, group, matrices, self.places[b].slot,
+                                    self.places[a].slot, self._storage, self._scalars, Pointwise)
+                return self._in_phases(group, made, (a, b), start, ends)
             more = [self.places[i].slot for i in steps[product].inputs[2:]]
             made = emit_convolution_group(steps, group, convolution,
                                           [self.places[a].slot, self.places[b].slot, *more],

@@ -119,6 +119,13 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
                 costly += inner
                 own, below[number] = {number}, 1
         parts.append(own)
+        if step.op == "scatter":
+            # element by element it would be computed, where vectors of it can be
+            behind = step.inputs[1]
+            while steps[behind].op in MOVEMENT and behind not in roots:
+                behind = steps[behind].inputs[0]
+            if below[behind] > CHEAP and steps[behind].op not in _FREE:
+                roots.add(behind)
     readers: list[set[int]] = [set() for _ in steps]
     repeated = [False] * count
     for number in range(count - 1, -1, -1):

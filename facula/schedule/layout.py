@@ -31,7 +31,10 @@ __all__ = ["in_blocks"]
 _REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all"])
 _OTHERS = frozenset(["conv_input", "conv_weight"])
 LEAST = 1 << 17
-"""Multiplications below which a convolution alone is no reason to change a layout."""
+"""Multiplications below which a convolution is no reason to change a layout."""
+ALONE = 400
+"""The same for the only convolution, for each element that changes its place: all that it reads and
+writes does."""
 
 WASTE = 1.5
 """How many times the channels of a large convolution its blocks may have."""
@@ -44,8 +47,12 @@ def in_blocks(steps: Sequence[Step], outputs: Sequence[int]
     if not config.flag.LAYOUT or any(s.op in _OTHERS or s.mask for s in steps):
         return None
     lanes = target().lanes(4)
-    if lanes < 4 or not any(_fits(steps, i, lanes) and _work(steps, i) >= LEAST
-                            for i, s in enumerate(steps) if s.op == "conv"):
+    found = [i for i, s in enumerate(steps) if s.op == "conv"]
+    least = LEAST
+    if len(found) == 1:
+        image, own = steps[steps[found[0]].inputs[0]].spec, steps[found[0]].spec
+        least = max(least, ALONE * (image.numel + own.numel))
+    if lanes < 4 or not any(_fits(steps, i, lanes) and _work(steps, i) >= least for i in found):
         return None
     return _Rewrite(steps, lanes).run(outputs)
 

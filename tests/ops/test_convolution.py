@@ -63,6 +63,10 @@ CASES = [
     shapes(2, 3, 5, (6, 7), (3, 3), 1, (-1, -2)),           # an input that is cut
     shapes(19, 2, 3, (5, 5), (3, 3), low=1),
     shapes(2, 4, 6, (30, 31), (3, 3), 1, 1),
+    shapes(2, 48, 70, (9, 15), (1, 1)),                     # products
+    shapes(1, 33, 100, (128,), (1,)),
+    shapes(3, 64, 96, (3, 5, 9), (1, 1, 1), groups=2),
+    shapes(2, 130, 32, (1, 200), (1, 1)),
 ]
 
 
@@ -179,7 +183,7 @@ def test_operands_where_they_lie(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_follows_is_part_of_the_kernel(name: str) -> None:
     """Bias, residual, activation: computed in the tiles, with the same values."""
-    for case in (CASES[3], CASES[5], CASES[10], CASES[14]):
+    for case in (CASES[3], CASES[5], CASES[10], CASES[14], *CASES[-4:]):
         arrays, attrs, out = operands(name, case, F64)
         want = meaning(name, arrays, Sample(tuple(arrays), attrs, out))
         rng = np.random.default_rng(5)

@@ -11,6 +11,7 @@ import pytest
 import facula
 import facula.nn.functional as F
 from facula import config, nn
+from facula.graph.spec import Step, spec
 from facula.schedule import executable, layout
 
 CASES = [  # images, channels, outputs, size, kernel, stride, padding, dilation, groups
@@ -33,6 +34,7 @@ def small(monkeypatch):
     """Layouts are changed for small convolutions too, and everything is compiled."""
     monkeypatch.setattr(layout, "LEAST", 0)
     monkeypatch.setattr(layout, "WASTE", 100.0)
+    monkeypatch.setattr(layout, "ALONE", 0)
     monkeypatch.setattr(config.flag, "INTERPRET", False)
 
 
@@ -326,3 +328,17 @@ def test_two_networks_of_one_structure():
     for _ in range(3):
         for net in (a, b):
             assert np.allclose(run(net, x, None), fresh(net, x), 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize(("width", "kernel", "changed"), [(128, 3, True), (64, 3, False),
+                                                          (128, 1, False)])
+def test_a_convolution_alone(monkeypatch, width, kernel, changed):
+    """A single convolution changes its layout only if there is much to do for each element."""
+    monkeypatch.undo()
+    shapes = (2, width, 20, 20), (width, width, kernel, kernel), (2, width, 20, 20)
+    steps = [Step("leaf", (None,), (), spec(s, facula.float32)) for s in shapes[:2]]
+    attrs = ((1, 1), (kernel // 2,) * 2, (1, 1), 1)
+    steps.append(Step("conv", attrs, (0, 1), spec(shapes[2], facula.float32)))
+    assert (layout.in_blocks(steps, [2]) is not None) is changed
+    steps.append(Step("conv", attrs, (2, 1), spec(shapes[2], facula.float32)))
+    assert layout.in_blocks(steps, [3]) is not None

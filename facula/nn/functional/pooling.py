@@ -117,8 +117,9 @@ def _max_pool(d: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any
         values = strided_max_value(x, out, kernel, steps, pad, apart)
         if values is not None:          # no gradient will ask where they were
             return _split(values, input, d)
-    index = strided_max(x, out, kernel, steps, pad, apart)
-    return _both(x, index, input, d, return_indices)
+    values, index = strided_max(x, out, kernel, steps, pad, apart)
+    values = _split(values, input, d)
+    return (values, _split(index, input, d)) if return_indices else values
 
 
 def _truncated(total: Tensor, count: Tensor) -> Tensor:

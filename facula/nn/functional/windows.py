@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from facula.dtype import int64
+from facula.dtype import int32, int64
 from facula.graph.spec import freeze_number
 from facula.nn.functional.common import add_number, mul_number, number
-from facula.ops.promote import expand_to
+from facula.ops.promote import cast, expand_to
 from facula.ops.reductions import constant
 from facula.tensor import Tensor, prim
 
@@ -176,34 +176,48 @@ def strided_max_value(x: Tensor, out: Sequence[int], kernel: Sequence[int],
 
 
 def strided_max(x: Tensor, out: Sequence[int], kernel: Sequence[int], stride: Sequence[int],
-                padding: Sequence[int], dilation: Sequence[int]) -> Tensor:
-    """The flat place of the largest element of each window, `[M, *out]`; NaN is largest."""
+                padding: Sequence[int], dilation: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The largest element of each window, NaN being largest, and its flat place, `[M, *out]`."""
     m, *size = x.shape
-    places = [window_places(*each) for each in zip(size, out, kernel, stride, padding, dilation)]
-    if math.prod(kernel) > _MANY:
-        return largest(x, places)
-    lines = [prim("reshape", prim("slice", p, attrs=((0, 0), (1, 1)), shape=(p.shape[0], 1)),
-                  shape=(p.shape[0],)) for p in places]
+    each = list(zip(size, out, kernel, stride, padding, dilation, strict=True))
+    if math.prod(kernel) > _MANY or math.prod(size) >= 1 << 31:
+        index = largest(x, [window_places(*one) for one in each])
+        return picked(x, index), index
     shape = (m, *out)
-    index = expand_to(prim("reshape", position(lines, size), shape=(1, *out)), shape)
     starts = [add_number(mul_number(prim("iota", shape=(o,), dtype=int64), s), -p)
-              for o, s, p in zip(out, stride, padding)]
-    base = expand_to(prim("reshape", position(starts, size), shape=(1, *out)), shape)
+              for _, o, _, s, p, _ in each]
+    base = prim("reshape", position(starts, size), shape=(1, *out))
+    # How far from its window's start, in 32 bits: as many at a time as there are values.
+    if any(padding):
+        lines = [prim("reshape", prim("slice", p, attrs=((0, 0), (1, 1)), shape=(p.shape[0], 1)),
+                      shape=(p.shape[0],)) for p in [window_places(*one) for one in each]]
+        inside = prim("reshape", position(lines, size), shape=(1, *out))
+        away = expand_to(cast(prim("sub", inside, base), int32), shape)
+    else:
+        away = prim("full", attrs=(0,), shape=shape, dtype=int32)
     floating = x.dtype.kind == "f"
     least = -math.inf if floating else int(np.iinfo(x.dtype.np).min)
     best = None
-    for tap, part in _parts(_padded(constant(x), out, kernel, stride, padding, dilation, least),
+    for tap, part in _parts(_padded(x, out, kernel, stride, padding, dilation, least),
                             out, kernel, stride, dilation):
         if best is None:
-            best = number(part, least)
-        better = prim("gt", part, best)
+            if not any(padding):
+                best = part
+                continue
+            best = number(part, least)      # the first element may be outside
+        value = constant(part)
+        better = prim("gt", value, constant(best))
         if floating:
-            better = prim("logical_or", better, prim("isnan", part))
-        away = sum(t * d * math.prod(size[k + 1:])
-                   for k, (t, d) in enumerate(zip(tap, dilation)))
-        index = prim("where", better, add_number(base, away), index)
+            better = prim("logical_or", better, prim("isnan", value))
+        far = sum(t * d * math.prod(size[k + 1:])
+                  for k, (t, d) in enumerate(zip(tap, dilation)))
+        away = prim("where", better, number(away, far), away)
         best = prim("where", better, part, best)
-    return index
+    index = prim("add", expand_to(base, shape), cast(away, int64))
+    if not floating or best is None:
+        return picked(x, index), index
+    # The value is there already; its gradient goes to the element that was picked, in one go.
+    return prim("graft", picked(x, index), best), index
 
 
 def sum_along(x: Tensor, axis: int, places: Tensor, inside: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role
+from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role, crowded
 from facula.codegen.gemv import thin
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.microkernel import multiply_add, register_tile
@@ -203,7 +203,7 @@ class Vector:
         least = 48 if size > 4 * self.t.l2_bytes and ak != 1 else 128
         if c.k and c.n >= least and c.m > 1:
             if ak == 1:
-                if am * self.item >= 2048 and am * self.item % 512 == 0 and c.k >= 128:
+                if crowded(am * self.item) and c.k >= 128:
                     line = 64 // self.item      # an odd number of lines apart
                     lines = -(-c.k // line)
                     return self._pack(0, source, self.mr, (lines | 1) * line)

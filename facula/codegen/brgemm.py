@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role
+from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role, crowded
 from facula.codegen.gemv import thin
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.microkernel import multiply_add, register_tile
@@ -215,16 +215,16 @@ class Vector:
             line = 64 // self.item
             return self._pack(0, source, self.mr, (-(-c.k // line) | 1) * line)
         size = c.m * c.k * self.item
-        # past the second cache, columns far apart cost more than writing them out anew
-        least = 48 if size > 4 * self.t.l2_bytes and ak != 1 else 128
+        # past the second cache, columns far apart cost more than writing them out anew; not so
+        # rows of which each step of k reads some elements side by side, asked for beforehand
+        least = 48 if size > 4 * self.t.l2_bytes and am != 1 and ak != 1 else 128
         if c.k and c.n >= least and c.m > 1:
             if ak == 1:
-                if am * self.item >= 2048 and am * self.item % 512 == 0 and c.k >= 128:
+                if crowded(am * self.item) and c.k >= 128:
                     line = 64 // self.item      # an odd number of lines apart
                     lines = -(-c.k // line)
                     return self._pack(0, source, self.mr, (lines | 1) * line)
-            elif am != 1 or size > 2 * self.t.l2_bytes or (
-                    size > 1 << 17 and (c.n >= 256 or least < 128)):
+            elif am != 1 or c.n >= 1024 and size > 1 << 17 and crowded(ak * self.item):
                 return self._pack(0, source, self.mr)
         # rows far apart are pages far apart, where no hardware looks ahead
         far = am == 1 and ak * self.item >= 1024 and size > self.t.l2_bytes
@@ -238,14 +238,15 @@ class Vector:
         if self.inline:
             self.source = source
             return Place(self.roles[1], tuple(batch), 0, self.nr, 1, c.b_offset)
-        row = bk * self.item
+        row, size = bk * self.item, c.k * c.n * self.item
         pack = self.short or bn != 1 and c.n > 1
-        if c.m >= 96 and c.k >= 128:
-            pack |= c.k * c.n * self.item > 1 << 19 or (row % 1024 == 0 and c.k >= 256)
+        # few rows do not pay for a copy, unless much of what they read is far away
+        if c.m >= 96 and c.k >= 128 and (c.m > 640 or size > 3 * self.t.l2_bytes):
+            pack |= size > 1 << 19 or (row % 1024 == 0 and c.k >= 256)
         if pack and c.k:
             return self._pack(1, source, self.nr)
         # rows far apart are pages far apart, where no hardware looks ahead
-        far = c.k * c.n * self.item > self.t.l2_bytes // 2 and row >= 1024
+        far = size > self.t.l2_bytes // 2 and row >= 1024
         return Place(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset, 8 if far else 0)
 
     def emit(self) -> Emission:

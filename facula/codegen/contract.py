@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from facula.codegen.llvm import Fn, Module
 
-__all__ = ["Contraction", "Emission", "Kernel", "Epilogue", "emit_contraction"]
+__all__ = ["Contraction", "Emission", "Kernel", "Epilogue", "crowded", "emit_contraction"]
 
 Role = str | tuple[str, int]
 """What an operand of a kernel is: 'a', 'b', 'c', 'tmp0', ... or ('extra', i)."""
@@ -68,6 +68,12 @@ class Epilogue(Protocol):
 
     def emit(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any, scratch_ptr: str,
              scratch_ld: int, batch_indices: tuple[Any, ...]) -> None: ...
+
+
+def crowded(row: int) -> bool:
+    """Whether rows of so many bytes lie in the same few sets of a first cache, so that a register
+    tile's rows of an operand push each other out."""
+    return row >= 2048 and row % 512 == 0
 
 
 @dataclass(frozen=True)

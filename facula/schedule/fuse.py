@@ -24,6 +24,7 @@ from facula.schedule.products import (
     terms,
 )
 from facula.schedule.recurrences import LOOPED, written_beside
+from facula.schedule.traffic import Traffic
 
 __all__ = ["Item", "Group", "choose_roots", "group_items", "item_start", "item_index",
            "lowered", "in_parts", "memory_behind", "rearranged",
@@ -102,6 +103,9 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
         elif step.op == "cat" and step.spec.numel >= PUT_TOGETHER:
             roots.add(number)
     _add_operands(steps, roots)
+    traffic = Traffic(steps, outputs, roots)
+    roots |= traffic.kept(roots)
+    _add_operands(steps, roots)
     below = [0] * count            # cost of recomputing one element
     parts: list[set[int]] = []     # the steps of the expression
     costly: list[int] = []
@@ -132,9 +136,9 @@ def choose_roots(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:
         step = steps[number]
         if step.op in _FREE:
             continue
-        if number not in roots and step.op not in MOVEMENT and (
-                (len(readers[number]) > 1 and below[number] > CHEAP)
-                or (repeated[number] and below[number] > CHEAP)):
+        if number not in roots and step.op not in MOVEMENT and below[number] > CHEAP and (
+                repeated[number] or len(readers[number]) > 1
+                and not traffic.again(number, readers[number], below[number], roots)):
             roots.add(number)
             costly.append(number)
         if number in roots:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from facula.codegen.contract import crowded
 from facula.codegen.loops import Storage
 from facula.codegen.lower import Place, accesses
 from facula.graph.spec import Step
@@ -32,6 +33,7 @@ from facula.schedule.products import (
     CONVOLUTIONS,
     RESULTS,
     WHOLE,
+    contraction_of,
     has_strides,
     leaf_strides,
     operand_behind,
@@ -71,7 +73,10 @@ class Places:
         self.views: dict[int, tuple[int, int]] = {}  # slot -> (temporary that it is in, byte)
         self.staged: dict[int, Storage] = {}
         self.moved: set[int] = set()                 # in memory as soon as what they are made of
-        self._concatenations()
+        products = self._products()
+        self._rows_apart(products, ("cat", "reshape", "permute"))
+        self._concatenations(products)
+        self._rows_apart(products)
         self._intermediates()
         self._in_place()
 
@@ -136,14 +141,53 @@ class Places:
                     self._readers(found[1]) == [group]:
                 self.places[found[1]] = Storage(written.slot, source.strides)
 
-    def _concatenations(self) -> None:
-        """Values that are put one after another in a temporary are computed right there, and so
-        are those that are only rearranged."""
+    def _products(self) -> dict[int, list[tuple[int, int]]]:
+        """For each value that kernels of their own find in memory: (step, operand) of each."""
         products: dict[int, list[tuple[int, int]]] = {}
         for number in self.home:
             for which in stored_operands(self.steps[number]):
                 behind = operand_behind(self.steps, number, which, self.home.__contains__)
                 products.setdefault(behind, []).append((number, which))
+        return products
+
+    def _rows_apart(self, products: dict[int, list[tuple[int, int]]],
+                    only: Sequence[str] = ()) -> None:
+        """Give rows that a product could only read crowded, and so would copy, a line more: those
+        of all values, or of what operations `only` make."""
+        for source, uses in products.items():
+            if only and self.steps[source].op not in only:
+                continue
+            spec = self.steps[source].spec
+            item = spec.dtype.itemsize
+            if source not in self.home or source in self.places or len(spec.shape) < 2 or \
+                    not crowded(spec.shape[-1] * item) or \
+                    not any(self._by_rows(source, *use) for use in uses):
+                continue
+            line = 64 // item
+            long = (-(-spec.shape[-1] // line) | 1) * line
+            strides = (*row_major((*spec.shape[:-1], long))[:-1], 1)
+            if self._may_lie(source, strides, uses):
+                nbytes = spec.numel // spec.shape[-1] * long * item
+                self.places[source] = Storage(self._take(source, nbytes), strides)
+
+    def _by_rows(self, source: int, number: int, which: int) -> bool:
+        """Whether operand `which` of a step is read a few rows of `source` at a time."""
+        steps, step = self.steps, self.steps[number]
+        if step.op != "matmul" or which or step.spec.dtype.name not in ("float32", "float64"):
+            return False
+        found, place = contraction_of(
+            steps, number, lambda n: n in self.home or steps[n].op == "leaf",
+            row_major(step.spec.shape), self._lies_so_far)[:2]
+        return place == source and found.a_strides[-2:] == (steps[source].spec.shape[-1], 1) \
+            and found.m > 1 and found.n >= 48 and found.k >= 128
+
+    def _lies_so_far(self, number: int) -> tuple[int, ...]:
+        place = self.places.get(number)
+        return place.strides if place is not None else row_major(self.steps[number].spec.shape)
+
+    def _concatenations(self, products: dict[int, list[tuple[int, int]]]) -> None:
+        """Values that are put one after another in a temporary are computed right there, and so
+        are those that are only rearranged."""
         for number in sorted(self.home, reverse=True):
             step = self.steps[number]
             if step.op in ("reshape", "permute"):
@@ -213,10 +257,10 @@ class Places:
     def _temporary(self, number: int) -> None:
         self.places[number] = Storage(self._take(number), row_major(self.steps[number].spec.shape))
 
-    def _take(self, number: int) -> int:
-        """The slot of a new temporary of the size of a value."""
+    def _take(self, number: int, nbytes: int = 0) -> int:
+        """The slot of a new temporary of the size of a value, or of more."""
         slot, step = self._slot(), self.steps[number]
-        self.temporaries[slot] = step.spec.numel * step.spec.dtype.itemsize
+        self.temporaries[slot] = max(step.spec.numel * step.spec.dtype.itemsize, nbytes)
         return slot
 
     # -- which outputs may overwrite a leaf

@@ -15,6 +15,7 @@ from facula.schedule import executable, layout
 def small(monkeypatch):
     """Everything is compiled, and small convolutions are on blocks of channels."""
     monkeypatch.setattr(layout, "LEAST", 0)
+    monkeypatch.setattr(layout, "ALONE", 0)
     monkeypatch.setattr(config.flag, "INTERPRET", False)
 
 

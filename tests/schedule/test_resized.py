@@ -236,8 +236,13 @@ def test_what_is_met_often_gets_kernels_of_its_own(monkeypatch):
 
 
 def test_a_second_size_is_interpreted_until_it_is_worth_compiling():
+    class Own(Perceptron):      # of which the process has no kernels from another test
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(20, 43), nn.ReLU(), nn.Linear(43, 5))
+
     with config.override(INTERPRET=True):
-        training = Training(Perceptron)
+        training = Training(Own)
         for _ in range(4):
             training.step(40)
         before = jit.statistics["compiled"] + jit.statistics["loaded"]

@@ -156,10 +156,14 @@ class Tensor:
             self._rg = value._rg
         if getattr(storage.node.value, "shared", False):
             self._look_again()
+        if self._leaf:
+            if self._node is value._node and value._rg:
+                self._node = _alias(make(self._node))._node
+            self._own_leaf()
 
     def _look_again(self) -> None:
         """Make this view of memory that others write to be read anew each time."""
-        if self._rg:
+        if self._rg and not self._leaf:
             self._version = -1              # a version that no storage has: replayed each time
             return
         storage = self._storage

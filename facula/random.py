@@ -299,10 +299,12 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     return _drawn(value, out, False)
 
 
-def _numpy_generator(generator: Generator | None, count: int) -> Any:
+def _numpy_generator(generator: Generator | None) -> Any:
+    """NumPy's, on a stream of its own for this place in the generator's: how many numbers a draw
+    by rejection takes is not known beforehand."""
     once()
-    key, at = (generator or default_generator)._advance(count)
-    return np.random.Generator(np.random.Philox(key=key, counter=at))
+    key, at = (generator or default_generator)._advance(1)
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([key, at])))
 
 
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
@@ -310,7 +312,7 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     rates = np.asarray(input._peek(), np.float64)
     if (rates < 0).any():
         raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
-    drawn = _numpy_generator(generator, input.numel()).poisson(rates)
+    drawn = _numpy_generator(generator).poisson(rates)
     return from_array(np.asarray(drawn).astype(input.dtype.np))
 
 
@@ -318,7 +320,7 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
     """How many of `count` trials succeed with probability `prob`."""
     n, p = np.broadcast_arrays(np.asarray(count._peek(), np.float64),
                                np.asarray(prob._peek(), np.float64))
-    drawn = _numpy_generator(generator, n.size).binomial(n.astype(np.int64), p)
+    drawn = _numpy_generator(generator).binomial(n.astype(np.int64), p)
     return from_array(np.asarray(drawn).astype(count.dtype.np))
 
 

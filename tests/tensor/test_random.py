@@ -298,3 +298,19 @@ def test_like_and_out():
         leaf.normal_()
     with pytest.raises(RuntimeError):
         facula.zeros(2, dtype=facula.int64).uniform_()
+
+
+@pytest.mark.parametrize("draw", [
+    lambda n: facula.poisson(facula.full((n,), 30.0)),
+    lambda n: facula.binomial(facula.full((n,), 100.0), facula.full((n,), 0.5)),
+])
+def test_one_draw_after_another_has_nothing_to_do_with_it(draw):
+    facula.manual_seed(0)
+    x = np.array([draw(1).item() for _ in range(2000)])
+    x -= x.mean()
+    for lag in (1, 2, 3):
+        assert abs((x[lag:] * x[:-lag]).mean() / x.var()) < 0.09        # four standard errors
+    facula.manual_seed(0)
+    first, second = draw(5), draw(5)
+    facula.manual_seed(0)
+    assert facula.equal(draw(5), first) and facula.equal(draw(5), second)

@@ -33,7 +33,9 @@ def test_script(name, tmp_path):
     result = json.loads((tmp_path / f"{name}.json").read_text())
     assert result["name"] == name and result["quick"]
     assert result["rows"], "nothing was measured"
-    assert all(row["median"] > 0 for row in result["rows"])
+    # What another batch size costs PyTorch may be nothing.
+    assert all(row["median"] >= 0 and (row["median"] > 0 or row["unit"] == "ms/size")
+               for row in result["rows"])
     for label, reason in result["missing"].items():
         assert reason and not reason.startswith("failed"), f"{label}: {reason}"
     assert result["claims"] or result["missing"] or name == "loader"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from facula.distributions import constraints
-from facula.distributions.distribution import Distribution, family
+from facula.distributions.distribution import family
 from facula.distributions.kl import register_kl
-from facula.distributions.utils import broadcast_all, open_uniform
+from facula.distributions.location_scale import LocationScale
+from facula.distributions.utils import open_uniform
 from facula.ops.creation import full
 from facula.tensor import Tensor
 
@@ -16,24 +16,12 @@ __all__ = ["Cauchy"]
 
 
 @family({"loc": 0.5, "scale": 2.0}, {"loc": [-1.0, 0.0, 3.0], "scale": [[0.5], [1.5]]})
-class Cauchy(Distribution):
+class Cauchy(LocationScale):
     """The Cauchy distribution around `loc`, half of it within `scale`; it has no moments."""
-
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
         return full(self._extended_shape(), math.nan, dtype=self.loc.dtype)
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
 
     @property
     def variance(self) -> Tensor:

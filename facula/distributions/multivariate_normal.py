@@ -6,17 +6,16 @@ import math
 from typing import Any
 
 from facula.distributions import constraints
-from facula.distributions.distribution import Distribution, family
+from facula.distributions.covariance import WithCovariance, one_matrix, scale_tril_of
+from facula.distributions.distribution import family
 from facula.distributions.kl import register_kl
-from facula.distributions.utils import lazy_property, normal_like
-from facula.linalg import cholesky, solve_triangular
-from facula.ops.patterns import eye
+from facula.distributions.utils import normal_like
+from facula.linalg import solve_triangular
 from facula.ops.promote import broadcast_shapes
-from facula.storage import Size
 from facula.tensor import Tensor
 
 __all__ = ["MultivariateNormal", "half_log_det", "mahalanobis", "normal_divergence",
-           "precision_to_scale_tril", "times_vectors"]
+           "times_vectors"]
 
 
 def half_log_det(factor: Tensor) -> Tensor:
@@ -36,17 +35,6 @@ def mahalanobis(factor: Tensor, far: Tensor) -> Tensor:
     return solve_triangular(factor, far, upper=False).square().sum((-2, -1))
 
 
-def precision_to_scale_tril(precision: Tensor) -> Tensor:
-    """The Cholesky factor of the inverse of matrices [..., n, n].
-
-    From that of the matrix with rows and columns in reverse, without inverting it first.
-    """
-    reversed_factor = cholesky(precision.flip((-2, -1)))
-    inverse = reversed_factor.flip((-2, -1)).mT
-    one = eye(precision.shape[-1], dtype=precision.dtype).expand(precision.shape)
-    return solve_triangular(inverse, one, upper=False)
-
-
 def times_vectors(matrix: Tensor, vectors: Tensor) -> Tensor:
     """Matrices [..., n, m] times vectors [..., m]."""
     if matrix.ndim == 2:
@@ -60,7 +48,7 @@ _SIGMA = [[2.0, 0.5], [0.5, 1.0]]
 @family({"loc": [1.0, -1.0], "covariance_matrix": _SIGMA},
         {"loc": [[1.0, -1.0], [0.0, 2.0], [0.5, 0.5]], "precision_matrix": _SIGMA},
         {"loc": [0.0, 1.0], "scale_tril": [[[1.0, 0.0], [0.5, 2.0]], [[0.3, 0.0], [-1.0, 1.5]]]})
-class MultivariateNormal(Distribution):
+class MultivariateNormal(WithCovariance):
     """Normal vectors [..., n] with mean `loc` and covariance [..., n, n], given as such, as its
     inverse or as its lower Cholesky factor."""
 
@@ -75,46 +63,12 @@ class MultivariateNormal(Distribution):
                  scale_tril: Any = None, validate_args: bool | None = None):
         if loc.ndim < 1:
             raise ValueError("loc must be at least one-dimensional.")
-        given = {k: v for k, v in (("covariance_matrix", covariance_matrix),
-                                   ("precision_matrix", precision_matrix),
-                                   ("scale_tril", scale_tril)) if v is not None}
-        if len(given) != 1:
-            raise ValueError("Exactly one of covariance_matrix or precision_matrix or scale_tril "
-                             "may be specified.")
-        (name, matrix), = given.items()
-        if matrix.ndim < 2:
-            raise ValueError(f"{name} must be at least two-dimensional, with optional leading "
-                             "batch dimensions")
+        name, matrix = one_matrix(covariance_matrix, precision_matrix, scale_tril)
         shape = broadcast_shapes(matrix.shape[:-2], loc.shape[:-1])
         self.loc = loc.expand(*shape, loc.shape[-1])
         setattr(self, name, matrix.expand(*shape, *matrix.shape[-2:]))
         super().__init__(shape, loc.shape[-1:], validate_args=validate_args)
-        self._factor: Any = matrix if name == "scale_tril" else cholesky(matrix) \
-            if name == "covariance_matrix" else precision_to_scale_tril(matrix)
-
-    def _expanded(self, new: Any, batch_shape: Size) -> None:
-        new._factor = self._factor
-
-    def _wide(self, matrix: Tensor) -> Tensor:
-        return matrix.expand(*self._batch_shape, *matrix.shape[-2:])
-
-    @lazy_property
-    def scale_tril(self) -> Tensor:
-        """The lower Cholesky factor of the covariance."""
-        return self._wide(self._factor)
-
-    @lazy_property
-    def covariance_matrix(self) -> Tensor:
-        """The covariance."""
-        return self._wide(self._factor @ self._factor.mT)
-
-    @lazy_property
-    def precision_matrix(self) -> Tensor:
-        """The inverse of the covariance."""
-        n = self._event_shape[0]
-        one = eye(n, dtype=self._factor.dtype).expand(self._factor.shape)
-        inverse = solve_triangular(self._factor, one, upper=False)
-        return self._wide(inverse.mT @ inverse)
+        self._factor = scale_tril_of(name, matrix)
 
     @property
     def mean(self) -> Tensor:

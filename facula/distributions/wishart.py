@@ -6,13 +6,14 @@ import math
 from typing import Any
 
 from facula.distributions import constraints
-from facula.distributions.distribution import Distribution, family
+from facula.distributions.covariance import WithCovariance, one_matrix, scale_tril_of
+from facula.distributions.distribution import family
 from facula.distributions.gamma import log_gamma_numbers
-from facula.distributions.multivariate_normal import half_log_det, precision_to_scale_tril
-from facula.distributions.utils import holds, is_number, lazy_property, normal_like
+from facula.distributions.multivariate_normal import half_log_det
+from facula.distributions.utils import holds, is_number, normal_like
 from facula.linalg import cholesky, solve_triangular
 from facula.ops.creation import full
-from facula.ops.patterns import arange, eye
+from facula.ops.patterns import arange
 from facula.ops.promote import broadcast_shapes
 from facula.ops.special_functions import mvlgamma
 from facula.storage import Size
@@ -26,7 +27,7 @@ _V = [[2.0, 0.5], [0.5, 1.0]]
 
 @family({"df": 4.5, "covariance_matrix": _V}, {"df": [3.0, 5.0, 9.0], "precision_matrix": _V},
         {"df": [4.0, 5.0], "scale_tril": [[[1.0, 0.0], [0.5, 2.0]], [[0.3, 0.0], [-1.0, 1.5]]]})
-class Wishart(Distribution):
+class Wishart(WithCovariance):
     """Positive definite matrices [..., n, n]: for a whole `df` sums of x x' of that many normal
     vectors x of mean 0 and the given covariance.  `df` > n - 1."""
 
@@ -39,16 +40,7 @@ class Wishart(Distribution):
 
     def __init__(self, df: Any, covariance_matrix: Any = None, precision_matrix: Any = None,
                  scale_tril: Any = None, validate_args: bool | None = None):
-        given = {k: v for k, v in (("covariance_matrix", covariance_matrix),
-                                   ("precision_matrix", precision_matrix),
-                                   ("scale_tril", scale_tril)) if v is not None}
-        if len(given) != 1:
-            raise ValueError("Exactly one of covariance_matrix or precision_matrix or scale_tril "
-                             "may be specified.")
-        (name, matrix), = given.items()
-        if matrix.ndim < 2:
-            raise ValueError(f"{name} must be at least two-dimensional, with optional leading "
-                             "batch dimensions")
+        name, matrix = one_matrix(covariance_matrix, precision_matrix, scale_tril)
         if is_number(df):
             df = full((), df, dtype=matrix.dtype)
         shape = Size(broadcast_shapes(df.shape, matrix.shape[:-2]))
@@ -59,31 +51,7 @@ class Wishart(Distribution):
         if self._validate_args and not holds(self.df > n - 1):
             raise ValueError(f"Value of df={self.df} expected to be greater than ndim - 1 = "
                              f"{n - 1}.")
-        self._factor: Any = matrix if name == "scale_tril" else cholesky(matrix) \
-            if name == "covariance_matrix" else precision_to_scale_tril(matrix)
-
-    def _expanded(self, new: Any, batch_shape: Size) -> None:
-        new._factor = self._factor
-
-    def _wide(self, matrix: Tensor) -> Tensor:
-        return matrix.expand(*self._batch_shape, *matrix.shape[-2:])
-
-    @lazy_property
-    def scale_tril(self) -> Tensor:
-        """The lower Cholesky factor of the covariance."""
-        return self._wide(self._factor)
-
-    @lazy_property
-    def covariance_matrix(self) -> Tensor:
-        """The covariance of the vectors."""
-        return self._wide(self._factor @ self._factor.mT)
-
-    @lazy_property
-    def precision_matrix(self) -> Tensor:
-        """The inverse of the covariance."""
-        one = eye(self._event_shape[0], dtype=self._factor.dtype).expand(self._factor.shape)
-        inverse = solve_triangular(self._factor, one, upper=False)
-        return self._wide(inverse.mT @ inverse)
+        self._factor = scale_tril_of(name, matrix)
 
     @property
     def _n(self) -> int:

@@ -19,20 +19,6 @@ def small(monkeypatch):
     monkeypatch.setattr(config.flag, "INTERPRET", False)
 
 
-@pytest.fixture
-def made(monkeypatch):
-    """The executables that are made."""
-    found = []
-    original = executable.make_executable
-
-    def note(*args):
-        found.append(original(*args))
-        return found[-1]
-
-    monkeypatch.setattr(executable, "make_executable", note)
-    return found
-
-
 def drawn(*shape):
     values = np.random.default_rng(sum(shape)).standard_normal(shape)
     return facula.tensor(values.astype(np.float32))

@@ -38,20 +38,6 @@ def small(monkeypatch):
     monkeypatch.setattr(config.flag, "INTERPRET", False)
 
 
-@pytest.fixture
-def made(monkeypatch):
-    """The executables that are made."""
-    found = []
-    original = executable.make_executable
-
-    def note(*args):
-        found.append(original(*args))
-        return found[-1]
-
-    monkeypatch.setattr(executable, "make_executable", note)
-    return found
-
-
 def convolved(x, w, b, stride, padding, dilation, groups):
     """The convolution in float64, by NumPy."""
     sizes = [(v, v) if isinstance(v, int) else v for v in (stride, padding, dilation)]

@@ -52,13 +52,17 @@ class Storage:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What the runtime needs of one kernel, and what it is estimated to cost."""
+    """What the runtime needs of one kernel, and what it is estimated to cost.
+
+    `numbers` are those that it is told (`KernelWriter.told`).
+    """
 
     name: str
     text: str
     slots: tuple[int, ...]
     ntiles: int
     cost: float
+    numbers: tuple[int, ...] = ()
 
 
 class KernelWriter:
@@ -73,6 +77,7 @@ class KernelWriter:
         self.module = self.fn.module
         self.first = first              # operands that the kernel has before those written here
         self.slots: list[int] = []
+        self.numbers: list[int] = []
         self.pointers: dict[int, str] = {}
         self.cells: dict[int, str] = {}
         self.local: dict[int, tuple[str, tuple[int, ...], str]] = {}
@@ -103,6 +108,16 @@ class KernelWriter:
                 f"  %base{j} = load ptr, ptr {self.cell(slot)}, !invariant.load !EMPTY")
             self.pointers[slot] = f"%base{j}"
         return self.pointers[slot]
+
+    def told(self, number: int) -> str:
+        """A number that the kernel reads behind its operands, and that is not in its text: kernels
+        which differ in such numbers alone are compiled once."""
+        k = len(self.numbers)
+        self.numbers.append(number)
+        self.fn._entry.append(
+            f"  %number{k}.at = getelementptr inbounds i64, ptr %map, i64 !TOLD{k}!\n"
+            f"  %number{k} = load i64, ptr %number{k}.at, !invariant.load !EMPTY")
+        return f"%number{k}"
 
     def tags(self, slot: int) -> str:
         """Metadata that sets accesses to this slot apart from those to all others."""
@@ -141,12 +156,14 @@ class KernelWriter:
         self.fn.finish()
         self.resolve()
         name, text = named(self.module)
-        return Kernel(name, text, tuple(self.slots), ntiles, cost)
+        return Kernel(name, text, tuple(self.slots), ntiles, cost, tuple(self.numbers))
 
     def resolve(self) -> None:
         """Put metadata nodes in place of the names that the body of the kernel refers to."""
         body = self.module.functions["KERNEL"]
         module = self.module
+        for k in range(len(self.numbers)):
+            body = body.replace(f"!TOLD{k}!", str(self.first + len(self.slots) + k))
         empty = module.metadata("!{}")
         domain = module.metadata('!{!SELF, !"operands"}', distinct=True)
         scopes = [module.metadata(f"!{{!SELF, {domain}}}", distinct=True) for _ in self.slots]
@@ -214,6 +231,7 @@ def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Sto
         return KernelWriter.position(writer, number)
 
     writer.emitter.position = position
+    writer.emitter.told = writer.told
     cost = point_cost(steps, group, storage)
     if _wants_lanes(steps, group, storage):
         return _emit_lanes(writer, steps, group, storage, cost)
@@ -384,7 +402,7 @@ def _emit_rows(writer: KernelWriter, steps: Sequence[Step], group: Group,
             array = _local_array(writer, step.spec.dtype, prod(group.columns))
             writer.local[item.step] = (array, _across(steps, group, item),
                                        ", !llvm.access.group !ACCESS")
-    low, high = _range(fn, "%tile", chunk, count, ntiles)
+    low, high = _range(writer, "%tile", chunk, count, ntiles)
     with fn.loop(low, high, hint="p") as p:
         em.open()
         if row.terms:
@@ -483,17 +501,21 @@ def _written_out(fn: Fn) -> str:
     return fn.module.metadata(f"!{{!SELF, {full}}}", distinct=True)
 
 
-def _range(fn: Fn, tile: str | int, chunk: int, count: int, ntiles: int
+def _range(writer: KernelWriter, tile: str | int, chunk: int, count: int, ntiles: int
            ) -> tuple[str | int, str | int]:
-    """The bounds of a tile of `chunk` out of `count`."""
+    """The bounds of a tile of `chunk` out of `count`.
+
+    Where there are several, a tile's length is nothing that LLVM could know: so the numbers are
+    told, and an initialisation or an update is one piece of code for parameters of all sizes.
+    """
     if ntiles == 1:
         return 0, count
-    low = fn.mul(tile, chunk)
-    high = fn.add(low, chunk)
-    if count % chunk:
-        fewer = fn.val(f"icmp slt i64 {high}, {count}")
-        high = fn.val(f"select i1 {fewer}, i64 {high}, i64 {count}")
-    return low, high
+    fn = writer.fn
+    each, end = writer.told(chunk), writer.told(count)
+    low = fn.val(f"mul nsw i64 {tile}, {each}", "i")
+    high = fn.val(f"add nsw i64 {low}, {each}", "i")
+    fewer = fn.val(f"icmp slt i64 {high}, {end}")
+    return low, fn.val(f"select i1 {fewer}, i64 {high}, i64 {end}")
 
 
 def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
@@ -521,8 +543,8 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
     if blocks > 1:
         tile_p = fn.val(f"udiv i64 %tile, {blocks}") if outer > chunk else 0
         tile_l = fn.val(f"urem i64 %tile, {blocks}") if outer > chunk else "%tile"
-    first, last = _range(fn, tile_p, chunk, outer, -(-outer // chunk))
-    low, high = _range(fn, tile_l, width, inner, blocks)
+    first, last = _range(writer, tile_p, chunk, outer, -(-outer // chunk))
+    low, high = _range(writer, tile_l, width, inner, blocks)
     if not simple:
         _lane_arrays(writer, nest, steps, group, width, low, inner)
     lane, outer_row = loop_var("l", inner, 1), loop_var("p", outer, 0)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from facula.codegen import expr
+from facula.codegen.bounds import magnitude
 from facula.codegen.llvm import Fn
+from facula.codegen.mathlib.trigonometric import NEAR
 from facula.dtype import DType, float64, int64, uint64
 from facula.graph.spec import Step
 from facula.schedule.index import (
@@ -259,6 +261,9 @@ class Emitter:
         if op in expr.ELEMENTWISE:
             args = [self.value(i, index) for i in step.inputs]
             dtypes = [self.steps[i].spec.dtype for i in step.inputs]
+            if op in ("sin", "cos") and dtype.kind == "f" and dtype.itemsize >= 4 \
+                    and magnitude(self.steps, step.inputs[0]) <= NEAR:
+                op = f"near {op}"
             return expr.emit_op(fn, op, args, dtypes, dtype)
         if op == "full":
             return expr.constant(dtype, step.attrs[0])

@@ -185,9 +185,9 @@ def test_calls_of_other_sizes_have_one_text():
         for n in (5, 6, 7):
             for _ in range(3):
                 call(facula.rand(n, 20))
-    texts = {entry.text for entry in call.entries}
-    assert len(call.entries) == 3 and len(texts) == 1
-    for entry, n in zip(call.entries, (7, 6, 5), strict=True):
-        _, why = entry.why((facula.rand(9, 20),), {}, facula.graph.record.recorder())
-        assert "float32[9, 20]" in why and f"was a tensor float32[{n}, 20]" in why
+        texts = {entry.text for entry in call.entries}
+        assert len(call.entries) == 3 and len(texts) == 1
+        for entry, n in zip(call.entries, (7, 6, 5), strict=True):
+            _, why = entry.why((facula.rand(9, 20),), {}, facula.graph.record.recorder())
+            assert "float32[9, 20]" in why and f"was a tensor float32[{n}, 20]" in why
     assert len({entry.guards for entry in call.entries}) == 1

@@ -202,7 +202,7 @@ def generate(seed: int, length: int | None = None) -> Graph:
     grad = rng.random() < 0.5
     smooth = grad and rng.random() < 0.5
     b = Builder(seed, grad, smooth)
-    if seed % 3 == 2 and not smooth:             # a derivative by differences is one of each element
+    if seed % 3 == 2 and not smooth:        # differences take a run for each element
         b.lengthen()
     if length is None:
         length = 200 if rng.random() < 0.01 else rng.randint(5, 25)

@@ -10,6 +10,7 @@ from typing import Any
 from facula.codegen import expr
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.lower import Emitter
+from facula.codegen.target import target
 from facula.graph.spec import Step
 from facula.runtime.plan import STATUS_SLOT
 from facula.schedule.index import Index, flatten
@@ -48,6 +49,7 @@ class KernelWriter:
         self.fn = fn or Fn(Module(), "KERNEL", [("ptr", "args"), ("ptr", "map"), ("i64", "tile")],
                            attrs=ATTRS)
         self.module = self.fn.module
+        self.width = 1                  # elements in the vectors of a loop that picks them
         self.first = first              # operands that the kernel has before those written here
         self.slots: list[int] = []
         self.pointers: dict[int, str] = {}
@@ -113,6 +115,12 @@ class KernelWriter:
         """Metadata of an innermost loop: its rounds touch memory independently."""
         return "!LOOP"
 
+    def masked(self, itemsize: int) -> str:
+        """The same of one whose vectors, of so large elements, are picked under a mask."""
+        self.module.strided = True
+        self.width = target().lanes(itemsize)
+        return "!PICKING"
+
     def finish(self, ntiles: int, cost: float) -> Kernel:
         """Resolve the metadata, name the kernel by its content, and wrap it up."""
         self.fn.finish()
@@ -134,7 +142,8 @@ class KernelWriter:
         group = module.metadata("!{}", distinct=True)
         parallel = module.metadata(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
         whole = module.metadata('!{!"llvm.loop.unroll.disable"}')
-        for name, more in (("!SHORT", f", {whole}"), ("!LOOP", "")):
+        width = module.metadata(f'!{{!"llvm.loop.vectorize.width", i32 {self.width}}}')
+        for name, more in (("!SHORT", f", {whole}"), ("!LOOP", ""), ("!PICKING", f", {width}")):
             parts = body.split(name)
             body = parts[0]
             for part in parts[1:]:

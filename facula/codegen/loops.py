@@ -37,7 +37,10 @@ from facula.schedule.kinds import REDUCE, SCAN, op_cost
 __all__ = ["emit_group", "point_cost"]
 
 FEW_LANES = 8
-"""The same of lanes: they would not fill a vector."""
+"""So many lanes, or fewer, are unrolled: they would not fill a vector."""
+
+SHORT = 16
+"""A loop of fewer rounds is one that LLVM turns into vectors under a mask, or not at all."""
 
 
 def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Storage | None],
@@ -251,10 +254,13 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
         if outer_row.terms:
             em.names[outer_row.terms[0][0]] = p
 
+        kind = written_out(fn) if blocks == 1 and inner <= FEW_LANES else "!LOOP"
+        if blocks == 1 and FEW_LANES < inner < SHORT and _picks(
+                lane, offsets(steps, group, storage, rows, columns)):
+            kind = writer.masked(max(steps[i.step].spec.dtype.itemsize for i in group.items))
+
         def lanes(work: Callable[[str | int], None]) -> None:
-            few = isinstance(low, int) and isinstance(high, int) and high - low <= FEW_LANES
-            with fn.loop(low, high, hint="l",
-                         metadata=written_out(fn) if few else "!LOOP") as l:
+            with fn.loop(low, high, hint="l", metadata=kind) as l:
                 em.open()
                 if lane.terms:
                     em.names[lane.terms[0][0]] = l
@@ -280,6 +286,11 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
                 lanes(lambda l, s=stage: nest.close_reductions(s, l))  # type: ignore[misc]
         em.close()
     return writer.finish(ntiles, cost * outer * inner)
+
+
+def _picks(var: Index, touched: Sequence[Index]) -> bool:
+    """Whether a loop passes over memory in steps of a few elements."""
+    return any(2 <= abs(at.coefficient(v)) <= 8 for v, _ in var.terms for at in touched)
 
 
 def _lane_arrays(writer: KernelWriter, nest: Nest, steps: Sequence[Step], group: Group,

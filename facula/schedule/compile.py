@@ -90,7 +90,7 @@ class _Unit:
 
 
 def build(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-          lasting: frozenset[int] = frozenset(), name: str = "program",
+          lasting: frozenset[int] = frozenset(),
           varies: Mapping[int, frozenset[str]] | None = None) -> Native:
     """The plan that computes `outputs`; `donations` maps outputs to leaves they may overwrite.
 
@@ -98,17 +98,17 @@ def build(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, in
     runs.  `varies` says of the products of groups, by their numbers, which of their extents m, n
     and k are others in programs that are to share their machine code with this one.
     """
-    return _Build(Places(steps, outputs, donations), lasting, name, varies or {}).native()
+    return _Build(Places(steps, outputs, donations), lasting, varies or {}).native()
 
 
 class _Build:
     """Writes the kernels over the places in `memory`, to which it adds temporaries of theirs."""
 
-    def __init__(self, memory: Places, lasting: frozenset[int], name: str,
+    def __init__(self, memory: Places, lasting: frozenset[int],
                  varies: Mapping[int, frozenset[str]]):
         self.memory, self.places = memory, memory.places
         self.steps, self.outputs = memory.steps, memory.outputs
-        self.name, self.varies = name, varies
+        self.varies = varies
         self.lasting = {self.places[n].slot: n for n in sorted(lasting)}
         self.kept: list[tuple[int, int]] = []
         self.packs: dict[int, int] = {}              # slot -> bytes of what is kept
@@ -383,7 +383,7 @@ class _Build:
         first = [PhasePlan(tuple(map(planned, once)))] if once else []
         plan = ProgramPlan((*first, *(PhasePlan(tuple(p)) for p in phases if p)),
                            self.memory.slots, tuple(self.memory.arguments), arena, offsets, {},
-                           len(first), sum(u.kernel.cost for u in units), self.name)
+                           len(first), sum(u.kernel.cost for u in units))
         outputs = [(self.steps[o].spec.numel * self.steps[o].spec.dtype.itemsize,
                     self.memory.donated.get(o)) for o in self.outputs]
         sizes = {place.slot: self.steps[n].spec.numel * self.steps[n].spec.dtype.itemsize

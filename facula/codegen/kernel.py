@@ -117,7 +117,6 @@ class KernelWriter:
 
     def masked(self, itemsize: int) -> str:
         """The same of one whose vectors, of so large elements, are picked under a mask."""
-        self.module.strided = True
         self.width = target().lanes(itemsize)
         return "!PICKING"
 
@@ -127,6 +126,14 @@ class KernelWriter:
         self.resolve()
         name, text = named(self.module)
         return Kernel(name, text, tuple(self.slots), ntiles, cost)
+
+    def _independent(self, body: str) -> bool:
+        """Whether LLVM needs no proof that rounds of a loop are: it would complain of one that it
+        does not find, where it has been told how wide vectors are."""
+        touching = [line for line in body.splitlines()
+                    if " load " in line or line.lstrip().startswith("store ")]
+        return len(self.module.functions) == 1 and all(
+            "!llvm.access.group" in line or "!invariant.load" in line for line in touching)
 
     def resolve(self) -> None:
         """Put metadata nodes in place of the names that the body of the kernel refers to."""
@@ -143,6 +150,9 @@ class KernelWriter:
         parallel = module.metadata(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
         whole = module.metadata('!{!"llvm.loop.unroll.disable"}')
         width = module.metadata(f'!{{!"llvm.loop.vectorize.width", i32 {self.width}}}')
+        module.strided = "!PICKING" in body and self._independent(body)
+        if not module.strided:
+            body = body.replace("!PICKING", "!LOOP")
         for name, more in (("!SHORT", f", {whole}"), ("!LOOP", ""), ("!PICKING", f", {width}")):
             parts = body.split(name)
             body = parts[0]

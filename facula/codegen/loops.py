@@ -255,7 +255,7 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
             em.names[outer_row.terms[0][0]] = p
 
         kind = written_out(fn) if blocks == 1 and inner <= FEW_LANES else "!LOOP"
-        if blocks == 1 and FEW_LANES < inner < SHORT and _picks(
+        if simple and blocks == 1 and FEW_LANES < inner < SHORT and _picks(
                 lane, offsets(steps, group, storage, rows, columns)):
             kind = writer.masked(max(steps[i.step].spec.dtype.itemsize for i in group.items))
 

@@ -93,7 +93,8 @@ class Training:
         self.kind, self.net = kind, kind()
         self.start = [w.detach().numpy().copy() for w in self.net.parameters()]
         self.optimizer = optim.SGD(self.net.parameters(), lr=0.1)
-        self.step(2)            # from now on there are gradients to be overwritten
+        for _ in range(2):      # from now on the module has been called, and has gradients
+            self.step(2)
 
     def step(self, n):
         """Loss and weights after one step on `n` examples."""

@@ -41,7 +41,8 @@ class Convolution:
     """One of the three products of `facula.ops.primitive.convolution`, on operands in memory.
 
     `x`, `w` and `y` are the shapes of input, weight and result of the convolution itself, whatever
-    of the three this step computes; `a` and `b` say where its two operands lie.
+    of the three this step computes; `a` and `b` say where its two operands lie.  With `short` these
+    are bfloat16, and are multiplied in pairs (`facula.codegen.convolve_pairs`).
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Convolution:
     a: View
     b: View
     parts: int = 0
+    short: bool = False         # of bfloat16 operands; `dtype` is that of sums and result
 
     @property
     def flops(self) -> float:
@@ -112,7 +114,11 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
         Weight(c, t, finish()).emit(out)
         return out
     for walks in c.walks():
-        forward = _Forward(c, walks, t, finish())
+        if c.short:
+            from facula.codegen.convolve_pairs import PairForward
+            PairForward(c, walks, t, finish()).emit(out)
+            continue
+        forward = Forward(c, walks, t, finish())
         if forward.taps and suits(c.groups, forward.out, forward.red, forward.tiles.lanes):
             Lanes(forward).emit(out)
         else:
@@ -120,13 +126,13 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
     return out
 
 
-class _Forward:
+class Forward:
     """conv, or conv_input for the outputs of one remainder in every dimension."""
 
     def __init__(self, c: Convolution, walks: tuple[Walk, ...], t: Target, finish: Any):
         self.c, self.walks, self.t, self.finish = c, walks, t, finish
         self.module = Module()
-        self.tiles = tiles = Tiles(self.module, c.dtype, t)
+        self.tiles = tiles = self._tiles(self.module)
         per_group = c.w[0] // c.groups
         first, second, *taps = c.b.strides
         self.tap_strides = taps
@@ -135,6 +141,9 @@ class _Forward:
             self.red, self.out, self.red_stride, self.out_stride = c.w[1], per_group, second, first
         else:
             self.red, self.out, self.red_stride, self.out_stride = per_group, c.w[1], first, second
+        self.whole = self.red
+        if c.short:
+            self.red = -(-self.red // 2)
         self.taps = prod(w.taps for w in walks)
         lanes = tiles.lanes
         self.vectors = -(-self.out // lanes)
@@ -147,7 +156,7 @@ class _Forward:
         self.nv, self.nr = nv, nv * lanes
         self.panels = -(-self.vectors // nv)
         self.squares: Winograd | None = None
-        if worthwhile(c.dtype, walks, c.x[0], self.red, self.out, lanes):
+        if not c.short and worthwhile(c.dtype, walks, c.x[0], self.red, self.out, lanes):
             self.squares = squares = Winograd(self)
             self.nv, self.nr, self.panels = squares.nv, squares.nr, squares.panels
             self.panels_each, self.width = squares.panels_each, squares.width
@@ -156,6 +165,9 @@ class _Forward:
             self._depth()
         else:
             self._tile(counts, micro)
+
+    def _tiles(self, module: Module) -> Tiles:
+        return Tiles(module, self.c.dtype, self.t)
 
     def _tile(self, counts: tuple[int, ...], micro: list[int]) -> None:
         """Sizes: of a block of places, of channels together, of input channels at a time."""
@@ -233,7 +245,7 @@ class _Forward:
     def _rows(self, fn: Fn, src: str, dst: str, first: Any, last: Any, count: Any) -> None:
         """Rows of the weight, one an input channel and tap, with `count` columns."""
         scalar = self.tiles.scalar
-        tiles = Tiles(fn.module, self.c.dtype, self.t)
+        tiles = self._tiles(fn.module)
         vector, lanes, item = tiles.vector, tiles.lanes, tiles.item
         whole = prod(self.c.w[2:])
 
@@ -324,6 +336,20 @@ class _Forward:
         out.last.append((Kernel("KERNEL", (*own, *self.finish.roles()), ntiles, self.module,
                                 share), self.finish))
 
+    def _begin(self, fn: Fn, source: str, g: Any) -> str:
+        """Where the source of a group begins."""
+        a = self.c.a
+        return fn.gep(self.tiles.scalar, source, fn.add(fn.mul(g, self.red * a.strides[1]),
+                                                        a.offset))
+
+    def _copy(self, fn: Fn, source: str, c0: Any, count: Any, starts: list[Any], images: Any,
+              cache: str) -> None:
+        """What the block reads of `count` input channels from c0 on."""
+        image, channel, *places = self.c.a.strides
+        self.tiles.copy_source(fn, self.block, fn.gep(self.tiles.scalar, source,
+                                                      fn.mul(c0, channel)),
+                               [image, *places], channel, count, starts, images, cache)
+
     def _sum(self, fn: Fn, source: str, packed: str, g: Any, ob: Any, starts: list[Any],
              counts: list[Any], sums: str, local: bool = False) -> None:
         """Fill sums[place, channel]; with `local`, `packed` is the weight as it lies in memory."""
@@ -332,8 +358,7 @@ class _Forward:
         cache = fn.alloca(scalar, tiles.room(block, self.depth))
         table = tiles.table("KERNEL_steps", [channel * each + tap for channel in range(self.depth)
                                              for tap in block.taps()])
-        image, channel, *places = c.a.strides
-        source = fn.gep(scalar, source, fn.add(fn.mul(g, self.red * channel), c.a.offset))
+        source = self._begin(fn, source, g)
         panel0 = fn.add(fn.mul(g, self.panels), fn.mul(ob, self.panels_each))
         deep = self.depth if local else self.red
         if local:
@@ -363,8 +388,7 @@ class _Forward:
             tiles.over_block(fn, block, starts, register)
 
         def channels(c0: Any, count: Any, first: str) -> None:
-            tiles.copy_source(fn, block, fn.gep(scalar, source, fn.mul(c0, channel)),
-                              [image, *places], channel, count, starts, counts[0], cache)
+            self._copy(fn, source, c0, count, starts, counts[0], cache)
             if local:
                 weight = own
                 with fn.loop(0, self.panels_each, hint="p") as p:

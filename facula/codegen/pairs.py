@@ -16,11 +16,12 @@ from math import prod
 from facula.codegen.brgemm import Place, Vector
 from facula.codegen.contract import Contraction, Epilogue
 from facula.codegen.llvm import Fn, Module
+from facula.codegen.microkernel import multiply_pairs
 from facula.codegen.pack import Source
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, batch_offset, operand, smin, unravel
 
-__all__ = ["Pairs", "emit_pairs"]
+__all__ = ["Pairs", "as_pairs", "emit_pairs"]
 
 _CHUNK = 128
 """Pairs of k that a tile packs."""
@@ -35,24 +36,11 @@ class Pairs(Vector):
         self.whole = c
 
     def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
-        pairs = f"<{2 * self.lanes} x bfloat>"
-        f = fn.module.declare(f"{self.vector} @llvm.x86.avx512bf16.dpbf16ps.512({self.vector}, "
-                              f"{pairs}, {pairs})")
-        a, b = (fn.val(f"bitcast {self.vector} {v} to {pairs}") for v in (x, y))
-        fn.do(f"{into} = call {self.vector} {f}({self.vector} {total}, {pairs} {a}, {pairs} {b})")
-
-    def _as_pairs(self, source: Source) -> Source | None:
-        """The same memory with pairs as elements; None where they do not lie so."""
-        numbers = (source.k, source.j_stride, source.offset, *source.batch_strides)
-        if source.k_stride != 1 or any(n % 2 for n in numbers):
-            return None
-        return replace(source, dtype="float32", itemsize=4, k=source.k // 2,
-                       batch_strides=tuple([s // 2 for s in source.batch_strides]),
-                       j_stride=source.j_stride // 2, offset=source.offset // 2)
+        multiply_pairs(fn, self.lanes, x, y, total, into)
 
     def _packed(self, which: int, source: Source, width: int) -> Place:
         """A copy in panels of pairs."""
-        pairs = self._as_pairs(source)
+        pairs = as_pairs(source)
         if pairs is not None:
             return self._pack(which, pairs, width)
         return self._pack(which, replace(source, k=self.c.k), width, emit=lambda module, name:
@@ -85,7 +73,7 @@ class Pairs(Vector):
 
     def _place_a(self) -> Place:
         source = self._source_a()
-        pairs = self._as_pairs(source)
+        pairs = as_pairs(source)
         if pairs is None:
             return self._packed(0, source, self.mr)
         if self._crowded(pairs):
@@ -94,6 +82,16 @@ class Pairs(Vector):
 
     def _place_b(self) -> Place:
         return self._packed(1, self._source_b(), self.nr)
+
+
+def as_pairs(source: Source) -> Source | None:
+    """The same memory with pairs as elements; None where they do not lie so."""
+    numbers = (source.k, source.j_stride, source.offset, *source.batch_strides)
+    if source.k_stride != 1 or any(n % 2 for n in numbers):
+        return None
+    return replace(source, dtype="float32", itemsize=4, k=source.k // 2,
+                   batch_strides=tuple([s // 2 for s in source.batch_strides]),
+                   j_stride=source.j_stride // 2, offset=source.offset // 2)
 
 
 def emit_pairs(module: Module, name: str, x: Source, width: int, t: Target) -> int:

@@ -43,7 +43,7 @@ def product_of(c: Convolution) -> Contraction | None:
     if c.kind == "conv_input":
         out, red = red, out
     whole = c.groups * out * places
-    return Contraction(c.dtype, (c.x[0], c.groups), out, places, red,
+    return Contraction("bfloat16" if c.short else c.dtype, (c.x[0], c.groups), out, places, red,
                        (0, c.w[0] // c.groups * first, own, other),
                        (image, red * channel, channel, live[-1][1]),
                        (whole, out * places, places, 1), a_offset=c.b.offset,

@@ -339,9 +339,15 @@ def _reduction(b: _Builder, op: str, attrs: tuple[Any, ...], i: int, step: Step,
 
 def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...],
                  ins: list[Step], out: Spec, where: str | None) -> int | None:
-    """Of nothing, or the gradient of a small weight: then in parts, which are summed in turn."""
+    """Of nothing, of bfloat16 tensors, which need not be widened, or the gradient of a small
+    weight: then in parts, which are summed in turn."""
     if any(s.spec.numel == 0 for s in ins):
         return b.full(0, out)
+    if all(s.op == "cast" and b.steps[s.inputs[0]].spec.dtype.name == "bfloat16" for s in ins) \
+            and out.dtype.name == "float32":
+        from facula.codegen.convolve_pairs import worth_pairs
+        if worth_pairs(op, ins[1].spec.shape, attrs[3]):
+            return b.enter(op, attrs, tuple([s.inputs[0] for s in ins]), out, where)
     if op != "conv_weight" or attrs[4]:
         return None
     from facula.codegen.convolve_weight import weight_parts

@@ -138,6 +138,7 @@ def tile_function(module: Module, name: str, t: Target, size: tuple[int, int], a
 class Tiles(Pairs):
     """A product of bfloat16 matrices, summed in float32 by tile registers."""
 
+    beside = False
     share = 8_000_000           # so many take as long as far fewer do on vectors
     whole_tile: tuple[int, int]
 

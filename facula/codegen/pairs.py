@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 from facula.codegen.brgemm import Place, Vector
 from facula.codegen.contract import Contraction, Epilogue
@@ -26,6 +27,10 @@ __all__ = ["Pairs", "as_pairs", "emit_pairs"]
 _CHUNK = 128
 """Pairs of k that a tile packs."""
 
+_WITHIN = 512
+"""Up to how many rows of A each tile packs the columns of B that it reads: with more of them a copy
+of B is used often enough to be made once."""
+
 
 class Pairs(Vector):
     """A product of bfloat16 matrices, summed in float32."""
@@ -34,6 +39,13 @@ class Pairs(Vector):
                  t: Target, roles: tuple[str, str]):
         super().__init__(module, name, replace(c, k=-(-c.k // 2)), epilogue, t, roles)
         self.whole = c
+        module.denormals = False
+        module.width = self.lanes
+        self.within = self.beside and c.n > 1 == c.b_strides[-1] and any(c.b_strides[:-2]) \
+            and 0 < c.m <= _WITHIN and c.k > 0 and not c.varies
+
+    beside = True
+    """Whether a tile can have a packed panel of its own."""
 
     def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
         multiply_pairs(fn, self.lanes, x, y, total, into)
@@ -81,7 +93,36 @@ class Pairs(Vector):
         return self._in_place(pairs)
 
     def _place_b(self) -> Place:
+        if self.within:
+            self.source = self._source_b()
+            return Place(self.roles[1], self.source.batch_strides, 0, self.nr, 1,
+                         self.source.offset, "i16")
         return self._packed(1, self._source_b(), self.nr)
+
+    def _columns(self, fn: Fn, pb: str, panel: str, j: Any, k0: Any, cols: int) -> None:
+        apart, k = self.source.k_stride, self.source.k
+        f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+
+        def pair(at: Any, to: Any, both: bool) -> None:
+            low = fn.gep("i16", pb, fn.add(fn.mul(at, 2 * apart), j))
+            for first in range(0, cols, 16):
+                _interleave(fn, low, apart, fn.gep("i32", panel, fn.mul(to, self.nr)), first,
+                            min(16, cols - first), both)
+            for row in (0, apart):      # what the next panel reads: far from what this one does
+                soon = fn.val(f"getelementptr i16, ptr {low}, i64 {row + self.nr}")
+                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 2, i32 1)")
+
+        whole = k // 2
+        end = smin(fn, fn.add(k0, self.kc), whole)
+        with fn.loop(k0, end, hint="k", metadata=fn.module.untouched()) as at:
+            to = at if k0 == 0 else fn.val(f"sub i64 {at}, {k0}")
+            pair(at, to, True)
+        if k % 2:
+            if self.kc >= self.c.k:
+                pair(whole, whole, False)
+            else:
+                with fn.when(fn.val(f"icmp sge i64 {fn.add(k0, self.kc)}, {self.c.k}")):
+                    pair(whole, fn.val(f"sub i64 {whole}, {k0}"), False)
 
 
 def as_pairs(source: Source) -> Source | None:

@@ -269,7 +269,8 @@ class Vector:
                                      (always + 1,) if several else ())
         m0, n0 = fn.mul(mi, self.mb), fn.mul(ni, self.nb)
         pa = fn.gep(self.scalar, pa, fn.add(batch_offset(fn, batch, a.batch_strides), a.offset))
-        pb = fn.gep(b.kind or self.scalar, pb, fn.add(batch_offset(fn, batch, b.batch_strides), b.offset))
+        pb = fn.gep(b.kind or self.scalar, pb,
+                    fn.add(batch_offset(fn, batch, b.batch_strides), b.offset))
         if self.epilogue is None:
             pc, ld = operand(fn, 2), c.c_strides[-2]
             corner = fn.add(batch_offset(fn, batch, c.c_strides[:-2]), fn.add(fn.mul(m0, ld), n0))

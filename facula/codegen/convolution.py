@@ -12,7 +12,7 @@ from facula.codegen.blocked import Blocks, emit_blocks
 from facula.codegen.contract import Role
 from facula.codegen.convolve import Convolution, Emitted, emit_convolution
 from facula.codegen.direct import Tiles
-from facula.codegen.epilogue import NS_PER_FLOP, Epilogue, Product
+from facula.codegen.epilogue import NS_PER_FLOP, Epilogue, Product, Rounded
 from facula.codegen.llvm import LLVM_TYPES, Fn
 from facula.codegen.loops import Kernel, KernelWriter, Storage, named, point_cost
 from facula.codegen.lower import accesses
@@ -50,7 +50,7 @@ class _Finish(Epilogue):
         return Tiles(fn.module, self.convolution.dtype, target()), self.writer.pointer(place.slot)
 
     def _point(self, fn: Fn, index: tuple[Index, ...], names: Sequence[tuple[Index, Any]],
-               sums: str, at: Any) -> None:
+               sums: str, at: Any, rounded: Rounded | None = None) -> None:
         """One element of the result: its sum is sums[at]."""
         assert self.writer is not None
         em = self.writer.emitter
@@ -61,10 +61,14 @@ class _Finish(Epilogue):
                 em.names[variable.terms[0][0]] = name
         value = expr.load_value(fn, dtype, sums, at, ", !llvm.access.group !ACCESS")
         em.remember((self.product, index), value)
-        shape = self.steps[self.product].spec.shape
-        self._items(self.writer, index,
-                    [i for i, n in zip(index, shape, strict=True) if n != 1])
+        self._items(self.writer, index, self._live(index), rounded,
+                    fn.gep(LLVM_TYPES[self.convolution.dtype], sums, at))
         em.close()
+
+    def _live(self, index: tuple[Index, ...]) -> list[Index]:
+        """What of an index of the product is not constant."""
+        shape = self.steps[self.product].spec.shape
+        return [i for i, n in zip(index, shape, strict=True) if n != 1]
 
     def places(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
                channel: Any, channels: Any, sums: str, ld: int, step: int = 1) -> None:
@@ -79,6 +83,9 @@ class _Finish(Epilogue):
         lines = [loop_var(f"place{d}", n, 2 + d) for d, n in enumerate(size)]
         flat = loop_var("place", prod(size), 2)
         alone = self._alone(fn) if plain else None
+        index = (image, own, *unflatten(flat, size))
+        rounded = self.rounded(self._live(index), flat, self.convolution.dtype) if plain else None
+        fn.module.light = fn.module.light or self.only(rounded)
         with fn.loop(0, channels, hint="o") as o:
             row = fn.gep(kind, sums, fn.mul(o, ld))
             named_ = [(own, fn.add(channel, fn.mul(o, step)))]
@@ -95,10 +102,13 @@ class _Finish(Epilogue):
                         row_at = fn.add(fn.mul(named_[-1][1], c_all), named_[0][1])
                         alone[0].copy(fn, line, fn.gep(kind, alone[1], fn.add(
                             fn.mul(row_at, prod(size)), first)), count)
-                    else:
+                    elif not self.only(rounded):
                         with fn.loop(0, count, hint="p", metadata=metadata) as p:
-                            self._point(fn, (image, own, *unflatten(flat, size)),
-                                        [*named_, (flat, fn.add(first, p))], line, p)
+                            self._point(fn, index, [*named_, (flat, fn.add(first, p))], line, p,
+                                        rounded)
+                    if rounded is not None:
+                        places, values = zip(*named_, (flat, first))
+                        self.round(fn, rounded, places, values, line, count)
                 else:
                     self._spread(fn, block, starts, counts, lines, (image, own), named_, line,
                                  0)

@@ -47,8 +47,7 @@ class PairTiles(Tiles):
 
     def __init__(self, module: Module, t: Target):
         super().__init__(module, "float32", t)
-        self.source, module.denormals = "i16", False
-        module.width = self.lanes
+        self.source = "i16"
 
     def multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
         multiply_pairs(fn, self.lanes, x, y, total, into)

@@ -30,17 +30,11 @@ def widen(fn: Fn, dtype: str, value: str, count: int = 0) -> str:
 
 
 def narrow(fn: Fn, dtype: str, value: str, count: int = 0) -> str:
-    """The way back from `widen`: round to nearest, ties to even.
-
-    The processor's own instruction for bfloat16 takes denormal numbers for zeros.
-    """
+    """The way back from `widen`: round to nearest, ties to even."""
     if dtype == "float16":
         if target().isa == "sse2":
             return _to_half(fn, value, count)
         return fn.val(f"fptrunc {_of('float', count)} {value} to {_of('half', count)}")
-    if dtype == "bfloat16" and target().pairs and not fn.module.denormals:
-        short = fn.val(f"fptrunc {_of('float', count)} {value} to {_of('bfloat', count)}")
-        return fn.val(f"bitcast {_of('bfloat', count)} {short} to {_of('i16', count)}")
     if dtype == "bfloat16":
         w = _Words(fn, count)
         bits = w.bits(value)

@@ -44,12 +44,10 @@ unroll loops in it, so it goes through a short pipeline and compiles in half the
 class Module:
     """Functions, declarations and metadata of one LLVM module, printed by `text()`.
 
-    `light`: see `LIGHT`.  Without `denormals` the smallest numbers may be taken for zeros.
+    `light`: see `LIGHT`.
     """
 
     light = False
-    denormals = True
-    width = 0
 
     def __init__(self, name: str = "facula"):
         self.name = name

@@ -157,10 +157,6 @@ class KernelWriter:
         group = module.metadata("!{}", distinct=True)
         parallel = module.metadata(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
         whole = module.metadata('!{!"llvm.loop.unroll.disable"}')
-        if module.width:
-            for key, value in (("width", f"i32 {module.width}"), ("predicate.enable", "i1 true")):
-                parallel += ", " + module.metadata(f'!{{!"llvm.loop.vectorize.{key}", {value}}}')
-            parallel += ", " + module.metadata('!{!"llvm.loop.interleave.count", i32 1}')
         for name, more in (("!SHORT", f", {whole}"), ("!LOOP", "")):
             parts = body.split(name)
             body = parts[0]

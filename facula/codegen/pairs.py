@@ -39,8 +39,6 @@ class Pairs(Vector):
                  t: Target, roles: tuple[str, str]):
         super().__init__(module, name, replace(c, k=-(-c.k // 2)), epilogue, t, roles)
         self.whole = c
-        module.denormals = False
-        module.width = self.lanes
         self.within = self.beside and c.n > 1 == c.b_strides[-1] and any(c.b_strides[:-2]) \
             and 0 < c.m <= _WITHIN and c.k > 0 and not c.varies
 

@@ -22,6 +22,7 @@ from facula.codegen import expr
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.lower import Emitter, accesses
 from facula.codegen.reductions import Accumulator
+from facula.codegen.target import target
 from facula.dtype import DType
 from facula.graph.spec import Step
 from facula.runtime.plan import STATUS_SLOT
@@ -71,6 +72,7 @@ class KernelWriter:
         self.fn = fn or Fn(Module(), "KERNEL", [("ptr", "args"), ("ptr", "map"), ("i64", "tile")],
                            attrs=ATTRS)
         self.module = self.fn.module
+        self.width = 1                  # elements in the vectors of a loop that picks them
         self.first = first              # operands that the kernel has before those written here
         self.slots: list[int] = []
         self.pointers: dict[int, str] = {}
@@ -136,6 +138,12 @@ class KernelWriter:
         """Metadata of an innermost loop: its rounds touch memory independently."""
         return "!LOOP"
 
+    def masked(self, itemsize: int) -> str:
+        """The same of one whose vectors, of so large elements, are picked under a mask."""
+        self.module.strided = True
+        self.width = target().lanes(itemsize)
+        return "!PICKING"
+
     def finish(self, ntiles: int, cost: float) -> Kernel:
         """Resolve the metadata, name the kernel by its content, and wrap it up."""
         self.fn.finish()
@@ -157,7 +165,8 @@ class KernelWriter:
         group = module.metadata("!{}", distinct=True)
         parallel = module.metadata(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
         whole = module.metadata('!{!"llvm.loop.unroll.disable"}')
-        for name, more in (("!SHORT", f", {whole}"), ("!LOOP", "")):
+        width = module.metadata(f'!{{!"llvm.loop.vectorize.width", i32 {self.width}}}')
+        for name, more in (("!SHORT", f", {whole}"), ("!LOOP", ""), ("!PICKING", f", {width}")):
             parts = body.split(name)
             body = parts[0]
             for part in parts[1:]:
@@ -353,6 +362,14 @@ WRITTEN_OUT = 32
 FEW_LANES = 8
 """The same of lanes: they would not fill a vector."""
 
+SHORT = 16
+"""A loop of fewer rounds is one that LLVM turns into vectors under a mask, or not at all."""
+
+
+def _picks(var: Index, offsets: Sequence[Index]) -> bool:
+    """Whether a loop passes over memory in steps of a few elements."""
+    return any(2 <= abs(at.coefficient(v)) <= 8 for v, _ in var.terms for at in offsets)
+
 
 def _local_array(writer: KernelWriter, dtype: DType, count: int) -> str:
     return writer.fn.alloca(expr.memory_type(dtype), count * (2 if dtype.kind == "c" else 1))
@@ -531,10 +548,13 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
         if outer_row.terms:
             em.names[outer_row.terms[0][0]] = p
 
+        kind = _written_out(fn) if blocks == 1 and inner <= FEW_LANES else "!LOOP"
+        if blocks == 1 and FEW_LANES < inner < SHORT and _picks(
+                lane, _offsets(steps, group, storage, rows, columns)):
+            kind = writer.masked(max(steps[i.step].spec.dtype.itemsize for i in group.items))
+
         def lanes(work: Callable[[str | int], None]) -> None:
-            few = isinstance(low, int) and isinstance(high, int) and high - low <= FEW_LANES
-            with fn.loop(low, high, hint="l",
-                         metadata=_written_out(fn) if few else "!LOOP") as l:
+            with fn.loop(low, high, hint="l", metadata=kind) as l:
                 em.open()
                 if lane.terms:
                     em.names[lane.terms[0][0]] = l

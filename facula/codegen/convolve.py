@@ -80,10 +80,14 @@ class Convolution:
 class Finish(Protocol):
     """What becomes of a finished tile.
 
-    `start` loads pointers, before the first loop.  `places` writes sums[o * ld + i] of channels o
-    and neighbouring outputs i; `taps` those of the weight: output channels o, and input channels
-    and taps i.  Channel o is channel + o * step of the result.
+    `start` loads pointers, before the first loop, and `ask` may ask for memory that `places` will
+    write.  `places` writes sums[o * ld + i] of channels o and neighbouring outputs i; `taps` those
+    of the weight: output channels o, and input channels and taps i.  Channel o is channel +
+    o * step of the result.
     """
+
+    def ask(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
+            channel: Any, channels: Any) -> None: ...
 
     def places(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
                channel: Any, channels: Any, sums: str, ld: int, step: int = 1) -> None: ...
@@ -308,8 +312,14 @@ class Forward:
         counts = block.valid(fn, starts)
         ld = -(-block.points // tiles.lanes) * tiles.lanes
         turned = fn.alloca(tiles.scalar, self.width * ld + tiles.lanes)
+        channel = fn.mul(ob, self.width)
+        channels = smin(fn, fn.val(f"sub i64 {self.out}, {channel}"), self.width) \
+            if o_blocks > 1 else self.out
         if self.squares is not None:
             self.finish.first = 3
+        if c.short:
+            self.finish.ask(fn, block, starts, counts, fn.add(fn.mul(g, self.out), channel),
+                            channels)
         if self.taps:
             sums = fn.alloca(tiles.scalar, ld * self.width)
             if self.squares is None:
@@ -324,9 +334,6 @@ class Forward:
             with fn.loop(0, self.width * ld, tiles.lanes, "i") as i:
                 fn.store(tiles.vector, "zeroinitializer", fn.gep(tiles.scalar, turned, i),
                          c.item)
-        channel = fn.mul(ob, self.width)
-        channels = smin(fn, fn.val(f"sub i64 {self.out}, {channel}"), self.width) \
-            if o_blocks > 1 else self.out
         self.finish.places(fn, block, starts, counts, fn.add(fn.mul(g, self.out), channel),
                            channels, turned, ld)
         fn.finish()

@@ -21,7 +21,7 @@ from facula.graph.spec import Step
 from facula.schedule.fuse import Group, item_start, spread
 from facula.schedule.index import Index, flatten
 
-__all__ = ["Epilogue", "NS_PER_FLOP", "Product", "emit_product"]
+__all__ = ["Epilogue", "NS_PER_FLOP", "Product", "Rounded", "bind", "emit_product"]
 
 NS_PER_FLOP = 1 / 100
 """What a multiplication or addition of a contraction is estimated to take, on one thread."""
@@ -37,7 +37,7 @@ class Rounded:
     at: Index
 
 
-def _name(em: Emitter, named: Sequence[Index], values: Sequence[Any]) -> None:
+def bind(em: Emitter, named: Sequence[Index], values: Sequence[Any]) -> None:
     """Have the variables `named` these values."""
     for place, value in zip(named, values, strict=True):
         if place.terms:
@@ -91,7 +91,7 @@ class Epilogue:
             if not self.only(rounded):
                 with fn.loop(0, cols, hint="j", metadata=writer.loop_metadata()) as j:
                     em.open()
-                    _name(em, named, [*at, fn.add(n0, j)])
+                    bind(em, named, [*at, fn.add(n0, j)])
                     value = expr.load_value(fn, sums, line, j, ", !llvm.access.group !ACCESS")
                     em.remember((self.product, index), expr.emit_cast(fn, value, sums, own))
                     self._items(writer, index, variables, rounded, fn.gep(kind, line, j))
@@ -154,7 +154,7 @@ class Epilogue:
         assert self.writer is not None
         em, lanes = self.writer.emitter, target().lanes(4)
         em.open()
-        _name(em, named, values)
+        bind(em, named, values)
         to = fn.gep("i16", self.writer.pointer(r.slot), em.index(r.at))
         em.close()
         short = f"<{lanes} x i16>"

@@ -249,7 +249,7 @@ class Forward:
     def _rows(self, fn: Fn, src: str, dst: str, first: Any, last: Any, count: Any) -> None:
         """Rows of the weight, one an input channel and tap, with `count` columns."""
         scalar = self.tiles.scalar
-        tiles = self._tiles(fn.module)
+        tiles = Tiles(fn.module, self.c.dtype, self.t)
         vector, lanes, item = tiles.vector, tiles.lanes, tiles.item
         whole = prod(self.c.w[2:])
 
@@ -343,20 +343,6 @@ class Forward:
         out.last.append((Kernel("KERNEL", (*own, *self.finish.roles()), ntiles, self.module,
                                 share), self.finish))
 
-    def _begin(self, fn: Fn, source: str, g: Any) -> str:
-        """Where the source of a group begins."""
-        a = self.c.a
-        return fn.gep(self.tiles.scalar, source, fn.add(fn.mul(g, self.red * a.strides[1]),
-                                                        a.offset))
-
-    def _copy(self, fn: Fn, source: str, c0: Any, count: Any, starts: list[Any], images: Any,
-              cache: str) -> None:
-        """What the block reads of `count` input channels from c0 on."""
-        image, channel, *places = self.c.a.strides
-        self.tiles.copy_source(fn, self.block, fn.gep(self.tiles.scalar, source,
-                                                      fn.mul(c0, channel)),
-                               [image, *places], channel, count, starts, images, cache)
-
     def _sum(self, fn: Fn, source: str, packed: str, g: Any, ob: Any, starts: list[Any],
              counts: list[Any], sums: str, local: bool = False) -> None:
         """Fill sums[place, channel]; with `local`, `packed` is the weight as it lies in memory."""
@@ -365,7 +351,8 @@ class Forward:
         cache = fn.alloca(scalar, tiles.room(block, self.depth))
         table = tiles.table("KERNEL_steps", [channel * each + tap for channel in range(self.depth)
                                              for tap in block.taps()])
-        source = self._begin(fn, source, g)
+        image, channel, *places = c.a.strides
+        source = fn.gep(scalar, source, fn.add(fn.mul(g, self.red * channel), c.a.offset))
         panel0 = fn.add(fn.mul(g, self.panels), fn.mul(ob, self.panels_each))
         deep = self.depth if local else self.red
         if local:
@@ -395,7 +382,8 @@ class Forward:
             tiles.over_block(fn, block, starts, register)
 
         def channels(c0: Any, count: Any, first: str) -> None:
-            self._copy(fn, source, c0, count, starts, counts[0], cache)
+            tiles.copy_source(fn, block, fn.gep(scalar, source, fn.mul(c0, channel)),
+                              [image, *places], channel, count, starts, counts[0], cache)
             if local:
                 weight = own
                 with fn.loop(0, self.panels_each, hint="p") as p:

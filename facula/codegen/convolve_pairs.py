@@ -10,6 +10,7 @@ channel at the end is completed with zeros.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ from facula.codegen.direct import Tiles
 from facula.codegen.lanewise import suits
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.microkernel import multiply_pairs
-from facula.codegen.pack import Source, emit_pack, transpose
-from facula.codegen.pairs import as_pairs, emit_pairs
+from facula.codegen.pack import Source, pack_panel, transpose
+from facula.codegen.pairs import as_pairs
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
-from facula.codegen.walks import Block
+from facula.codegen.walks import Block, grow, reached
 
 if TYPE_CHECKING:
     from facula.codegen.convolve import Emitted
@@ -156,6 +157,13 @@ def _same(kind: str, value: int, count: int) -> str:
     return "<" + ", ".join([f"{kind} {value}"] * count) + ">"
 
 
+_ALL = 256
+"""As many places are one block.  Each panel of the weight is then read by one tile alone, which
+packs it for itself: it stays in the cache of the core that uses it."""
+
+_LEAST_TILES = 8
+
+
 class PairForward(Forward):
     """conv, or conv_input for the outputs of one remainder in every dimension, of bfloat16.
 
@@ -163,72 +171,209 @@ class PairForward(Forward):
     """
 
     tiles: PairTiles
+    inline = False
 
     def _tiles(self, module: Module) -> PairTiles:
         return PairTiles(module, self.t)
 
-    def _begin(self, fn: Fn, source: str, g: Any) -> str:
-        a = self.c.a
-        return fn.gep("i16", source, fn.add(fn.mul(g, self.whole * a.strides[1]), a.offset))
+    def _tile(self, counts: tuple[int, ...], micro: list[int]) -> None:
+        super()._tile(counts, micro)
+        if prod(counts) > _ALL or self.taps <= 1:
+            return
+        self.inline = True
+        per = max(min(self.panels_each, self.c.groups * self.panels // _LEAST_TILES), 1)
+        self.panels_each = -(-self.panels // -(-self.panels // per))
+        self.width = self.panels_each * self.nr
+        self.block = Block(self.walks, counts, tuple(grow(counts, micro, prod(counts))),
+                           tuple(micro))
+        self._depth()
 
-    def _copy(self, fn: Fn, source: str, c0: Any, count: Any, starts: list[Any], images: Any,
-              cache: str) -> None:
-        image, channel, *places = self.c.a.strides
-        at = fn.gep("i16", source, fn.mul(c0, 2 * channel))
-        self.tiles.copy_pairs(fn, self.block, at, [image, *places], channel, c0, count,
-                              self.whole // 2 if self.whole % 2 else None, starts, images, cache)
+    # -- the sums
+    def _sum(self, fn: Fn, source: str, packed: str, g: Any, ob: Any, starts: list[Any],
+             counts: list[Any], sums: str, local: bool = False) -> None:
+        """Fill sums[place, channel]."""
+        c, block, tiles, nr = self.c, self.block, self.tiles, self.nr
+        each = prod(block.extents)
+        cache = fn.alloca("i32", tiles.room(block, self.depth))
+        table = tiles.table("KERNEL_steps", [pair * each + tap for pair in range(self.depth)
+                                             for tap in block.taps()])
+        image, channel, *places = c.a.strides
+        source = fn.gep("i16", source, fn.add(fn.mul(g, self.whole * channel), c.a.offset))
+        panel0 = fn.mul(ob, self.panels_each)
+        row_steps = [n * self.width for n in block.point_strides]
+        deep = self.depth * self.taps * nr
+        if self.inline:
+            own = fn.alloca("i32", deep)
+            packed = fn.gep("i16", packed, fn.add(fn.mul(g, self.group_stride), c.b.offset))
+        whole, rest = divmod(self.vectors, self.nv)
+        here = smin(fn, fn.val(f"sub i64 {whole}, {panel0}"), self.panels_each) \
+            if whole % self.panels_each or rest else self.panels_each
+
+        def panel(p: Any, vectors: int, c0: Any, last: Any, kc: Any, first: str) -> None:
+            number = fn.add(panel0, p)
+            if self.inline:
+                weight = own
+                self._panel(fn, packed, own, number, c0, last, self.depth, True)
+            else:
+                row = fn.add(fn.mul(fn.add(fn.mul(g, self.panels), number), self.red), c0)
+                weight = fn.gep("i32", packed, fn.mul(row, self.taps * nr))
+
+            def register(rect: tuple[int, ...], firsts: tuple[Any, ...]) -> None:
+                name = "KERNEL_micro_" + "x".join(map(str, (*rect, vectors)))
+                tiles.micro(name, block.offsets(rect, block.out_steps), vectors,
+                            block.offsets(rect, row_steps), table, nr)
+                x, z = reached(fn, firsts, block.out_steps, row_steps, begin=(0, fn.mul(p, nr)))
+                fn.do(f"call void @{name}(ptr {fn.gep('i32', cache, x)}, ptr {weight}, "
+                      f"ptr {fn.gep('i32', sums, z)}, i64 {kc}, i1 {first})")
+            tiles.over_block(fn, block, starts, register)
+
+        def pairs(c0: Any, last: Any, first: str) -> None:
+            count = last if c0 == 0 else fn.val(f"sub i64 {last}, {c0}")
+            tiles.copy_pairs(fn, block, fn.gep("i16", source, fn.mul(c0, 2 * channel)),
+                             [image, *places], channel, c0, count,
+                             self.whole // 2 if self.whole % 2 else None, starts, counts[0], cache)
+            kc = fn.mul(count, self.taps)
+            if whole:
+                with fn.loop(0, here, hint="p") as p:
+                    panel(p, self.nv, c0, last, kc, first)
+            if rest:
+                left = fn.val(f"sub i64 {whole}, {panel0}")
+                with fn.when(fn.val(f"icmp slt i64 {left}, {self.panels_each}")):
+                    panel(left, rest, c0, last, kc, first)
+
+        if self.depth == self.red:
+            pairs(0, self.red, "true")
+        else:
+            with fn.loop(0, self.red, self.depth, "c0") as c0:
+                pairs(c0, smin(fn, fn.add(c0, self.depth), self.red),
+                      fn.val(f"icmp eq i64 {c0}, 0"))
 
     # -- the weight
     def _packed(self, out: Emitted) -> str:
         """The weight as [group, panel, pair of input channels, tap, nr, 2]; the name of that
         memory."""
-        c, tmp = self.c, f"tmp{len(out.temporaries)}"
-        k = self.red * self.taps
-        out.temporaries.append((tmp, c.groups * self.panels * k * self.nr * 4))
-        module, name = Module(), "KERNEL"
-        if prod(c.w[2:]) == 1:
-            source = Source("bfloat16", 2, (c.groups,), (self.group_stride,), self.out, self.whole,
-                            self.out_stride, self.red_stride, c.b.offset)
-            pairs = as_pairs(source)
-            count = emit_pairs(module, name, source, self.nr, self.t) if pairs is None else \
-                emit_pack(module, name, pairs, self.nr, self.t)
-        else:
-            count = self._pack(module, name)
-        cost = 10.0 * self.whole * self.taps * self.out * c.groups / max(c.flops, 1.0)
-        out.packing.append(Kernel(name, ("b", tmp), count, module, cost))
-        return tmp
-
-    def _pack(self, module: Module, name: str) -> int:
         c = self.c
-        module.light = True
-        fn = Fn(module, name, PARAMS, attrs=self.t.attributes)
+        if self.inline:
+            return "b"
+        tmp = f"tmp{len(out.temporaries)}"
+        module = Module()
+        fn = Fn(module, "KERNEL", PARAMS, attrs=self.t.attributes)
         src, dst = operand(fn, 0), operand(fn, 1)
-        chunk = max(4096 // (self.taps * self.nr), 1)
+        lanes, each = self.tiles.lanes, self.taps * self.nr
+        chunk = max(4096 // each // lanes * lanes, 1)
         chunks = -(-self.red // chunk)
         g, panel, part = unravel(fn, "%tile", (c.groups, self.panels, chunks))
         first = fn.mul(part, chunk)
-        last = smin(fn, fn.add(first, chunk), self.red)
+        row = fn.add(fn.mul(fn.add(fn.mul(g, self.panels), panel), self.red), first)
+        self._panel(fn, fn.gep("i16", src, fn.add(fn.mul(g, self.group_stride), c.b.offset)),
+                    fn.gep("i32", dst, fn.mul(row, each)), panel, first,
+                    smin(fn, fn.add(first, chunk), self.red), chunk)
+        fn.finish()
+        module.light = True
+        out.temporaries.append((tmp, c.groups * self.panels * self.red * each * 4))
+        cost = 10.0 * self.whole * self.taps * self.out * c.groups / max(c.flops, 1.0)
+        out.packing.append(Kernel("KERNEL", ("b", tmp), c.groups * self.panels * chunks, module,
+                                  cost))
+        return tmp
+
+    def _panel(self, fn: Fn, src: str, dst: str, panel: Any, first: Any, last: Any, most: int,
+               next_panel: bool = False) -> None:
+        """Pairs `first` to `last` of input channels (`most` of them) of a panel as [pair, tap, nr,
+        2], from the weight of the group, which is at `src`.
+
+        What comes next is the next panel of the same channels, or the next channels.
+        """
+        taps = prod(self.c.w[2:])
+        words = as_pairs(Source("bfloat16", 2, (), (), self.out, self.whole * taps,
+                                self.out_stride, 1, self.group_stride + self.c.b.offset))
+        side_by_side = self.tap_strides == [prod(self.c.w[k + 3:]) for k in range(len(self.walks))]
+        if words is not None and side_by_side and self.red_stride == taps:
+            self._turned(fn, replace(words, offset=0), src, dst, panel, first, last, most,
+                         self.nr * words.j_stride if next_panel else most * taps)
+            return
         column = fn.mul(panel, self.nr)
-        src = fn.gep("i16", src, fn.add(fn.add(fn.mul(g, self.group_stride), c.b.offset),
-                                        fn.mul(column, self.out_stride)))
-        row = fn.mul(fn.add(fn.mul(g, self.panels), panel), self.red)
-        dst = fn.gep("i32", dst, fn.mul(row, self.taps * self.nr))
         count = smin(fn, fn.val(f"sub i64 {self.out}, {column}"), self.nr) \
             if self.panels > 1 else self.out
+        src = fn.gep("i16", src, fn.mul(column, self.out_stride))
         with fn.loop(first, last, hint="r") as r:
+            at = r if first == 0 else fn.val(f"sub i64 {r}, {first}")
             from_ = fn.gep("i16", src, fn.mul(r, 2 * self.red_stride))
-            to = fn.gep("i32", dst, fn.mul(r, self.taps * self.nr))
+            to = fn.gep("i32", dst, fn.mul(at, self.taps * self.nr))
             both = fn.val(f"icmp slt i64 {r}, {self.whole // 2}") if self.whole % 2 else None
-            if self.tap_strides == [prod(c.w[k + 3:]) for k in range(len(self.walks))]:
+            if taps == self.out_stride == 1:
+                self._across(fn, from_, to, count, both)
+            elif side_by_side:
                 self._kernels(fn, from_, to, count, both)
             else:
                 self._elements(fn, from_, to, count, both)
-        fn.finish()
-        return c.groups * self.panels * chunks
+
+    def _turned(self, fn: Fn, words: Source, src: str, dst: str, panel: Any, first: Any, last: Any,
+                most: int, next_: int) -> None:
+        """Rows are words, in each of which are two elements that lie side by side: those of a
+        pair of channels are as many words as there are taps.  So the rows are turned as they are,
+        and then of the two words with a tap of both channels the halves are put together."""
+        taps, nr, lanes, out = prod(self.c.w[2:]), self.nr, self.tiles.lanes, self.out
+        kind = f"<{lanes} x i32>"
+        deep = most * taps
+        own = fn.alloca("i32", -(-deep // lanes) * lanes * nr)
+        k0, column, tail = fn.mul(first, taps), fn.mul(panel, nr), out % nr
+
+        def turn(count: int) -> None:
+            with fn.loop(0, count, hint="row", metadata=fn.module.untouched()) as row:
+                # pieces of rows too short to be seen coming
+                at = fn.add(fn.mul(fn.add(column, row), words.j_stride), fn.add(k0, next_))
+                self.tiles.ask(fn, fn.val(f"getelementptr i32, ptr {src}, i64 {at}"), 4 * deep)
+            pack_panel(fn, words, nr, -(-deep // lanes) * lanes, src, own, column, k0, count,
+                       self.t)
+
+        if out >= nr:
+            if tail:
+                with fn.when(fn.val(f"icmp slt i64 {panel}, {out // nr}")):
+                    turn(nr)
+            else:
+                turn(nr)
+        if tail:
+            with fn.when(fn.val(f"icmp eq i64 {panel}, {out // nr}")):
+                turn(tail)
+        # a row of elements is [channel, tap]: tap t of the first channel of a pair is element t,
+        # that of the second one element taps + t
+        order = [(n, tap, taps + tap) for n, tap in enumerate(self._taps())]
+        with fn.loop(first, last, hint="r") as r:
+            at = r if first == 0 else fn.val(f"sub i64 {r}, {first}")
+            from_ = fn.gep("i32", own, fn.mul(at, taps * nr))
+            to = fn.gep("i32", dst, fn.mul(at, self.taps * nr))
+            with fn.loop(0, nr, lanes, "j") as j:
+                for n, *pair in order:
+                    low, high = (fn.load(kind, fn.gep("i32", from_, fn.add(j, e // 2 * nr)), 4)
+                                 for e in pair)
+                    if pair[0] % 2:
+                        low = fn.val(f"lshr {kind} {low}, {_same('i32', 16, lanes)}")
+                    else:
+                        low = fn.val(f"and {kind} {low}, {_same('i32', 0xFFFF, lanes)}")
+                    if pair[1] % 2:
+                        high = fn.val(f"and {kind} {high}, {_same('i32', -65536, lanes)}")
+                    else:
+                        high = fn.val(f"shl {kind} {high}, {_same('i32', 16, lanes)}")
+                    fn.store(kind, fn.val(f"or {kind} {low}, {high}"),
+                             fn.gep("i32", to, fn.add(j, n * nr)), 4)
+
+    def _across(self, fn: Fn, from_: str, to: str, count: Any, both: str | None) -> None:
+        """A pair of channels whose output channels lie side by side, with one tap."""
+        tiles, lanes = PairTiles(fn.module, self.t), self.tiles.lanes
+        mask = f"<{lanes} x i1>"
+        with fn.loop(0, count, lanes, hint="j") as j:
+            on = tiles.first(fn, fn.val(f"sub i64 {count}, {j}"))
+            there = on if both is None else fn.val(f"select i1 {both}, {mask} {on}, {mask} "
+                                                   "zeroinitializer")
+            low = fn.gep("i16", from_, j)
+            high = fn.val(f"getelementptr i16, ptr {low}, i64 {self.red_stride}")
+            fn.store(f"<{lanes} x i32>", tiles.words(fn, tiles.halves(fn, low, on, lanes),
+                                                     tiles.halves(fn, high, there, lanes)),
+                     fn.gep("i32", to, j), 4)
 
     def _kernels(self, fn: Fn, from_: str, to: str, count: Any, both: str | None) -> None:
         """A pair of channels of kernels whose taps lie together: read as they lie, and turned."""
-        tiles, lanes = self._tiles(fn.module), self.tiles.lanes
+        tiles, lanes = PairTiles(fn.module, self.t), self.tiles.lanes
         total = prod(self.c.w[2:])
         with fn.loop(0, count, lanes, hint="j") as j:
             left = fn.val(f"sub i64 {count}, {j}") if self.out % lanes else None

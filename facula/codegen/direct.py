@@ -82,9 +82,13 @@ class Tiles:
 
     def some(self, fn: Fn, at: str, limit: str) -> str:
         """The first `limit` (an i64, of any size) elements at `at`, zeros after them."""
+        return self._masked(fn, at, self.first(fn, limit))
+
+    def first(self, fn: Fn, limit: str) -> str:
+        """A mask of the first `limit` (an i64, of any size) lanes."""
         short = self._splat(fn, "i64", limit)
         lanes = "<" + ", ".join(f"i64 {i}" for i in range(self.lanes)) + ">"
-        return self._masked(fn, at, fn.val(f"icmp slt <{self.lanes} x i64> {lanes}, {short}"))
+        return fn.val(f"icmp slt <{self.lanes} x i64> {lanes}, {short}")
 
     def constant(self, value: float) -> str:
         """A vector of one number."""

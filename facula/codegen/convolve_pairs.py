@@ -287,7 +287,8 @@ class PairForward(Forward):
         words = as_pairs(Source("bfloat16", 2, (), (), self.out, self.whole * taps,
                                 self.out_stride, 1, self.group_stride + self.c.b.offset))
         side_by_side = self.tap_strides == [prod(self.c.w[k + 3:]) for k in range(len(self.walks))]
-        if words is not None and side_by_side and self.red_stride == taps:
+        if words is not None and side_by_side and self.red_stride == taps and \
+                self.whole % 2 == 0:
             self._turned(fn, replace(words, offset=0), src, dst, panel, first, last, most,
                          self.nr * words.j_stride if next_panel else most * taps)
             return

@@ -114,6 +114,10 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
     """Write the kernels of `c`; `finish()` makes what is to follow a tile of one of them."""
     out = Emitted([], [], [])
     t = target()
+    if c.kind == "conv_weight" and c.short:
+        from facula.codegen.convolve_pairs import PairWeight
+        PairWeight(c, t, finish()).emit(out)
+        return out
     if c.kind == "conv_weight":
         Weight(c, t, finish()).emit(out)
         return out

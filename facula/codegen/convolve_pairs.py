@@ -3,19 +3,21 @@
 A lane of 32 bits holds two neighbouring input channels, of a place of the source or of a tap of the
 weight (see `facula.codegen.pairs`).  So this is the convolution of float32 over half as many
 channels, whose elements are pairs: blocks of the source become pairs as they are copied, the weight
-as it is packed, and sums, the turning of tiles and what follows them are those of float32.  An odd
-channel at the end is completed with zeros.
+as it is packed, and sums, the turning of tiles and what follows them are those of float32.  In the
+gradient by the weight, which is a sum over images, two images are a pair.  An odd channel at the
+end, or an odd image, is completed with zeros.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from facula.codegen.contract import Kernel
 from facula.codegen.convolve import Forward
+from facula.codegen.convolve_weight import Weight, WeightSizes
 from facula.codegen.direct import Tiles
 from facula.codegen.lanewise import suits
 from facula.codegen.llvm import Fn, Module
@@ -29,18 +31,19 @@ from facula.codegen.walks import Block, grow, reached
 if TYPE_CHECKING:
     from facula.codegen.convolve import Emitted
 
-__all__ = ["PairForward", "PairTiles", "worth_pairs"]
+__all__ = ["PairForward", "PairTiles", "PairWeight", "pair_sizes", "worth_pairs"]
 
 
-def worth_pairs(kind: str, w: Sequence[int], groups: int) -> bool:
-    """Whether a convolution (or its gradient by the input) with a weight of this shape is faster in
-    pairs of channels than in float32."""
-    if not target().pairs or kind not in ("conv", "conv_input"):
+def worth_pairs(kind: str, x: Sequence[int], w: Sequence[int], groups: int) -> bool:
+    """Whether a convolution with input and weight of these shapes, or one of its gradients, is
+    faster in pairs than in float32."""
+    if not target().pairs:
         return False
     out, red = w[0] // groups, w[1]
     if kind == "conv_input":
         out, red = red, out
-    return red > 1 and not suits(groups, out, red, target().lanes(4))
+    return (x[0] if kind == "conv_weight" else red) > 1 and \
+        not suits(groups, out, red, target().lanes(4))
 
 
 class PairTiles(Tiles):
@@ -54,23 +57,19 @@ class PairTiles(Tiles):
         multiply_pairs(fn, self.lanes, x, y, total, into)
 
     def copy_pairs(self, fn: Fn, block: Block, source: str, strides: Sequence[int], channel: int,
-                   first: Any, count: Any, whole: int | None, starts: Sequence[Any], images: Any,
-                   to: str) -> None:
-        """As `copy_source`, of `count` pairs of channels from pair `first` on, where `source` is.
-
-        Channels are `channel` apart; of pairs from `whole` on only the first one is there.
-        """
+                   second: int, count: Any, starts: Sequence[Any], images: Any, to: str,
+                   there: Callable[[Any, Any], str | None]) -> None:
+        """As `copy_source`, of pairs of which the second element is so much further than the first;
+        there(channel, image) says whether it is one of the source, None that it always is."""
         walk = block.walks[-1]
 
-        def line(c: Any, from_: str, start: Any, size: Any, at: str) -> None:
-            second = size
-            if whole is not None:
-                there = fn.val(f"icmp slt i64 {fn.add(first, c)}, {whole}")
-                second = fn.val(f"select i1 {there}, i64 {size}, i64 0")
-            self._line_of_pairs(fn, from_, channel, start, walk.pitch, strides[-1], (size, second),
+        def line(c: Any, n: Any, from_: str, start: Any, size: Any, at: str) -> None:
+            good = there(c, n)
+            other = size if good is None else fn.val(f"select i1 {good}, i64 {size}, i64 0")
+            self._line_of_pairs(fn, from_, second, start, walk.pitch, strides[-1], (size, other),
                                 block.extents[-1], at)
 
-        self.copy_source(fn, block, source, strides, 2 * channel, count, starts, images, to,
+        self.copy_source(fn, block, source, strides, channel, count, starts, images, to,
                          write=line)
 
     def _line_of_pairs(self, fn: Fn, source: str, channel: int, start: Any, apart: int, step: int,
@@ -114,19 +113,23 @@ class PairTiles(Tiles):
 
     def _one_by_one(self, fn: Fn, source: str, channel: int, start: Any, apart: int, step: int,
                     sizes: tuple[Any, Any], count: int, to: str) -> None:
-        zeros = "KERNEL_zero"
-        fn.module.globals[zeros] = f"@{zeros} = internal unnamed_addr constant i16 0"
         with fn.loop(0, count, hint="r") as r:
             place = fn.add(start, fn.mul(r, apart))
             at = fn.val(f"getelementptr i16, ptr {source}, i64 {fn.mul(place, step)}")
-            halves = []
-            for size, far in zip(sizes, (0, channel), strict=True):
-                inside = fn.val(f"icmp ult i64 {place}, {size}")
-                there = fn.val(f"getelementptr i16, ptr {at}, i64 {far}")
-                there = fn.val(f"select i1 {inside}, ptr {there}, ptr @{zeros}")
-                halves.append(fn.val(f"zext i16 {fn.load('i16', there, 2)} to i32"))
-            value = fn.val(f"or i32 {halves[0]}, {fn.val(f'shl i32 {halves[1]}, 16')}")
-            fn.store("i32", value, fn.gep("i32", to, r), 4)
+            next_ = fn.val(f"getelementptr i16, ptr {at}, i64 {channel}")
+            first, second = (fn.val(f"icmp ult i64 {place}, {size}") for size in sizes)
+            self.pair(fn, at, next_, second, fn.gep("i32", to, r), first)
+
+    def pair(self, fn: Fn, low: str, high: str, both: str, to: str, there: str = "true") -> None:
+        """The elements at two addresses, zeros for those that are not `there`, `both` of them."""
+        zero = "KERNEL_zero"
+        fn.module.globals[zero] = f"@{zero} = internal unnamed_addr constant i16 0"
+        halves = []
+        for at, good in ((low, there), (high, both)):
+            at = fn.val(f"select i1 {good}, ptr {at}, ptr @{zero}")
+            halves.append(fn.val(f"zext i16 {fn.load('i16', at, 2)} to i32"))
+        value = fn.val(f"or i32 {halves[0]}, {fn.val(f'shl i32 {halves[1]}, 16')}")
+        fn.store("i32", value, to, 4)
 
     def _spread(self, fn: Fn, value: Any, count: int) -> str:
         """A vector of one i64, as i32."""
@@ -155,6 +158,86 @@ class PairTiles(Tiles):
 
 def _same(kind: str, value: int, count: int) -> str:
     return "<" + ", ".join([f"{kind} {value}"] * count) + ">"
+
+
+class PairWeight(Weight):
+    """conv_weight of bfloat16: an image and the next one are a pair, at every place."""
+
+    tiles: PairTiles
+    together = 2
+
+    def _tiles(self) -> PairTiles:
+        return PairTiles(self.module, self.t)
+
+    def _sizes(self) -> WeightSizes:
+        c = self.c
+        return pair_sizes(c.x, c.w, c.y, c.stride, c.low, c.dilation, c.groups)
+
+    def _sum(self, fn: Fn, source: str, grads: str, low: Any, high: Any, count: Any,
+             channels: Any, sums: str) -> None:
+        source, grads = (fn.gep("i16", at, fn.mul(low, view.strides[0]))
+                         for at, view in ((source, self.c.a), (grads, self.c.b)))
+        self.images = high if low == 0 else fn.val(f"sub i64 {high}, {low}")
+        pairs = -(-self.images // 2) if isinstance(self.images, int) else \
+            fn.val(f"ashr i64 {fn.add(self.images, 1)}, 1")
+        super()._sum(fn, source, grads, 0, pairs, count, channels, sums)
+
+    def _both(self, fn: Fn, pair: Any) -> str | None:
+        """Whether both images of a pair are there; None where they always are."""
+        if isinstance(self.images, int) and self.images % 2 == 0:
+            return None
+        second = fn.add(fn.mul(pair, 2), 1)
+        return fn.val(f"icmp slt i64 {second}, {self.images}")
+
+    def _copy(self, fn: Fn, source: str, count: Any, starts: list[Any], images: Any, cache: str
+              ) -> None:
+        image, channel, *places = self.c.a.strides
+        self.tiles.copy_pairs(fn, self.sizes.block, source, [2 * image, *places], channel, image,
+                              count, starts, images, cache,
+                              lambda c, n: self._both(fn, fn.add(starts[0], n)))
+
+    # -- columns
+    def _begun(self, fn: Fn, image: Any) -> None:
+        self.both = self._both(fn, image) or "true"
+
+    def _turned(self, fn: Fn, line: str, channel: int, some: Any, count: Any, there: str
+                ) -> None:
+        tiles, nr, lanes = self.tiles, self.sizes.nr, self.tiles.lanes
+        name, mask = "KERNEL_columns", f"<{self.tiles.lanes} x i1>"
+        if name not in self.module.functions:
+            params = (("ptr", "from"), ("ptr", "to"), ("i64", "places"), ("i64", "rows"),
+                      ("i1", "both"))
+            one = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
+                     linkage="internal")
+            on, values = tiles.first(one, "%places"), []
+            for k in range(lanes):
+                inside = one.val(f"icmp slt i64 {k}, %rows")
+                low = one.val(f"select i1 {inside}, {mask} {on}, {mask} zeroinitializer")
+                high = one.val(f"select i1 %both, {mask} {low}, {mask} zeroinitializer")
+                at = one.val(f"getelementptr i16, ptr %from, i64 {k * channel}")
+                next_ = one.val(f"getelementptr i16, ptr {at}, i64 {self.c.b.strides[0]}")
+                values.append(tiles.words(one, tiles.halves(one, at, low, lanes),
+                                          tiles.halves(one, next_, high, lanes)))
+            for j, value in enumerate(transpose(one, values, "i32")):
+                one.store(f"<{lanes} x i32>", value, one.gep("i32", "%to", j * nr), 4)
+            one.finish()
+        with fn.loop(0, count, lanes, "i") as i:
+            left = fn.val(f"sub i64 {count}, {i}")
+            fn.do(f"call void @{name}(ptr {fn.gep('i16', line, i)}, "
+                  f"ptr {fn.gep('i32', there, fn.mul(i, nr))}, i64 {left}, i64 {some}, "
+                  f"i1 {self.both})")
+
+    def _element(self, fn: Fn, at: str, to: str) -> None:
+        next_ = fn.val(f"getelementptr i16, ptr {at}, i64 {self.c.b.strides[0]}")
+        self.tiles.pair(fn, at, next_, self.both, to)
+
+
+def pair_sizes(x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], stride: Sequence[int],
+               low: Sequence[int], dilation: Sequence[int], groups: int) -> WeightSizes:
+    """How the gradient of a weight is cut into tiles, where two images are one."""
+    images = -(-x[0] // 2)
+    return WeightSizes((images, *x[1:]), w, (images, *y[1:]), stride, low, dilation, groups, 4,
+                       target(), False)
 
 
 _ALL = 256
@@ -230,8 +313,8 @@ class PairForward(Forward):
         def pairs(c0: Any, last: Any, first: str) -> None:
             count = last if c0 == 0 else fn.val(f"sub i64 {last}, {c0}")
             tiles.copy_pairs(fn, block, fn.gep("i16", source, fn.mul(c0, 2 * channel)),
-                             [image, *places], channel, c0, count,
-                             self.whole // 2 if self.whole % 2 else None, starts, counts[0], cache)
+                             [image, *places], 2 * channel, channel, count, starts, counts[0],
+                             cache, lambda c, n: self._both(fn, fn.add(c0, c)))
             kc = fn.mul(count, self.taps)
             if whole:
                 with fn.loop(0, here, hint="p") as p:
@@ -247,6 +330,10 @@ class PairForward(Forward):
             with fn.loop(0, self.red, self.depth, "c0") as c0:
                 pairs(c0, smin(fn, fn.add(c0, self.depth), self.red),
                       fn.val(f"icmp eq i64 {c0}, 0"))
+
+    def _both(self, fn: Fn, pair: Any) -> str | None:
+        """Whether both channels of a pair are there; None where they always are."""
+        return fn.val(f"icmp slt i64 {pair}, {self.whole // 2}") if self.whole % 2 else None
 
     # -- the weight
     def _packed(self, out: Emitted) -> str:
@@ -300,7 +387,7 @@ class PairForward(Forward):
             at = r if first == 0 else fn.val(f"sub i64 {r}, {first}")
             from_ = fn.gep("i16", src, fn.mul(r, 2 * self.red_stride))
             to = fn.gep("i32", dst, fn.mul(at, self.taps * self.nr))
-            both = fn.val(f"icmp slt i64 {r}, {self.whole // 2}") if self.whole % 2 else None
+            both = self._both(fn, r)
             if taps == self.out_stride == 1:
                 self._across(fn, from_, to, count, both)
             elif side_by_side:
@@ -416,13 +503,6 @@ class PairForward(Forward):
         for n, tap in enumerate(self._taps()):
             with fn.loop(0, count, hint="j") as j:
                 at = fn.gep("i16", from_, fn.add(fn.mul(j, self.out_stride), tap))
-                value = fn.val(f"zext i16 {fn.load('i16', at, 2)} to i32")
-                next_ = fn.gep("i16", at, self.red_stride)
-                if both is not None:
-                    next_ = fn.val(f"select i1 {both}, ptr {next_}, ptr {at}")
-                high = fn.val(f"zext i16 {fn.load('i16', next_, 2)} to i32")
-                high = fn.val(f"shl i32 {high}, 16")
-                if both is not None:
-                    high = fn.val(f"select i1 {both}, i32 {high}, i32 0")
-                fn.store("i32", fn.val(f"or i32 {value}, {high}"),
-                         fn.gep("i32", to, fn.add(j, n * self.nr)), 4)
+                next_ = fn.val(f"getelementptr i16, ptr {at}, i64 {self.red_stride}")
+                self.tiles.pair(fn, at, next_, both or "true",
+                                fn.gep("i32", to, fn.add(j, n * self.nr)))

@@ -217,12 +217,12 @@ class Tiles:
     def copy_source(self, fn: Fn, block: Block, source: str, strides: Sequence[int],
                     channel_stride: int, channels: str | int, starts: Sequence[str | int],
                     images: str | int, to: str, each: int = 0,
-                    write: Callable[[str, str, Any, Any, str], None] | None = None) -> None:
+                    write: Callable[[Any, Any, str, Any, Any, str], None] | None = None) -> None:
         """What a block reads of its source: `[channels, images, *extents]`, zeros around it.
 
         `strides` are those of images and places, `starts` the block's first outputs; `each` is
         how far channels are to be apart, where that is more than they need.  In place of `line`
-        write(channel, source, start, size, to) may write the lines.
+        write(channel, image, source, start, size, to) may write the lines.
         """
         extents, steps = block.extents, block.extent_strides
         each = each or prod(extents)
@@ -230,28 +230,28 @@ class Tiles:
         first = [fn.add(w.start + w.lowest, fn.mul(s, w.step))
                  for w, s in zip(block.walks, starts[1:], strict=True)]
 
-        def one_line(c: str, from_: str, at: str, inside: str | None) -> None:
+        def one_line(c: str, n: Any, from_: str, at: str, inside: str | None) -> None:
             size: str | int = block.walks[last].source
             if inside is not None:
                 size = fn.val(f"select i1 {inside}, i64 {size}, i64 0")
             if write is not None:
-                write(c, from_, first[last], size, at)
+                write(c, n, from_, first[last], size, at)
                 return
             self.line(fn, from_, first[last], block.walks[last].pitch, strides[last + 1], size,
                       extents[last + 1], at)
 
-        def image(c: str, from_: str, at: str) -> None:
+        def image(c: str, n: Any, from_: str, at: str) -> None:
             self.each_place(fn, block, first, strides[1:], 1, last, from_, at,
-                            lambda *line: one_line(c, *line))
+                            lambda *line: one_line(c, n, *line))
 
         with fn.loop(0, channels, hint="c") as c:
             one = fn.gep(self.source, source, fn.mul(c, channel_stride))
             there = fn.gep(self.scalar, to, fn.mul(c, each))
             if block.size[0] == 1:
-                image(c, fn.gep(self.source, one, fn.mul(starts[0], strides[0])), there)
+                image(c, 0, fn.gep(self.source, one, fn.mul(starts[0], strides[0])), there)
             else:
                 with fn.loop(0, images, hint="n") as n:
-                    image(c, fn.gep(self.source, one, fn.mul(fn.add(starts[0], n), strides[0])),
+                    image(c, n, fn.gep(self.source, one, fn.mul(fn.add(starts[0], n), strides[0])),
                           fn.gep(self.scalar, there, fn.mul(n, steps[0])))
 
     def room(self, block: Block, channels: int) -> int:

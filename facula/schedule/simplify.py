@@ -346,14 +346,17 @@ def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int
     if all(s.op == "cast" and b.steps[s.inputs[0]].spec.dtype.name == "bfloat16" for s in ins) \
             and out.dtype.name == "float32":
         from facula.codegen.convolve_pairs import worth_pairs
-        if worth_pairs(op, ins[1].spec.shape, attrs[3]):
-            return b.enter(op, attrs, tuple([s.inputs[0] for s in ins]), out, where)
+        image = out if op == "conv_input" else ins[0].spec
+        weight = out if op == "conv_weight" else ins[1].spec
+        whole = op != "conv_weight" or not attrs[4]
+        if whole and worth_pairs(op, image.shape, weight.shape, attrs[3]):
+            return b.add(op, attrs, tuple([s.inputs[0] for s in ins]), out, where)
     if op != "conv_weight" or attrs[4]:
         return None
     from facula.codegen.convolve_weight import weight_parts
     stride, low, dilation, groups, _ = attrs
     parts = weight_parts(ins[0].spec.shape, out.shape, ins[1].spec.shape, stride, low, dilation,
-                         groups, out.dtype.itemsize)
+                         groups, ins[0].spec.dtype.itemsize)
     if not parts:
         return None
     split = spec((parts, *out.shape), out.dtype)

@@ -1,5 +1,7 @@
 """Loops over every second, third, ... element: short and long, of every kind of element."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -8,8 +10,12 @@ from facula import config
 
 
 @pytest.fixture(autouse=True)
-def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def compiled(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Compiled here, and without a word from LLVM."""
     monkeypatch.setattr(config.flag, "INTERPRET", 0)
+    monkeypatch.setattr(config.flag, "CACHE", False)
+    yield
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int16", "bool", "complex64"])
@@ -47,3 +53,10 @@ def test_complex_products_side_by_side(copies: int) -> None:
     product = F.from_numpy(x) @ F.from_numpy(y)
     got = F.stack([product] * copies, -1)
     np.testing.assert_allclose(got.numpy(), np.stack([x @ y] * copies, -1), rtol=1e-5)
+
+
+def test_functions_of_what_is_picked() -> None:
+    x = F.randn(5, 24)
+    got = (x[:, ::2].sin() + x[:, 1::2].exp()).numpy()
+    a = x.numpy()
+    np.testing.assert_allclose(got, np.sin(a[:, ::2]) + np.exp(a[:, 1::2]), rtol=1e-6, atol=1e-6)

@@ -58,6 +58,7 @@ class Convolution:
     b: View
     parts: int = 0
     short: bool = False         # of bfloat16 operands; `dtype` is that of sums and result
+    lasting: bool = False       # what is made of the weight is kept for many runs
 
     @property
     def flops(self) -> float:

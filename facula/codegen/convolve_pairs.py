@@ -261,7 +261,7 @@ class PairForward(Forward):
 
     def _tile(self, counts: tuple[int, ...], micro: list[int]) -> None:
         super()._tile(counts, micro)
-        if prod(counts) > _ALL or self.taps <= 1:
+        if prod(counts) > _ALL or self.taps <= 1 or self.c.lasting:
             return
         self.inline = True
         per = max(min(self.panels_each, self.c.groups * self.panels // _LEAST_TILES), 1)

@@ -276,6 +276,8 @@ class _Build(Places):
         if steps[product].op in CONVOLUTIONS:
             convolution, a, b = convolution_of(steps, product, lambda n: n in self.places,
                                                self._lies)
+            if isinstance(convolution, Convolution) and self.places[b].slot in self.lasting:
+                convolution = replace(convolution, lasting=True)
             matrices = product_of(convolution) if isinstance(convolution, Convolution) else None
             if matrices is not None:
                 made = emit_product(steps, group, matrices, self.places[b].slot,

@@ -22,7 +22,7 @@ from facula.graph.spec import Step
 from facula.runtime.allocator import Buffer, forget, stamped
 from facula.schedule.products import PRODUCTS
 
-__all__ = ["Kept", "Split", "fixed_steps", "split"]
+__all__ = ["Kept", "Split", "fixed_steps", "pair_weights", "split"]
 
 MOST = 1 << 16
 """Elements of a value other than a weight that is worth keeping."""
@@ -68,6 +68,22 @@ def _data(steps: Sequence[Step]) -> set[int]:
 def fixed_steps(steps: Sequence[Step]) -> list[bool]:
     """Which steps of a program depend on its parameters alone."""
     return _fixed(steps, _data(steps))
+
+
+def pair_weights(steps: Sequence[Step]) -> frozenset[int]:
+    """The bfloat16 leaves that convolutions in pairs have as their weights, in a program without
+    gradients, where they are likely to stay: packed forms of them can be kept."""
+    found = set()
+    for step in steps:
+        if step.op in ("conv_input", "conv_weight") or step.mask:
+            return frozenset()
+        if step.op == "conv":
+            at = step.inputs[1]
+            while steps[at].op in MOVEMENT or steps[at].op == "cast":
+                at = steps[at].inputs[0]
+            if steps[at].op == "leaf" and steps[at].spec.dtype.name == "bfloat16":
+                found.add(at)
+    return frozenset(found)
 
 
 def _kept(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:

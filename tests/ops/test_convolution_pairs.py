@@ -243,3 +243,26 @@ def test_layers_as_pytorch_has_them(layer: str) -> None:
             assert have.shape == want.shape
             np.testing.assert_allclose(have, want, rtol=2e-2,
                                        atol=2e-2 * np.abs(want).max(initial=1.0))
+
+
+@pytest.mark.parametrize("cast", [False, True])
+def test_what_is_kept_of_a_weight_goes_with_it(cast: bool) -> None:
+    """Without gradients packed weights are kept, until one is written to."""
+    facula.manual_seed(0)
+    net = facula.nn.Sequential(facula.nn.Conv2d(6, 40, 3, padding=1), facula.nn.ReLU(),
+                               facula.nn.Conv2d(40, 20, 3), facula.nn.Conv2d(20, 9, 1)).eval()
+    x = facula.randn(2, 6, 9, 9)
+    want = net(x).detach().numpy()
+    if not cast:
+        net, x = net.bfloat16(), x.bfloat16()
+    scale = 1.0
+    for round_ in range(6):
+        if round_ == 3:
+            with facula.no_grad():
+                for layer in (net[2], net[3]):
+                    layer.weight.mul_(2)
+                    layer.bias.mul_(2 if layer is net[2] else 4)
+            scale = 4.0
+        with facula.no_grad(), facula.autocast("cpu", dtype=facula.bfloat16, enabled=cast):
+            have = net(x).float().numpy()
+        np.testing.assert_allclose(have / scale, want, rtol=0, atol=3e-2 * np.abs(want).max())

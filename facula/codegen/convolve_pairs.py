@@ -261,7 +261,7 @@ class PairForward(Forward):
 
     def _tile(self, counts: tuple[int, ...], micro: list[int]) -> None:
         super()._tile(counts, micro)
-        if prod(counts) > _ALL or self.taps <= 1 or self.c.lasting:
+        if prod(counts) > _ALL or not self.taps or self.c.lasting:
             return
         self.inline = True
         per = max(min(self.panels_each, self.c.groups * self.panels // _LEAST_TILES), 1)
@@ -347,7 +347,7 @@ class PairForward(Forward):
         fn = Fn(module, "KERNEL", PARAMS, attrs=self.t.attributes)
         src, dst = operand(fn, 0), operand(fn, 1)
         lanes, each = self.tiles.lanes, self.taps * self.nr
-        chunk = max(4096 // each // lanes * lanes, 1)
+        chunk = max((8192 if self.taps == 1 else 4096) // each // lanes * lanes, 1)
         chunks = -(-self.red // chunk)
         g, panel, part = unravel(fn, "%tile", (c.groups, self.panels, chunks))
         first = fn.mul(part, chunk)
@@ -373,7 +373,8 @@ class PairForward(Forward):
         taps = prod(self.c.w[2:])
         words = as_pairs(Source("bfloat16", 2, (), (), self.out, self.whole * taps,
                                 self.out_stride, 1, self.group_stride + self.c.b.offset))
-        side_by_side = self.tap_strides == [prod(self.c.w[k + 3:]) for k in range(len(self.walks))]
+        side_by_side = all(n == 1 or s == prod(self.c.w[k + 3:]) for k, (n, s) in
+                           enumerate(zip(self.c.w[2:], self.tap_strides, strict=True)))
         if words is not None and side_by_side and self.red_stride == taps and \
                 self.whole % 2 == 0:
             self._turned(fn, replace(words, offset=0), src, dst, panel, first, last, most,
@@ -403,7 +404,7 @@ class PairForward(Forward):
         taps, nr, lanes, out = prod(self.c.w[2:]), self.nr, self.tiles.lanes, self.out
         kind = f"<{lanes} x i32>"
         deep = most * taps
-        own = fn.alloca("i32", -(-deep // lanes) * lanes * nr)
+        own = dst if taps == 1 else fn.alloca("i32", -(-deep // lanes) * lanes * nr)
         k0, column, tail = fn.mul(first, taps), fn.mul(panel, nr), out % nr
 
         def turn(count: int) -> None:
@@ -423,6 +424,8 @@ class PairForward(Forward):
         if tail:
             with fn.when(fn.val(f"icmp eq i64 {panel}, {out // nr}")):
                 turn(tail)
+        if taps == 1:
+            return              # words are pairs
         # a row of elements is [channel, tap]: tap t of the first channel of a pair is element t,
         # that of the second one element taps + t
         order = [(n, tap, taps + tap) for n, tap in enumerate(self._taps())]

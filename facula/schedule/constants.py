@@ -2,9 +2,11 @@
 
 Two kinds of programs do so.  What products read of the leaves that a linear map is made of
 (`facula.graph.record.Graph.last`: weights and activations, the same in every product with a
-curvature matrix) is packed by phases of their own (`facula.runtime.plan.ProgramPlan.once`).  And a
-program without gradients on blocked layouts (`facula.schedule.layout`) reads packed weights and
-numbers a channel that depend on nothing but leaves: these are a program of their own.  Either runs
+curvature matrix), and convolutions of bfloat16 of their weights in a program without gradients, is
+packed by phases of their own (`facula.runtime.plan.ProgramPlan.once`).  And a program without
+gradients whose convolutions are on blocked layouts (`facula.schedule.layout`), or of bfloat16,
+reads weights packed or rounded and numbers a channel that depend on nothing but leaves: these are a
+program of their own.  Either runs
 when one of those leaves has another content than the last time, told by `Buffer.stamp`; what it has
 made is an argument of the rest.  It is dropped as soon as a leaf is written, shown to somebody
 outside or freed (`facula.runtime.allocator.drop`).
@@ -17,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from facula import config
 from facula.codegen.lower import MOVEMENT
 from facula.graph.spec import Step
 from facula.runtime.allocator import Buffer, forget, stamped
@@ -73,6 +76,8 @@ def fixed_steps(steps: Sequence[Step]) -> list[bool]:
 def pair_weights(steps: Sequence[Step]) -> frozenset[int]:
     """The bfloat16 leaves that convolutions in pairs have as their weights, in a program without
     gradients, where they are likely to stay: packed forms of them can be kept."""
+    if not config.flag.LAYOUT:
+        return frozenset()
     found = set()
     for step in steps:
         if step.op in ("conv_input", "conv_weight") or step.mask:

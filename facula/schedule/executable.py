@@ -380,7 +380,7 @@ def _in_pairs(steps: Sequence[Step]) -> bool:
     """Whether a program has no gradients and convolutions of bfloat16, whose weights are worth
     keeping as they are read."""
     ops = {s.op for s in steps}
-    return ops.isdisjoint(("conv_input", "conv_weight")) and any(
+    return config.flag.LAYOUT and ops.isdisjoint(("conv_input", "conv_weight")) and any(
         s.op == "conv" and steps[s.inputs[1]].spec.dtype.name == "bfloat16" for s in steps)
 
 

@@ -41,6 +41,7 @@ class Pairs(Vector):
         self.whole = c
         self.within = self.beside and c.n > 1 == c.b_strides[-1] and any(c.b_strides[:-2]) \
             and 0 < c.m <= _WITHIN and c.k > 0 and not c.varies
+        self.mad = self._multiply_add
 
     beside = True
     """Whether a tile can have a packed panel of its own."""

@@ -35,6 +35,9 @@ of B is used often enough to be made once."""
 class Pairs(Vector):
     """A product of bfloat16 matrices, summed in float32."""
 
+    beside = True
+    """Whether a tile can have a packed panel of its own."""
+
     def __init__(self, module: Module, name: str, c: Contraction, epilogue: Epilogue | None,
                  t: Target, roles: tuple[str, str]):
         super().__init__(module, name, replace(c, k=-(-c.k // 2)), epilogue, t, roles)
@@ -42,9 +45,6 @@ class Pairs(Vector):
         self.within = self.beside and c.n > 1 == c.b_strides[-1] and any(c.b_strides[:-2]) \
             and 0 < c.m <= _WITHIN and c.k > 0 and not c.varies
         self.mad = self._multiply_add
-
-    beside = True
-    """Whether a tile can have a packed panel of its own."""
 
     def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
         multiply_pairs(fn, self.lanes, x, y, total, into)

@@ -371,7 +371,7 @@ class _Build:
         # the longest tiles first, so that the last to finish are short
         def planned(u: _Unit) -> KernelPlan:
             return KernelPlan(u.kernel.name, u.kernel.text, tuple([int(s) for s in u.operands]),
-                              u.kernel.ntiles, u.group)
+                              u.kernel.ntiles, u.group, u.kernel.numbers)
 
         for u in sorted(units, key=lambda u: (u.level, -u.kernel.cost / max(u.kernel.ntiles, 1))):
             phases[u.level].append(planned(u))

@@ -76,6 +76,7 @@ class _Finish(Epilogue):
         image, own = loop_var("image", n_all, 0), loop_var("channel", c_all, 1)
         strides = block.point_strides
         plain = all(w.out_step == 1 for w in block.walks)
+        whole = self._lines(block, size)
         lines = [loop_var(f"place{d}", n, 2 + d) for d, n in enumerate(size)]
         flat = loop_var("place", prod(size), 2)
         alone = self._alone(fn) if plain else None
@@ -88,8 +89,8 @@ class _Finish(Epilogue):
                 if plain:
                     first: Any = 0
                     count: Any = 1
-                    for d, m in enumerate(size):
-                        first = fn.add(first, fn.mul(starts[d + 1], prod(size[d + 1:])))
+                    for d in range(len(whole)):
+                        first = fn.add(first, fn.mul(starts[d + 1], prod(whole[d + 1:])))
                         count = fn.mul(count, counts[d + 1])
                     if alone is not None:
                         row_at = fn.add(fn.mul(named_[-1][1], c_all), named_[0][1])
@@ -111,7 +112,7 @@ class _Finish(Epilogue):
         kind = LLVM_TYPES[self.convolution.dtype]
         index, (image, own, flat, lane) = self._blocked()
         lanes = self.steps[self.product].spec.shape[-1]
-        whole = self._lines(block)
+        whole = self._lines(block, self.steps[self.product].spec.shape[2:-1])
         with fn.loop(0, blocks, hint="b") as b, fn.loop(0, counts[0], hint="n") as n:
             line = fn.gep(kind, sums, fn.add(fn.mul(b, plane),
                                              fn.mul(n, block.point_strides[0] * lanes)))
@@ -135,7 +136,7 @@ class _Finish(Epilogue):
         index, (image, own, flat, lane) = self._blocked()
         shape = self.steps[self.product].spec.shape
         variables = [i for i, n in zip(index, shape, strict=True) if n != 1]
-        whole = self._lines(block)
+        whole = self._lines(block, self.steps[self.product].spec.shape[2:-1])
         apart = [prod(whole[d + 1:]) for d in range(len(whole))]
         at = batch_offset(fn, [fn.add(s, f) for s, f in zip(starts[1:], firsts[1:], strict=True)],
                           apart)
@@ -198,9 +199,8 @@ class _Finish(Epilogue):
         flat, lane = loop_var("place", prod(size), 2), loop_var("lane", lanes, 9)
         return (image, own, *unflatten(flat, size), lane), (image, own, flat, lane)
 
-    def _lines(self, block: Block) -> Sequence[int]:
+    def _lines(self, block: Block, size: Sequence[int]) -> Sequence[int]:
         """The sizes of places; where they are one line, the block has one dimension for all."""
-        size = self.steps[self.product].spec.shape[2:-1]
         return size if len(block.size) - 1 == len(size) else [prod(size)]
 
     def _spread(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],

@@ -18,13 +18,14 @@ from facula.codegen.convolve_weight import Weight
 from facula.codegen.direct import Tiles, View
 from facula.codegen.lanewise import Lanes, suits
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.pack import Source, emit_pack
+from facula.codegen.pack import Source, emit_pack, pack_panel
 from facula.codegen.target import Target, target
-from facula.codegen.tiles import PARAMS, operand, smin, unravel
+from facula.codegen.tiles import PARAMS, batch_offset, operand, smin, unravel
 from facula.codegen.walks import (
     Block,
     Walk,
     backward_walks,
+    flat,
     forward_walk,
     grow,
     micro_rect,
@@ -34,6 +35,12 @@ from facula.codegen.winograd import Winograd, worthwhile
 from facula.dtype import DTYPES
 
 __all__ = ["Convolution", "Emitted", "Finish", "emit_convolution"]
+
+_ALL = 512
+"""As many places are one block, and each panel of the weight is then read by one tile alone."""
+
+_DEPTH = 256
+"""How many input channels at a time where the source is read where it lies."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
         return out
     for walks in c.walks():
         forward = _Forward(c, walks, t, finish())
-        if forward.taps and suits(c.groups, forward.out, forward.red, forward.tiles.lanes):
+        if forward.taps and forward.by_lanes:
             Lanes(forward).emit(out)
         else:
             forward.emit(out)
@@ -137,6 +144,16 @@ class _Forward:
             self.red, self.out, self.red_stride, self.out_stride = per_group, c.w[1], first, second
         self.taps = prod(w.taps for w in walks)
         lanes = tiles.lanes
+        self.strides = c.a.strides
+        self.tap0 = sum(w.tap0 * s for w, s in zip(walks, taps, strict=True))
+        # does a row of the packed weight hold every tap, in the kernel's order?
+        self.all_taps = taps == [prod(c.w[k + 3:]) for k in range(len(walks))] and all(
+            w.taps == n and w.tap_step == 1 for w, n in zip(walks, c.w[2:], strict=True))
+        self.by_lanes = suits(c.groups, self.out, self.red, lanes)
+        line = None if self.by_lanes else flat(walks, c.a.strides[2:])
+        if line is not None:
+            walks, self.tap_strides = (line[0],), taps[-1:]
+            self.walks, self.strides = walks, (*c.a.strides[:2], line[1])
         self.vectors = -(-self.out // lanes)
         counts = (c.x[0], *(w.count for w in walks))
         nv = min(self.vectors, 2)
@@ -147,6 +164,8 @@ class _Forward:
         self.nv, self.nr = nv, nv * lanes
         self.panels = -(-self.vectors // nv)
         self.squares: Winograd | None = None
+        self.in_place = self._lies_in_place(micro)
+        self.inline = False
         if worthwhile(c.dtype, walks, c.x[0], self.red, self.out, lanes):
             self.squares = squares = Winograd(self)
             self.nv, self.nr, self.panels = squares.nv, squares.nr, squares.panels
@@ -156,6 +175,20 @@ class _Forward:
             self._depth()
         else:
             self._tile(counts, micro)
+
+    def _lies_in_place(self, micro: list[int]) -> bool:
+        """Whether register tiles read the source where it lies: a copy of it would be read once
+        for each panel of channels, as it is, and have no zeros in it."""
+        if self.by_lanes or self.taps != 1 or any(w.start < 0 or w.start + (w.count - 1) * w.step >= w.source
+                                 for w in self.walks):
+            return False
+        _, channel, *places = self.strides
+        if channel * 512 >= 1 << 31:
+            return False
+        line, item = 64, self.c.item
+        along = (micro[-1] - 1) * self.walks[-1].step * places[-1] * item // line + 2
+        # lines of the cache that a step of the sum reads, of which there is room for few
+        return prod(micro[:-1]) * along * min(channel * item, line) <= 6 * line
 
     def _tile(self, counts: tuple[int, ...], micro: list[int]) -> None:
         """Sizes: of a block of places, of channels together, of input channels at a time."""
@@ -172,6 +205,15 @@ class _Forward:
         def block(points: int) -> Block:
             return Block(self.walks, counts, tuple(grow(counts, micro, points)), tuple(micro))
 
+        if self.in_place and prod(counts) <= _ALL:
+            # One tile reads a panel of the weight, so that it may pack it for itself.
+            self.inline = True
+            per = max(min(per, c.groups * self.panels // int(wanted)), 1)
+            self.panels_each = -(-self.panels // -(-self.panels // per))
+            self.width = self.panels_each * self.nr
+            self.block = block(prod(counts))
+            self._depth()
+            return
         self.block = block(points)
         while points > 16 and self.block.points > prod(micro) and (
                 prod(self.block.blocks) * others < wanted
@@ -183,7 +225,13 @@ class _Forward:
 
     def _depth(self) -> None:
         """How many input channels at a time."""
-        item = self.c.item
+        item, lanes = self.c.item, self.tiles.lanes
+        if self.in_place:
+            most = _DEPTH * 4 // item
+            self.depth = -(-self.red // -(-self.red // most))
+            if self.depth < self.red:
+                self.depth = -(-self.depth // lanes) * lanes
+            return
         each = prod(self.block.extents) * item
         most = max(-(-128 // self.taps), min(24_576 // each, -(-384 // self.taps)))
         most = max(min(most, self.red, (1 << 19) // each), 1)
@@ -195,10 +243,8 @@ class _Forward:
         k = self.red * self.taps
         out.temporaries.append((tmp, c.groups * self.panels * k * self.nr * c.item))
         module, name = Module(), "KERNEL"
-        whole = all(w.taps == n and w.tap_step == 1 for w, n in zip(self.walks, c.w[2:]))
-        steps = [prod(c.w[k + 3:]) for k in range(len(self.walks))]
         cost = 10.0 * k * self.out * c.groups / max(c.flops, 1.0)
-        if whole and self.tap_strides == steps and self.red_stride == self.taps:
+        if self.all_taps and self.red_stride == self.taps:
             source = Source(c.dtype, c.item, (c.groups,), (self.group_stride,), self.out, k,
                             self.out_stride, 1, c.b.offset)
             count = emit_pack(module, name, source, self.nr, self.t)
@@ -217,8 +263,7 @@ class _Forward:
         g, panel, part = unravel(fn, "%tile", (c.groups, self.panels, chunks))
         first = fn.mul(part, chunk)
         last = smin(fn, fn.add(first, chunk), self.red)
-        tap0 = sum(w.tap0 * s for w, s in zip(self.walks, self.tap_strides))
-        at = fn.add(fn.add(fn.mul(g, self.group_stride), c.b.offset + tap0),
+        at = fn.add(fn.add(fn.mul(g, self.group_stride), c.b.offset + self.tap0),
                     fn.mul(fn.mul(panel, self.nr), self.out_stride))
         src = fn.gep(scalar, src, at)
         row = fn.mul(fn.add(fn.mul(g, self.panels), panel), self.red)
@@ -267,8 +312,7 @@ class _Forward:
         together = self.taps > 1 and whole <= lanes and all(
             s == prod(self.c.w[k + 3:]) for k, s in enumerate(self.tap_strides))
         if together:
-            tap0 = sum(w.tap0 * s for w, s in zip(self.walks, self.tap_strides))
-            src = fn.val(f"getelementptr {scalar}, ptr {src}, i64 {-tap0}")
+            src = fn.val(f"getelementptr {scalar}, ptr {src}, i64 {-self.tap0}")
         with fn.loop(first, last, hint="r") as r:
             from_ = fn.gep(scalar, src, fn.mul(r, self.red_stride))
             to = fn.gep(scalar, dst, fn.mul(r, self.taps * self.nr))
@@ -285,8 +329,8 @@ class _Forward:
 
     def emit(self, out: Emitted) -> None:
         c, block, tiles = self.c, self.block, self.tiles
-        tmp = "b" if not self.taps else self._packed(out) if self.squares is None else \
-            self.squares.packed(out)
+        tmp = "b" if not self.taps or self.inline else self._packed(out) \
+            if self.squares is None else self.squares.packed(out)
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         fn.written = True
         source, packed = operand(fn, 0), operand(fn, 1)
@@ -329,17 +373,31 @@ class _Forward:
         """Fill sums[place, channel]; with `local`, `packed` is the weight as it lies in memory."""
         c, block, tiles = self.c, self.block, self.tiles
         scalar, each = tiles.scalar, prod(self.block.extents)
-        cache = fn.alloca(scalar, tiles.room(block, self.depth))
-        table = tiles.table("KERNEL_steps", [channel * each + tap for channel in range(self.depth)
-                                             for tap in block.taps()])
-        image, channel, *places = c.a.strides
+        image, channel, *places = self.strides
         source = fn.gep(scalar, source, fn.add(fn.mul(g, self.red * channel), c.a.offset))
+        steps = block.out_steps
+        cache = ""
+        if self.in_place:
+            steps = (image, *(w.step * s for w, s in zip(self.walks, places, strict=True)))
+            at = batch_offset(fn, starts, steps)
+            source = fn.gep(scalar, source, fn.add(at, sum(
+                w.start * s for w, s in zip(self.walks, places, strict=True))))
+            table = tiles.table("KERNEL_steps", [k * channel for k in range(self.depth)])
+        else:
+            cache = fn.alloca(scalar, tiles.room(block, self.depth))
+            table = tiles.table("KERNEL_steps", [channel * each + tap
+                                                 for channel in range(self.depth)
+                                                 for tap in block.taps()])
         panel0 = fn.add(fn.mul(g, self.panels), fn.mul(ob, self.panels_each))
         deep = self.depth if local else self.red
-        if local:
-            tap0 = sum(w.tap0 * s for w, s in zip(self.walks, self.tap_strides))
+        own = ""
+        if self.inline:
+            own = fn.alloca(scalar, -(-self.depth // tiles.lanes) * tiles.lanes * self.nr)
+            packed = fn.gep(scalar, packed, fn.add(fn.mul(g, self.group_stride),
+                                                   c.b.offset + self.tap0))
+        elif local:
             packed = fn.gep(scalar, packed, fn.add(fn.add(
-                fn.mul(g, self.group_stride), c.b.offset + tap0),
+                fn.mul(g, self.group_stride), c.b.offset + self.tap0),
                 fn.mul(fn.mul(ob, self.width), self.out_stride)))
             own = fn.alloca(scalar, self.panels_each * deep * self.taps * self.nr)
         else:
@@ -350,21 +408,29 @@ class _Forward:
                  self.panels_each)
         row_steps = [n * self.width for n in block.point_strides]
 
-        def panel(p: Any, vectors: int, weight: str, kc: Any, first: str) -> None:
+        def panel(p: Any, vectors: int, c0: Any, x0: str, weight: str, kc: Any, first: str) -> None:
             def register(rect: tuple[int, ...], firsts: tuple[Any, ...]) -> None:
                 name = "KERNEL_micro_" + "x".join(map(str, (*rect, vectors)))
-                tiles.micro(name, block.offsets(rect, block.out_steps), vectors,
+                tiles.micro(name, block.offsets(rect, steps), vectors,
                             block.offsets(rect, row_steps), table, self.nr)
-                x, z = reached(fn, firsts, block.out_steps, row_steps,
-                               begin=(0, fn.mul(p, self.nr)))
-                at = fn.gep(scalar, weight, fn.mul(p, deep * self.taps * self.nr))
-                fn.do(f"call void @{name}(ptr {fn.gep(scalar, cache, x)}, ptr {at}, "
+                x, z = reached(fn, firsts, steps, row_steps, begin=(0, fn.mul(p, self.nr)))
+                fn.do(f"call void @{name}(ptr {fn.gep(scalar, x0, x)}, ptr {at}, "
                       f"ptr {fn.gep(scalar, sums, z)}, i64 {kc}, i1 {first})")
+
+            if self.inline:
+                at = own
+                self._pack_one(fn, packed, own, fn.add(fn.mul(ob, self.panels_each), p), c0)
+            else:
+                at = fn.gep(scalar, weight, fn.mul(p, deep * self.taps * self.nr))
             tiles.over_block(fn, block, starts, register)
 
         def channels(c0: Any, count: Any, first: str) -> None:
-            tiles.copy_source(fn, block, fn.gep(scalar, source, fn.mul(c0, channel)),
-                              [image, *places], channel, count, starts, counts[0], cache)
+            x0, weight = cache, packed
+            if self.in_place:
+                x0 = fn.gep(scalar, source, fn.mul(c0, channel))
+            else:
+                tiles.copy_source(fn, block, fn.gep(scalar, source, fn.mul(c0, channel)),
+                                  [image, *places], channel, count, starts, counts[0], cache)
             if local:
                 weight = own
                 with fn.loop(0, self.panels_each, hint="p") as p:
@@ -374,16 +440,16 @@ class _Forward:
                     self._rows(fn, fn.gep(scalar, packed, at), fn.gep(
                         scalar, own, fn.mul(p, deep * self.taps * self.nr)), 0, count,
                         smin(fn, left, self.nr))
-            else:
+            elif not self.inline:
                 weight = fn.gep(scalar, packed, fn.mul(c0, self.taps * self.nr))
             kc = fn.mul(count, self.taps)
             if whole:
                 with fn.loop(0, here, hint="p") as p:
-                    panel(p, self.nv, weight, kc, first)
+                    panel(p, self.nv, c0, x0, weight, kc, first)
             if rest:
                 left = fn.val(f"sub i64 {whole}, {fn.mul(ob, self.panels_each)}")
                 with fn.when(fn.val(f"icmp slt i64 {left}, {self.panels_each}")):
-                    panel(left, rest, weight, kc, first)
+                    panel(left, rest, c0, x0, weight, kc, first)
 
         if self.depth == self.red:
             channels(0, self.red, "true")
@@ -391,3 +457,24 @@ class _Forward:
             with fn.loop(0, self.red, self.depth, "c0") as c0:
                 count = smin(fn, fn.val(f"sub i64 {self.red}, {c0}"), self.depth)
                 channels(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
+
+    def _pack_one(self, fn: Fn, weight: str, to: str, panel: Any, c0: Any) -> None:
+        """Pack the input channels from c0 on of a panel of the weight."""
+        c, nr = self.c, self.nr
+        source = Source(c.dtype, c.item, (), (), self.out, self.red, self.out_stride,
+                        self.red_stride)
+        column, tail = fn.mul(panel, nr), self.out % nr
+
+        def some(count: int) -> None:
+            pack_panel(fn, source, nr, self.depth, weight, to, column, c0, count, self.t)
+
+        if not tail:
+            some(nr)
+        elif self.out < nr:
+            some(tail)
+        else:
+            last = fn.val(f"icmp sgt i64 {column}, {self.out - nr}")
+            with fn.when(last):
+                some(tail)
+            with fn.when(fn.val(f"xor i1 {last}, true")):
+                some(nr)

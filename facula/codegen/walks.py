@@ -18,7 +18,7 @@ from typing import Any
 from facula.codegen.llvm import Fn
 from facula.codegen.tiles import smin
 
-__all__ = ["Walk", "Block", "backward_walks", "forward_walk", "grow", "micro_rect", "reached"]
+__all__ = ["Walk", "Block", "backward_walks", "flat", "forward_walk", "grow", "micro_rect", "reached"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,19 @@ def backward_walks(source: int, out: int, kernel: int, stride: int, low: int, di
         walks.append(_trimmed(Walk(count, taps, (rest + low - first * dilation) // stride, 1,
                                    -(dilation // apart), source, first, tap_step, rest, stride)))
     return walks
+
+
+def flat(walks: Sequence[Walk], strides: Sequence[int]) -> tuple[Walk, int] | None:
+    """One walk over all places and the distance of neighbours, where each place reads itself alone
+    and all are as far apart in memory; `strides` are those of the source."""
+    if len(walks) < 2 or any(w.taps != 1 or w.start or w.step != 1 or w.out_step != 1
+                             or w.count != w.source for w in walks):
+        return None
+    live = [(w.source, s) for w, s in zip(walks, strides, strict=True) if w.source > 1]
+    if any(s != m * t for (_, s), (m, t) in zip(live, live[1:])):
+        return None
+    places = prod(w.source for w in walks)
+    return Walk(places, 1, 0, 1, 1, places), live[-1][1] if live else 1
 
 
 def micro_rect(counts: Sequence[int], most: int) -> list[int]:

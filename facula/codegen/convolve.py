@@ -42,6 +42,9 @@ _ALL = 512
 _DEPTH = 256
 """How many input channels at a time where the source is read where it lies."""
 
+_EARLY = 16
+"""How many channels before they are read it is asked for those that lie in memory."""
+
 
 @dataclass(frozen=True)
 class Convolution:
@@ -382,7 +385,7 @@ class _Forward:
             at = batch_offset(fn, starts, steps)
             source = fn.gep(scalar, source, fn.add(at, sum(
                 w.start * s for w, s in zip(self.walks, places, strict=True))))
-            table = tiles.table("KERNEL_steps", [k * channel for k in range(self.depth)])
+            table = tiles.table("KERNEL_steps", [k * channel for k in range(self.depth + _EARLY)])
         else:
             cache = fn.alloca(scalar, tiles.room(block, self.depth))
             table = tiles.table("KERNEL_steps", [channel * each + tap
@@ -412,7 +415,8 @@ class _Forward:
             def register(rect: tuple[int, ...], firsts: tuple[Any, ...]) -> None:
                 name = "KERNEL_micro_" + "x".join(map(str, (*rect, vectors)))
                 tiles.micro(name, block.offsets(rect, steps), vectors,
-                            block.offsets(rect, row_steps), table, self.nr)
+                            block.offsets(rect, row_steps), table, self.nr,
+                            early=_EARLY if self.in_place else 0)
                 x, z = reached(fn, firsts, steps, row_steps, begin=(0, fn.mul(p, self.nr)))
                 fn.do(f"call void @{name}(ptr {fn.gep(scalar, x0, x)}, ptr {at}, "
                       f"ptr {fn.gep(scalar, sums, z)}, i64 {kc}, i1 {first})")

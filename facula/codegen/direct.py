@@ -248,15 +248,16 @@ class Tiles:
 
     # -- register tiles
     def micro(self, name: str, rows: Sequence[int], vectors: int, places: Sequence[int],
-              table: str, v_step: int, lanewise: bool = False, apart: int = 0, ahead: int = 0
-              ) -> str:
+              table: str, v_step: int, lanewise: bool = False, apart: int = 0, ahead: int = 0,
+              early: int = 0) -> str:
         """The function of a register tile, written once.
 
         (X, V, C, kc, first): C[rows, vectors] (+)= sum over k < kc of X[rows, k] V[k, vectors].
         Row i of X begins at rows[i], its element k is table[k] further; row i of C is at
         places[i], its vectors `apart` (side by side if that is 0).  With `lanewise` X holds vectors
         as well, and lanes do not mix.  With `ahead` one more operand follows, memory that is soon
-        to be read: so many bytes of it are asked for with each k.
+        to be read: so many bytes of it are asked for with each k.  With `early` the rows of X are
+        asked for so many steps before they are read; the table is as much longer.
         """
         if name in self.module.functions:
             return name
@@ -278,6 +279,12 @@ class Tiles:
             v = fn.gep(scalar, "%v", fn.mul("%k", v_step))
             if ahead:
                 self.ask(fn, fn.gep("i8", "%ahead", fn.mul("%k", ahead)), ahead)
+            if early:
+                later = fn.gep("i32", table, fn.add("%k", early))
+                later = fn.gep(scalar, "%x", fn.val(
+                    f"sext i32 {fn.load('i32', later, 4)} to i64"))
+                for row in self._lines_of(rows):
+                    self.ask(fn, fn.gep(scalar, later, row), 1)
             columns = [fn.load(vector, fn.gep(scalar, v, j * lanes), self.item)
                        for j in range(vectors)]
             fma = "fmuladd" if self.t.isa == "sse2" else "fma"
@@ -297,6 +304,14 @@ class Tiles:
             fn.store(vector, sums[ij], fn.gep(scalar, "%c", at[ij]), self.item)
         fn.finish()
         return name
+
+    def _lines_of(self, rows: Sequence[int]) -> list[int]:
+        """Some of `rows`, so that no line of the cache that has one of all is without one."""
+        found: list[int] = []
+        for row in sorted(rows):
+            if not found or row >= found[-1] + 64 // self.item:
+                found.append(row)
+        return sorted({*found, max(rows)})
 
     def ask(self, fn: Fn, at: str, size: int) -> None:
         """Ask for some bytes of memory that are soon to be read."""

@@ -43,11 +43,13 @@ def multiply_add(t: Target, lanes: int, scalar: str) -> MultiplyAdd:
 
 
 def register_tile(module: Module, name: str, t: Target, scalar: str, size: tuple[int, int],
-                  a: Walked, b: Walked, ld: int, mad: MultiplyAdd | None = None) -> str:
+                  a: Walked, b: Walked, ld: int, mad: MultiplyAdd | None = None,
+                  soon: bool = False) -> str:
     """The function `name` of a register tile of `size` rows and columns; written once.
 
     (A, B, C, kc, first): C[rows, cols] (+)= A[rows, kc] B[kc, cols], with B's and C's columns
-    side by side and C's rows `ld` apart.
+    side by side and C's rows `ld` apart.  With `soon` one more operand follows, a place in B that
+    is read after this tile: a line of it is asked for with each k, and C before the first one.
     """
     if name in module.functions:
         return name
@@ -55,7 +57,8 @@ def register_tile(module: Module, name: str, t: Target, scalar: str, size: tuple
     item = 4 if scalar == "float" else 8
     lanes = t.lanes(item)
     mad = mad or multiply_add(t, lanes, scalar)
-    params = (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"))
+    params = (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"),
+              *[("ptr", "soon")] * soon)
     fn = Fn(module, name, params, attrs=f"noinline {t.attributes}", linkage="internal")
     vector = f"<{lanes} x {scalar}>"
     widths = [min(lanes, cols - j) for j in range(0, cols, lanes)]
@@ -66,7 +69,19 @@ def register_tile(module: Module, name: str, t: Target, scalar: str, size: tuple
         return masked_load(fn, scalar, lanes, widths[ij[1]], fn.gep(scalar, "%c", places[ij]),
                            item)
 
+    if soon:
+        f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        ends = {min(j, cols - 1) for j in range(0, cols + lanes, lanes)}
+        for i in range(rows):
+            for j in sorted(ends if ld % lanes else ends - {cols - 1} | {0}):
+                fn.do(f"call void {f}(ptr {fn.gep(scalar, '%c', i * ld + j)}, i32 1, i32 3, "
+                      "i32 1)")
+
     with sums_over_k(fn, vector, tile, before) as (sums, nexts):
+        if soon:
+            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+            fn.do(f"call void {f}(ptr {fn.gep(scalar, '%soon', fn.mul('%k', b.k_step))}, i32 0, "
+                  "i32 3, i32 1)")
         y = fn.gep(scalar, "%b", fn.mul("%k", b.k_step))
         columns = [masked_load(fn, scalar, lanes, w, fn.gep(scalar, y, j * lanes), item)
                    for j, w in enumerate(widths)]

@@ -182,8 +182,9 @@ class _Forward:
     def _lies_in_place(self, micro: list[int]) -> bool:
         """Whether register tiles read the source where it lies: a copy of it would be read once
         for each panel of channels, as it is, and have no zeros in it."""
-        if self.by_lanes or self.taps != 1 or any(w.start < 0 or w.start + (w.count - 1) * w.step >= w.source
-                                 for w in self.walks):
+        if self.by_lanes or self.taps != 1:
+            return False
+        if any(w.start < 0 or w.start + (w.count - 1) * w.step >= w.source for w in self.walks):
             return False
         _, channel, *places = self.strides
         if channel * 512 >= 1 << 31:

@@ -67,6 +67,22 @@ CASES = [
     shapes(1, 33, 100, (128,), (1,)),
     shapes(3, 64, 96, (3, 5, 9), (1, 1, 1), groups=2),
     shapes(2, 130, 32, (1, 200), (1, 1)),
+    shapes(3, 50, 30, (60, 71), (1, 1)),
+]
+
+# one point at a time, read where it lies
+POINTS = [
+    shapes(4, 300, 70, (7, 7), (1, 1)),                     # images are one block of places
+    shapes(3, 40, 100, (29, 31), (1, 1), 2),
+    shapes(2, 530, 24, (5, 5), (1, 1), groups=2),
+    shapes(3, 270, 7, (5, 3), (1, 1)),
+    shapes(11, 36, 64, (7, 7), (1, 1)),                     # too many for one block
+    shapes(4, 24, 40, (6, 50), (1, 1), (3, 2)),
+    shapes(20, 33, 34, (2, 2), (1, 1)),
+    shapes(1, 20, 80, (3, 5, 5), (1, 1, 1), (1, 2, 1)),
+    shapes(2, 20, 33, (9, 9), (1, 1), 1, 1),                # but not with zeros around it
+    shapes(2, 20, 33, (9, 60), (1, 1), 5),                  # nor far apart
+    shapes(5, 70, 40, (1, 1), (3, 5), low=(1, 2)),          # the middle of a kernel
 ]
 
 
@@ -96,7 +112,7 @@ def test_derivatives(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES + POINTS, ids=str)
 def test_compiled(name: str, case: tuple[Any, ...]) -> None:
     for dtype in (F32, F64):
         arrays, attrs, out = operands(name, case, dtype)
@@ -160,9 +176,9 @@ def test_parts_add_up() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_operands_where_they_lie(name: str) -> None:
+@pytest.mark.parametrize("case", [shapes(3, 6, 7, (9, 8), (3, 3), 2, 1), *POINTS[:2]], ids=str)
+def test_operands_where_they_lie(name: str, case: tuple[Any, ...]) -> None:
     """Views of memory in another order, and parts of a larger tensor, are read in place."""
-    case = shapes(3, 6, 7, (9, 8), (3, 3), 2, 1)
     arrays, attrs, out = operands(name, case, F64)
     want = meaning(name, arrays, Sample(tuple(arrays), attrs, out))
     last = [facula.tensor(np.moveaxis(a, 1, -1).copy()).permute(0, 3, 1, 2) for a in arrays]
@@ -183,7 +199,7 @@ def test_operands_where_they_lie(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_follows_is_part_of_the_kernel(name: str) -> None:
     """Bias, residual, activation: computed in the tiles, with the same values."""
-    for case in (CASES[3], CASES[5], CASES[10], CASES[14], *CASES[-4:]):
+    for case in (CASES[3], CASES[5], CASES[10], CASES[14], *CASES[-5:], *POINTS[:3]):
         arrays, attrs, out = operands(name, case, F64)
         want = meaning(name, arrays, Sample(tuple(arrays), attrs, out))
         rng = np.random.default_rng(5)
@@ -203,7 +219,7 @@ def test_threads_do_not_change_a_bit(name: str) -> None:
     before = facula.get_num_threads()
     try:
         for case in (shapes(6, 20, 40, (20, 20), (3, 3), 1, 1),
-                     shapes(6, 64, 64, (20, 20), (3, 3), 2, 1, groups=64)):
+                     shapes(6, 64, 64, (20, 20), (3, 3), 2, 1, groups=64), POINTS[0]):
             arrays, attrs, out = operands(name, case, F32)
             results = []
             for threads in (1, 2, 4):

@@ -249,7 +249,7 @@ class Tiles:
     # -- register tiles
     def micro(self, name: str, rows: Sequence[int], vectors: int, places: Sequence[int],
               table: str, v_step: int, lanewise: bool = False, apart: int = 0, ahead: int = 0,
-              early: int = 0) -> str:
+              early: int = 0, soon: Sequence[str] = ()) -> str:
         """The function of a register tile, written once.
 
         (X, V, C, kc, first): C[rows, vectors] (+)= sum over k < kc of X[rows, k] V[k, vectors].
@@ -257,13 +257,15 @@ class Tiles:
         places[i], its vectors `apart` (side by side if that is 0).  With `lanewise` X holds vectors
         as well, and lanes do not mix.  With `ahead` one more operand follows, memory that is soon
         to be read: so many bytes of it are asked for with each k.  With `early` the rows of X are
-        asked for so many steps before they are read; the table is as much longer.
+        asked for so many steps before they are read; the table is as much longer.  For each of the
+        tables `soon` one more operand follows: with each k its place there is asked for.
         """
         if name in self.module.functions:
             return name
         params = [("ptr", "x"), ("ptr", "v"), ("ptr", "c"), ("i64", "kc"), ("i1", "first")]
         if ahead:
             params.append(("ptr", "ahead"))
+        params += [("ptr", f"soon{k}") for k in range(len(soon))]
         fn = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
                 linkage="internal")
         vector, scalar, lanes = self.vector, self.scalar, self.lanes
@@ -285,6 +287,9 @@ class Tiles:
                     f"sext i32 {fn.load('i32', later, 4)} to i64"))
                 for row in self._lines_of(rows):
                     self.ask(fn, fn.gep(scalar, later, row), 1)
+            for k, far in enumerate(soon):
+                later = fn.val(f"sext i32 {fn.load('i32', fn.gep('i32', far, '%k'), 4)} to i64")
+                self.ask(fn, fn.val(f"getelementptr {scalar}, ptr %soon{k}, i64 {later}"), 1)
             columns = [fn.load(vector, fn.gep(scalar, v, j * lanes), self.item)
                        for j in range(vectors)]
             fma = "fmuladd" if self.t.isa == "sse2" else "fma"

@@ -83,6 +83,10 @@ POINTS = [
     shapes(2, 20, 33, (9, 9), (1, 1), 1, 1),                # but not with zeros around it
     shapes(2, 20, 33, (9, 60), (1, 1), 5),                  # nor far apart
     shapes(5, 70, 40, (1, 1), (3, 5), low=(1, 2)),          # the middle of a kernel
+    shapes(2, 300, 20, (32, 32), (1, 1)),                   # rows in the same sets of a cache
+    shapes(3, 20, 290, (19, 17), (1, 1)),
+    shapes(2, 150, 140, (6, 6), (1, 1), groups=2),
+    shapes(6, 17, 15, (300,), (1,)),
 ]
 
 
@@ -164,8 +168,10 @@ def test_adjoint(case: tuple[Any, ...]) -> None:
     np.testing.assert_allclose(numbers, numbers[0], rtol=1e-10)
 
 
-def test_parts_add_up() -> None:
-    x, w, y, attrs = shapes(7, 2, 3, (6, 5), (3, 3), 1, 1)
+@pytest.mark.parametrize("case", [shapes(7, 2, 3, (6, 5), (3, 3), 1, 1),
+                                  shapes(7, 20, 33, (6, 5), (1, 1))], ids=str)
+def test_parts_add_up(case: tuple[Any, ...]) -> None:
+    x, w, y, attrs = case
     a, b = maker(F64)(*x), maker(F64, 1)(*y)
     whole = meaning("conv_weight", [a, b], Sample((a, b), (*attrs, 0), w))
     for parts in (2, 4, 7):

@@ -283,10 +283,10 @@ class Tiles:
                 self.ask(fn, fn.gep("i8", "%ahead", fn.mul("%k", ahead)), ahead)
             if early:
                 later = fn.gep("i32", table, fn.add("%k", early))
-                later = fn.gep(scalar, "%x", fn.val(
-                    f"sext i32 {fn.load('i32', later, 4)} to i64"))
-                for row in self._lines_of(rows):
-                    self.ask(fn, fn.gep(scalar, later, row), 1)
+                later = fn.val(f"sext i32 {fn.load('i32', later, 4)} to i64")
+                for row in self._lines_of(rows):    # where nothing need be
+                    self.ask(fn, fn.val(f"getelementptr {scalar}, ptr %x, i64 "
+                                        f"{fn.add(later, row)}"), 1)
             for k, far in enumerate(soon):
                 later = fn.val(f"sext i32 {fn.load('i32', fn.gep('i32', far, '%k'), 4)} to i64")
                 self.ask(fn, fn.val(f"getelementptr {scalar}, ptr %soon{k}, i64 {later}"), 1)

@@ -69,34 +69,29 @@ def register_tile(module: Module, name: str, t: Target, scalar: str, size: tuple
         return masked_load(fn, scalar, lanes, widths[ij[1]], fn.gep(scalar, "%c", places[ij]),
                            item)
 
-    if soon:
+    def ask(at: str, write: int = 0) -> None:
         f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        ends = {min(j, cols - 1) for j in range(0, cols + lanes, lanes)}
-        for i in range(rows):
-            for j in sorted(ends if ld % lanes else ends - {cols - 1} | {0}):
-                fn.do(f"call void {f}(ptr {fn.gep(scalar, '%c', i * ld + j)}, i32 1, i32 3, "
-                      "i32 1)")
+        fn.do(f"call void {f}(ptr {at}, i32 {write}, i32 3, i32 1)")
+
+    if soon:
+        ends = [*range(0, cols, lanes), *[cols - 1] * (ld % lanes != 0)]
+        for i, j in ((i, j) for i in range(rows) for j in ends):
+            ask(fn.gep(scalar, "%c", i * ld + j), 1)
 
     with sums_over_k(fn, vector, tile, before) as (sums, nexts):
         if soon:
-            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-            fn.do(f"call void {f}(ptr {fn.gep(scalar, '%soon', fn.mul('%k', b.k_step))}, i32 0, "
-                  "i32 3, i32 1)")
+            ask(fn.val(f"getelementptr {scalar}, ptr %soon, i64 {fn.mul('%k', b.k_step)}"))
         y = fn.gep(scalar, "%b", fn.mul("%k", b.k_step))
         columns = [masked_load(fn, scalar, lanes, w, fn.gep(scalar, y, j * lanes), item)
                    for j, w in enumerate(widths)]
         if b.ahead:
-            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
             for j in range(len(widths)):
-                soon = fn.val(f"getelementptr {scalar}, ptr {y}, "
-                              f"i64 {b.ahead * b.k_step + j * lanes}")
-                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
+                ask(fn.val(f"getelementptr {scalar}, ptr {y}, "
+                           f"i64 {b.ahead * b.k_step + j * lanes}"))
         x = fn.gep(scalar, "%a", fn.mul("%k", a.k_step))
         if a.ahead:
-            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
             for i in {0, rows - 1}:
-                soon = fn.val(f"getelementptr {scalar}, ptr {x}, i64 {a.ahead * a.k_step + i}")
-                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
+                ask(fn.val(f"getelementptr {scalar}, ptr {x}, i64 {a.ahead * a.k_step + i}"))
         for i in range(rows):
             one = fn.load(scalar, fn.gep(scalar, x, i * a.inner), item)
             lane = fn.val(f"insertelement {vector} poison, {scalar} {one}, i32 0")

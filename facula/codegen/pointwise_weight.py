@@ -13,7 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from facula.codegen.contract import Kernel, crowded
-from facula.codegen.direct import Tiles, View
+from facula.codegen.direct import View
 from facula.codegen.llvm import Fn
 from facula.codegen.tiles import PARAMS, batch_offset, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, flat, grow

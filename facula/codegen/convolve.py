@@ -168,7 +168,7 @@ class _Forward:
         self.panels = -(-self.vectors // nv)
         self.squares: Winograd | None = None
         self.in_place = self._lies_in_place(micro)
-        self.inline = False
+        self.inline = self.copied = False
         if worthwhile(c.dtype, walks, c.x[0], self.red, self.out, lanes):
             self.squares = squares = Winograd(self)
             self.nv, self.nr, self.panels = squares.nv, squares.nr, squares.panels
@@ -209,13 +209,15 @@ class _Forward:
         def block(points: int) -> Block:
             return Block(self.walks, counts, tuple(grow(counts, micro, points)), tuple(micro))
 
-        if self.in_place and prod(counts) <= _ALL:
-            # One tile reads a panel of the weight, so that it may pack it for itself.
-            self.inline = True
+        large = self.out * self.red * self.taps * item * c.groups > self.t.l2_bytes
+        if prod(counts) <= _ALL and (self.in_place or 1 < self.taps <= 16 and large):
+            # One tile reads a panel of the weight, so that it may pack it for itself; for all of
+            # them the source is copied once.
+            self.inline, self.copied = True, not self.in_place
             per = max(min(per, c.groups * self.panels // int(wanted)), 1)
             self.panels_each = -(-self.panels // -(-self.panels // per))
             self.width = self.panels_each * self.nr
-            self.block = block(prod(counts))
+            self.block = Block(self.walks, counts, counts, tuple(micro))
             self._depth()
             return
         self.block = block(points)
@@ -230,8 +232,8 @@ class _Forward:
     def _depth(self) -> None:
         """How many input channels at a time."""
         item, lanes = self.c.item, self.tiles.lanes
-        if self.in_place:
-            most = _DEPTH * 4 // item
+        if self.inline or self.in_place:
+            most = max(_DEPTH * 4 // item // self.taps // lanes, 1) * lanes
             self.depth = -(-self.red // -(-self.red // most))
             if self.depth < self.red:
                 self.depth = -(-self.depth // lanes) * lanes
@@ -333,8 +335,13 @@ class _Forward:
 
     def emit(self, out: Emitted) -> None:
         c, block, tiles = self.c, self.block, self.tiles
-        tmp = "b" if not self.taps or self.inline else self._packed(out) \
-            if self.squares is None else self.squares.packed(out)
+        own: tuple[str, ...] = ("a", "b")
+        if self.copied:
+            own = (self._copy(out), "b")
+        elif self.squares is not None:
+            own = ("a", self.squares.packed(out), "b")
+        elif self.taps and not self.inline:
+            own = ("a", self._packed(out))
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         fn.written = True
         source, packed = operand(fn, 0), operand(fn, 1)
@@ -368,17 +375,51 @@ class _Forward:
         fn.finish()
         ntiles = c.groups * prod(block.blocks) * o_blocks
         share = prod(block.counts) * self.taps / max(prod(c.y[2:]) * prod(c.w[2:]) * c.y[0], 1)
-        own = ("a", tmp) if self.squares is None else ("a", tmp, "b")
         out.last.append((Kernel("KERNEL", (*own, *self.finish.roles()), ntiles, self.module,
                                 share), self.finish))
+
+    def _copy(self, out: Emitted) -> str:
+        """The whole source with zeros around it, as a block of all places; the name of that memory.
+        """
+        c, block, tmp = self.c, self.block, f"tmp{len(out.temporaries)}"
+        each = self._apart()
+        out.temporaries.append((tmp, c.groups * self.red * each * c.item))
+        module = Module()
+        tiles = Tiles(module, c.dtype, self.t)
+        fn = Fn(module, "KERNEL", PARAMS, attrs=self.t.attributes)
+        fn.written = module.light = True
+        source, to = operand(fn, 0), operand(fn, 1)
+        chunk = max(16_384 // each, 1)
+        g, part = unravel(fn, "%tile", (c.groups, -(-self.red // chunk)))
+        first = fn.mul(part, chunk)
+        count = smin(fn, fn.val(f"sub i64 {self.red}, {first}"), chunk) if chunk < self.red \
+            else self.red
+        row = fn.add(fn.mul(g, self.red), first)
+        image, channel, *places = self.strides
+        tiles.copy_source(
+            fn, block, fn.gep(tiles.scalar, source, fn.add(fn.mul(row, channel), c.a.offset)),
+            [image, *places], channel, count, [0] * len(block.size), block.size[0],
+            fn.gep(tiles.scalar, to, fn.mul(row, each)), each)
+        fn.finish()
+        out.packing.append(Kernel("KERNEL", ("a", tmp), c.groups * -(-self.red // chunk), module,
+                                  10.0 / max(self.out * self.taps, 1)))
+        return tmp
+
+    def _apart(self) -> int:
+        """How far the channels of a block are apart in a copy of it.  Those of a copy that several
+        tiles write have room for the vectors that end after a channel does."""
+        return prod(self.block.extents) + self.tiles.lanes * self.copied
 
     def _sum(self, fn: Fn, source: str, packed: str, g: Any, ob: Any, starts: list[Any],
              counts: list[Any], sums: str, local: bool = False) -> None:
         """Fill sums[place, channel]; with `local`, `packed` is the weight as it lies in memory."""
         c, block, tiles = self.c, self.block, self.tiles
-        scalar, each = tiles.scalar, prod(self.block.extents)
+        scalar, each = tiles.scalar, self._apart()
         image, channel, *places = self.strides
-        source = fn.gep(scalar, source, fn.add(fn.mul(g, self.red * channel), c.a.offset))
+        if self.copied:
+            source, channel = fn.gep(scalar, source, fn.mul(g, self.red * each)), each
+        else:
+            source = fn.gep(scalar, source, fn.add(fn.mul(g, self.red * channel), c.a.offset))
         steps = block.out_steps
         cache = ""
         if self.in_place:
@@ -388,15 +429,15 @@ class _Forward:
                 w.start * s for w, s in zip(self.walks, places, strict=True))))
             table = tiles.table("KERNEL_steps", [k * channel for k in range(self.depth + _EARLY)])
         else:
-            cache = fn.alloca(scalar, tiles.room(block, self.depth))
-            table = tiles.table("KERNEL_steps", [channel * each + tap
-                                                 for channel in range(self.depth)
+            if not self.copied:
+                cache = fn.alloca(scalar, tiles.room(block, self.depth))
+            table = tiles.table("KERNEL_steps", [k * each + tap for k in range(self.depth)
                                                  for tap in block.taps()])
         panel0 = fn.add(fn.mul(g, self.panels), fn.mul(ob, self.panels_each))
         deep = self.depth if local else self.red
         own = ""
         if self.inline:
-            own = fn.alloca(scalar, -(-self.depth // tiles.lanes) * tiles.lanes * self.nr)
+            own = fn.alloca(scalar, (self.depth * self.taps + tiles.lanes) * self.nr)
             packed = fn.gep(scalar, packed, fn.add(fn.mul(g, self.group_stride),
                                                    c.b.offset + self.tap0))
         elif local:
@@ -424,14 +465,15 @@ class _Forward:
 
             if self.inline:
                 at = own
-                self._pack_one(fn, packed, own, fn.add(fn.mul(ob, self.panels_each), p), c0)
+                self._pack_one(fn, packed, own, fn.add(fn.mul(ob, self.panels_each), p), c0,
+                               kc)
             else:
                 at = fn.gep(scalar, weight, fn.mul(p, deep * self.taps * self.nr))
             tiles.over_block(fn, block, starts, register)
 
         def channels(c0: Any, count: Any, first: str) -> None:
             x0, weight = cache, packed
-            if self.in_place:
+            if self.in_place or self.copied:
                 x0 = fn.gep(scalar, source, fn.mul(c0, channel))
             else:
                 tiles.copy_source(fn, block, fn.gep(scalar, source, fn.mul(c0, channel)),
@@ -463,15 +505,22 @@ class _Forward:
                 count = smin(fn, fn.val(f"sub i64 {self.red}, {c0}"), self.depth)
                 channels(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
 
-    def _pack_one(self, fn: Fn, weight: str, to: str, panel: Any, c0: Any) -> None:
-        """Pack the input channels from c0 on of a panel of the weight."""
-        c, nr = self.c, self.nr
-        source = Source(c.dtype, c.item, (), (), self.out, self.red, self.out_stride,
-                        self.red_stride)
+    def _pack_one(self, fn: Fn, weight: str, to: str, panel: Any, c0: Any, kc: Any) -> None:
+        """Pack the input channels from c0 on, `kc` with their taps, of a panel of the weight."""
+        c, nr, taps = self.c, self.nr, self.taps
         column, tail = fn.mul(panel, nr), self.out % nr
+        lines = self.all_taps and self.red_stride == taps
+        source = Source(c.dtype, c.item, (), (), self.out, self.red * taps, self.out_stride,
+                        1 if lines else self.red_stride)
 
         def some(count: int) -> None:
-            pack_panel(fn, source, nr, self.depth, weight, to, column, c0, count, self.t)
+            if taps == 1 or lines:
+                pack_panel(fn, source, nr, self.depth * taps, weight, to, column,
+                           fn.mul(c0, taps), count, self.t)
+                return
+            at = fn.add(fn.mul(c0, self.red_stride), fn.mul(column, self.out_stride))
+            channels = kc // taps if isinstance(kc, int) else fn.val(f"udiv i64 {kc}, {taps}")
+            self._rows(fn, fn.gep(self.tiles.scalar, weight, at), to, 0, channels, count)
 
         if not tail:
             some(nr)

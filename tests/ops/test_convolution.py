@@ -70,6 +70,14 @@ CASES = [
     shapes(3, 50, 30, (60, 71), (1, 1)),
 ]
 
+# weights so large that each tile packs its own panels of them, and all places are one block
+LARGE = [
+    shapes(3, 300, 250, (5, 6), (3, 3), low=1),
+    shapes(2, 270, 290, (9, 8), (3, 2), 2, 1),
+    shapes(2, 520, 530, (7, 5), (2, 2), 1, 1, (2, 1), groups=2),
+    shapes(1, 700, 420, (19,), (5,), 1, 2),
+]
+
 # one point at a time, read where it lies
 POINTS = [
     shapes(4, 300, 70, (7, 7), (1, 1)),                     # images are one block of places
@@ -116,7 +124,7 @@ def test_derivatives(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("case", CASES + POINTS, ids=str)
+@pytest.mark.parametrize("case", CASES + POINTS + LARGE, ids=str)
 def test_compiled(name: str, case: tuple[Any, ...]) -> None:
     for dtype in (F32, F64):
         arrays, attrs, out = operands(name, case, dtype)
@@ -205,7 +213,7 @@ def test_operands_where_they_lie(name: str, case: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_follows_is_part_of_the_kernel(name: str) -> None:
     """Bias, residual, activation: computed in the tiles, with the same values."""
-    for case in (CASES[3], CASES[5], CASES[10], CASES[14], *CASES[-5:], *POINTS[:3]):
+    for case in (CASES[3], CASES[5], CASES[10], CASES[14], *CASES[-5:], *POINTS[:3], LARGE[1]):
         arrays, attrs, out = operands(name, case, F64)
         want = meaning(name, arrays, Sample(tuple(arrays), attrs, out))
         rng = np.random.default_rng(5)
@@ -225,7 +233,7 @@ def test_threads_do_not_change_a_bit(name: str) -> None:
     before = facula.get_num_threads()
     try:
         for case in (shapes(6, 20, 40, (20, 20), (3, 3), 1, 1),
-                     shapes(6, 64, 64, (20, 20), (3, 3), 2, 1, groups=64), POINTS[0]):
+                     shapes(6, 64, 64, (20, 20), (3, 3), 2, 1, groups=64), POINTS[0], LARGE[0]):
             arrays, attrs, out = operands(name, case, F32)
             results = []
             for threads in (1, 2, 4):

@@ -210,7 +210,8 @@ class _Forward:
             return Block(self.walks, counts, tuple(grow(counts, micro, points)), tuple(micro))
 
         large = self.out * self.red * self.taps * item * c.groups > self.t.l2_bytes
-        if prod(counts) <= _ALL and (self.in_place or 1 < self.taps <= 16 and large):
+        near = self.out_stride * self.nr + self.red_stride * self.red < 1 << 31
+        if near and prod(counts) <= _ALL and (self.in_place or 1 < self.taps <= 16 and large):
             # One tile reads a panel of the weight, so that it may pack it for itself; for all of
             # them the source is copied once.
             self.inline, self.copied = True, not self.in_place
@@ -435,9 +436,10 @@ class _Forward:
                                                  for tap in block.taps()])
         panel0 = fn.add(fn.mul(g, self.panels), fn.mul(ob, self.panels_each))
         deep = self.depth if local else self.red
-        own = ""
+        own, soon = "", ()
         if self.inline:
             own = fn.alloca(scalar, (self.depth * self.taps + tiles.lanes) * self.nr)
+            soon = (tiles.table("KERNEL_soon", self._soon()),)
             packed = fn.gep(scalar, packed, fn.add(fn.mul(g, self.group_stride),
                                                    c.b.offset + self.tap0))
         elif local:
@@ -454,16 +456,27 @@ class _Forward:
         row_steps = [n * self.width for n in block.point_strides]
 
         def panel(p: Any, vectors: int, c0: Any, x0: str, weight: str, kc: Any, first: str) -> None:
+            on = ""
+
             def register(rect: tuple[int, ...], firsts: tuple[Any, ...]) -> None:
                 name = "KERNEL_micro_" + "x".join(map(str, (*rect, vectors)))
                 tiles.micro(name, block.offsets(rect, steps), vectors,
                             block.offsets(rect, row_steps), table, self.nr,
-                            early=_EARLY if self.in_place else 0)
+                            early=_EARLY if self.in_place else 0, soon=soon)
                 x, z = reached(fn, firsts, steps, row_steps, begin=(0, fn.mul(p, self.nr)))
+                more = ""
+                if soon:        # in turn for the first and the second half
+                    (at_,) = reached(fn, firsts, block.point_strides)
+                    turn: Any = fn.add(at_, 0)
+                    turn = turn // prod(block.micro) % 2 if isinstance(turn, int) else fn.val(
+                        f"and i64 {fn.val(f'udiv i64 {turn}, {prod(block.micro)}')}, 1")
+                    far = fn.mul(turn, self._halves()[1])
+                    more = ", ptr " + fn.val(f"getelementptr {scalar}, ptr {on}, i64 {far}")
                 fn.do(f"call void @{name}(ptr {fn.gep(scalar, x0, x)}, ptr {at}, "
-                      f"ptr {fn.gep(scalar, sums, z)}, i64 {kc}, i1 {first})")
+                      f"ptr {fn.gep(scalar, sums, z)}, i64 {kc}, i1 {first}{more})")
 
             if self.inline:
+                on = self._next(fn, packed, ob, p, here, c0)
                 at = own
                 self._pack_one(fn, packed, own, fn.add(fn.mul(ob, self.panels_each), p), c0,
                                kc)
@@ -504,6 +517,36 @@ class _Forward:
             with fn.loop(0, self.red, self.depth, "c0") as c0:
                 count = smin(fn, fn.val(f"sub i64 {self.red}, {c0}"), self.depth)
                 channels(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
+
+    def _halves(self) -> tuple[int, int]:
+        """Of what is packed at a time, the distance of its long rows in memory, and where the
+        second half of them begins."""
+        apart, count = max((self.out_stride, self.nr), (self.red_stride, self.depth))
+        return max(apart, 1), count // 2 * apart
+
+    def _soon(self) -> list[int]:
+        """Where the lines of the cache of half of that are, as many as there are steps of a sum."""
+        apart, half = self._halves()
+        short, count = min((self.out_stride, self.nr), (self.red_stride, self.depth))
+        line = 64 // self.c.item
+        found = [at for row in range(0, max(half, 1), apart)
+                 for at in range(row, row + max(short * count, 1), line)]
+        return [found[k % len(found)] for k in range(self.depth * self.taps)]
+
+    def _next(self, fn: Fn, weight: str, ob: Any, p: Any, here: Any, c0: Any) -> str:
+        """Where what is packed after panel `p` of the input channels from c0 on begins: that of
+        the next panel, of the channels that follow, or of the next tile."""
+        scalar = self.tiles.scalar
+        first, each = fn.mul(ob, self.width), self.depth
+        last = fn.val(f"icmp sge i64 {fn.add(p, 1)}, {here}")
+        done = fn.val(f"icmp sge i64 {fn.add(c0, each)}, {self.red}")
+        then = fn.val(f"select i1 {done}, i64 {fn.add(first, self.width)}, i64 {first}")
+        column = fn.val(f"select i1 {last}, i64 {then}, i64 "
+                        f"{fn.add(first, fn.mul(fn.add(p, 1), self.nr))}")
+        row = fn.val(f"select i1 {done}, i64 0, i64 {fn.add(c0, each)}")
+        row = fn.val(f"select i1 {last}, i64 {row}, i64 {c0}")
+        at = fn.add(fn.mul(column, self.out_stride), fn.mul(row, self.red_stride))
+        return fn.val(f"getelementptr {scalar}, ptr {weight}, i64 {at}")
 
     def _pack_one(self, fn: Fn, weight: str, to: str, panel: Any, c0: Any, kc: Any) -> None:
         """Pack the input channels from c0 on, `kc` with their taps, of a panel of the weight."""

@@ -190,6 +190,24 @@ def test_parts_add_up(case: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", [POINTS[0], POINTS[1], LARGE[0]], ids=str)
+def test_operands_that_repeat(name: str, case: tuple[Any, ...]) -> None:
+    """What is expanded has strides of zero."""
+    arrays, attrs, out = operands(name, case, F64)
+    for dims in ((0,), (1,), (0, 1, 2), (2, 3), (0, 1, 2, 3)):
+        for which in (0, 1):
+            picked = tuple(slice(0, 1) if d in dims else slice(None) for d in range(4))
+            both = [np.broadcast_to(a[picked], a.shape) if k == which else a
+                    for k, a in enumerate(arrays)]
+            want = meaning(name, both, Sample(tuple(both), attrs, out))
+            views = [facula.tensor(a[picked].copy()).expand(*a.shape) if k == which
+                     else facula.tensor(a) for k, a in enumerate(arrays)]
+            for _ in range(3):
+                have = prim(name, *views, attrs=attrs, shape=out)
+                np.testing.assert_allclose(have.numpy(), want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("case", [shapes(3, 6, 7, (9, 8), (3, 3), 2, 1), *POINTS[:2]], ids=str)
 def test_operands_where_they_lie(name: str, case: tuple[Any, ...]) -> None:
     """Views of memory in another order, and parts of a larger tensor, are read in place."""

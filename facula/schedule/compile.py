@@ -14,18 +14,14 @@ from facula.codegen.convolution import emit_convolution_group
 from facula.codegen.convolve import Convolution
 from facula.codegen.direct import View
 from facula.codegen.epilogue import Product, emit_product
-from facula.codegen.loops import Kernel, Storage, emit_group
+from facula.codegen.kernel import Kernel, Storage
+from facula.codegen.loops import emit_group
 from facula.codegen.pointwise import Pointwise, product_of
 from facula.codegen.recurrence import emit_recurrence
 from facula.codegen.updates import emit_copy, emit_update
 from facula.graph.spec import Step
 from facula.runtime.plan import KernelPlan, PhasePlan, ProgramPlan
-from facula.schedule.fuse import (
-    Group,
-    Item,
-    in_parts,
-    squeeze,
-)
+from facula.schedule.groups import Group, Item, squeeze
 from facula.schedule.index import row_major
 from facula.schedule.memory import Interval, place
 from facula.schedule.places import Places
@@ -39,6 +35,7 @@ from facula.schedule.products import (
     stored_operands,
 )
 from facula.schedule.recurrences import parts_read
+from facula.schedule.roots import in_parts
 
 __all__ = ["Native", "Report", "build"]
 

@@ -9,26 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from facula.codegen.contract import crowded
-from facula.codegen.loops import Storage
+from facula.codegen.kernel import Storage
 from facula.codegen.lower import Place, accesses
 from facula.graph.spec import Step
 from facula.ops.primitive.recurrent import RECURRENT
 from facula.runtime.plan import STATUS_SLOT
-from facula.schedule.fuse import (
-    REDUCE,
-    SCAN,
-    UPDATE,
-    Group,
-    Item,
-    choose_roots,
-    group_items,
-    in_parts,
-    item_index,
-    item_start,
-    memory_behind,
-    rearranged,
-)
+from facula.schedule.fuse import group_items, memory_behind
+from facula.schedule.groups import Group, Item, item_index, item_start
 from facula.schedule.index import row_major
+from facula.schedule.kinds import REDUCE, SCAN, UPDATE
 from facula.schedule.products import (
     CONVOLUTIONS,
     RESULTS,
@@ -41,6 +30,7 @@ from facula.schedule.products import (
     stored_operands,
 )
 from facula.schedule.recurrences import read_in_place
+from facula.schedule.roots import choose_roots, in_parts, rearranged
 
 __all__ = ["Places"]
 

@@ -3,6 +3,10 @@
 `conv` and `conv_input` are one kernel: places are the rows of register tiles, output channels their
 vectors, and the sum runs over input channels and taps; `conv_weight` is in convolve_weight.py.  The
 order in which an element is summed depends on the shapes alone.
+
+Each tile copies what it reads of its source, with zeros around it; kernels of one point read it where
+it lies.  Where all places are one block, each panel of the weight is read by one tile: it packs the
+panel for itself, and larger kernels share one copy of the source.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ _ALL = 512
 _DEPTH = 256
 """How many input channels at a time where the source is read where it lies."""
 
-_EARLY = 16
+_EARLY = 24
 """How many channels before they are read it is asked for those that lie in memory."""
 
 
@@ -429,6 +433,7 @@ class _Forward:
             source = fn.gep(scalar, source, fn.add(at, sum(
                 w.start * s for w, s in zip(self.walks, places, strict=True))))
             table = tiles.table("KERNEL_steps", [k * channel for k in range(self.depth + _EARLY)])
+            then = fn.val(f"sub i64 {batch_offset(fn, block.following(fn, starts), steps)}, {at}")
         else:
             if not self.copied:
                 cache = fn.alloca(scalar, tiles.room(block, self.depth))
@@ -436,7 +441,7 @@ class _Forward:
                                                  for tap in block.taps()])
         panel0 = fn.add(fn.mul(g, self.panels), fn.mul(ob, self.panels_each))
         deep = self.depth if local else self.red
-        own, soon = "", ()
+        own, soon = "", (table,) if self.in_place else ()
         if self.inline:
             own = fn.alloca(scalar, (self.depth * self.taps + tiles.lanes) * self.nr)
             soon = (tiles.table("KERNEL_soon", self._soon()),)
@@ -465,7 +470,10 @@ class _Forward:
                             early=_EARLY if self.in_place else 0, soon=soon)
                 x, z = reached(fn, firsts, steps, row_steps, begin=(0, fn.mul(p, self.nr)))
                 more = ""
-                if soon:        # in turn for the first and the second half
+                if self.in_place and not self.inline:   # of the next block, a line for each panel
+                    far = fn.add(fn.add(x, then), fn.mul(p, 64 // c.item))
+                    more = ", ptr " + fn.val(f"getelementptr {scalar}, ptr {x0}, i64 {far}")
+                elif soon:      # in turn for the first and the second half
                     (at_,) = reached(fn, firsts, block.point_strides)
                     turn: Any = fn.add(at_, 0)
                     turn = turn // prod(block.micro) % 2 if isinstance(turn, int) else fn.val(

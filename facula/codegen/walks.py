@@ -190,6 +190,19 @@ class Block:
                 counts[d] = smin(fn, fn.val(f"sub i64 {end}, {starts[d]}"), b)
         return counts
 
+    def following(self, fn: Fn, starts: Sequence[Any]) -> list[Any]:
+        """Where the block after the one that begins at `starts` does; after the last, the first."""
+        found: list[Any] = [0] * len(self.size)
+        on = "true"
+        for d in range(len(self.size) - 1, -1, -1):
+            n, b = self.counts[d], self.size[d]
+            if b < n:
+                start = fn.add(starts[d], fn.val(f"select i1 {on}, i64 {b}, i64 0"))
+                over = fn.val(f"icmp sge i64 {start}, {n}")
+                found[d] = fn.val(f"select i1 {over}, i64 0, i64 {start}")
+                on = over
+        return found
+
     @property
     def points(self) -> int:
         return prod(self.size)

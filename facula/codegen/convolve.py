@@ -4,9 +4,9 @@
 vectors, and the sum runs over input channels and taps; `conv_weight` is in convolve_weight.py.  The
 order in which an element is summed depends on the shapes alone.
 
-Each tile copies what it reads of its source, with zeros around it; kernels of one point read it where
-it lies.  Where all places are one block, each panel of the weight is read by one tile: it packs the
-panel for itself, and larger kernels share one copy of the source.
+Each tile copies what it reads of its source, with zeros around it; kernels of one point read it
+where it lies.  Where all places are one block, each panel of the weight is read by one tile: it
+packs the panel for itself, and larger kernels share one copy of the source.
 """
 
 from __future__ import annotations

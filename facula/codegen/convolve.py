@@ -55,7 +55,8 @@ class Convolution:
     """One of the three products of `facula.ops.primitive.convolution`, on operands in memory.
 
     `x`, `w` and `y` are the shapes of input, weight and result of the convolution itself, whatever
-    of the three this step computes; `a` and `b` say where its two operands lie.
+    of the three this step computes; `a` and `b` say where its two operands lie.  With `short` these
+    are bfloat16, and are multiplied in pairs (`facula.codegen.convolve_pairs`).
     """
 
     kind: str
@@ -70,6 +71,8 @@ class Convolution:
     a: View
     b: View
     parts: int = 0
+    short: bool = False         # of bfloat16 operands; `dtype` is that of sums and result
+    lasting: bool = False       # what is made of the weight is kept for many runs
 
     @property
     def flops(self) -> float:
@@ -92,10 +95,14 @@ class Convolution:
 class Finish(Protocol):
     """What becomes of a finished tile.
 
-    `start` loads pointers, before the first loop.  `places` writes sums[o * ld + i] of channels o
-    and neighbouring outputs i; `taps` those of the weight: output channels o, and input channels
-    and taps i.  Channel o is channel + o * step of the result.
+    `start` loads pointers, before the first loop, and `ask` may ask for memory that `places` will
+    write.  `places` writes sums[o * ld + i] of channels o and neighbouring outputs i; `taps` those
+    of the weight: output channels o, and input channels and taps i.  Channel o is channel +
+    o * step of the result.
     """
+
+    def ask(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
+            channel: Any, channels: Any) -> None: ...
 
     def places(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
                channel: Any, channels: Any, sums: str, ld: int, step: int = 1) -> None: ...
@@ -122,11 +129,19 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
     """Write the kernels of `c`; `finish()` makes what is to follow a tile of one of them."""
     out = Emitted([], [], [])
     t = target()
+    if c.kind == "conv_weight" and c.short:
+        from facula.codegen.convolve_pairs import PairWeight
+        PairWeight(c, t, finish()).emit(out)
+        return out
     if c.kind == "conv_weight":
         Weight(c, t, finish()).emit(out)
         return out
     for walks in c.walks():
-        forward = _Forward(c, walks, t, finish())
+        if c.short:
+            from facula.codegen.convolve_pairs import PairForward
+            PairForward(c, walks, t, finish()).emit(out)
+            continue
+        forward = Forward(c, walks, t, finish())
         if forward.taps and forward.by_lanes:
             Lanes(forward).emit(out)
         else:
@@ -134,13 +149,13 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
     return out
 
 
-class _Forward:
+class Forward:
     """conv, or conv_input for the outputs of one remainder in every dimension."""
 
     def __init__(self, c: Convolution, walks: tuple[Walk, ...], t: Target, finish: Any):
         self.c, self.walks, self.t, self.finish = c, walks, t, finish
         self.module = Module()
-        self.tiles = tiles = Tiles(self.module, c.dtype, t)
+        self.tiles = tiles = self._tiles(self.module)
         per_group = c.w[0] // c.groups
         first, second, *taps = c.b.strides
         self.tap_strides = taps
@@ -149,6 +164,9 @@ class _Forward:
             self.red, self.out, self.red_stride, self.out_stride = c.w[1], per_group, second, first
         else:
             self.red, self.out, self.red_stride, self.out_stride = per_group, c.w[1], first, second
+        self.whole = self.red
+        if c.short:
+            self.red = -(-self.red // 2)
         self.taps = prod(w.taps for w in walks)
         lanes = tiles.lanes
         self.strides = c.a.strides
@@ -157,7 +175,7 @@ class _Forward:
         self.all_taps = taps == [prod(c.w[k + 3:]) for k in range(len(walks))] and all(
             w.taps == n and w.tap_step == 1 for w, n in zip(walks, c.w[2:], strict=True))
         self.by_lanes = suits(c.groups, self.out, self.red, lanes)
-        line = None if self.by_lanes else flat(walks, c.a.strides[2:])
+        line = None if self.by_lanes or c.short else flat(walks, c.a.strides[2:])
         if line is not None:
             walks, self.tap_strides = (line[0],), taps[-1:]
             self.walks, self.strides = walks, (*c.a.strides[:2], line[1])
@@ -173,7 +191,7 @@ class _Forward:
         self.squares: Winograd | None = None
         self.in_place = self._lies_in_place(micro)
         self.inline = self.copied = False
-        if worthwhile(c.dtype, walks, c.x[0], self.red, self.out, lanes):
+        if not c.short and worthwhile(c.dtype, walks, c.x[0], self.red, self.out, lanes):
             self.squares = squares = Winograd(self)
             self.nv, self.nr, self.panels = squares.nv, squares.nr, squares.panels
             self.panels_each, self.width = squares.panels_each, squares.width
@@ -186,7 +204,7 @@ class _Forward:
     def _lies_in_place(self, micro: list[int]) -> bool:
         """Whether register tiles read the source where it lies: a copy of it would be read once
         for each panel of channels, as it is, and have no zeros in it."""
-        if self.by_lanes or self.taps != 1:
+        if self.by_lanes or self.taps != 1 or self.c.short:
             return False
         if any(w.start < 0 or w.start + (w.count - 1) * w.step >= w.source for w in self.walks):
             return False
@@ -197,6 +215,8 @@ class _Forward:
         along = (micro[-1] - 1) * self.walks[-1].step * places[-1] * item // line + 2
         # lines of the cache that a step of the sum reads, of which there is room for few
         return prod(micro[:-1]) * along * min(channel * item, line) <= 6 * line
+    def _tiles(self, module: Module) -> Tiles:
+        return Tiles(module, self.c.dtype, self.t)
 
     def _tile(self, counts: tuple[int, ...], micro: list[int]) -> None:
         """Sizes: of a block of places, of channels together, of input channels at a time."""
@@ -215,7 +235,8 @@ class _Forward:
 
         large = self.out * self.red * self.taps * item * c.groups > self.t.l2_bytes
         near = self.out_stride * self.nr + self.red_stride * self.red < 1 << 31
-        if near and prod(counts) <= _ALL and (self.in_place or 1 < self.taps <= 16 and large):
+        once = not c.short and not c.lasting and prod(counts) <= _ALL
+        if near and once and (self.in_place or 1 < self.taps <= 16 and large):
             # One tile reads a panel of the weight, so that it may pack it for itself; for all of
             # them the source is copied once.
             self.inline, self.copied = True, not self.in_place
@@ -237,7 +258,7 @@ class _Forward:
     def _depth(self) -> None:
         """How many input channels at a time."""
         item, lanes = self.c.item, self.tiles.lanes
-        if self.inline or self.in_place:
+        if self.inline and not self.c.short or self.in_place:
             most = max(_DEPTH * 4 // item // self.taps // lanes, 1) * lanes
             self.depth = -(-self.red // -(-self.red // most))
             if self.depth < self.red:
@@ -356,8 +377,14 @@ class _Forward:
         counts = block.valid(fn, starts)
         ld = -(-block.points // tiles.lanes) * tiles.lanes
         turned = fn.alloca(tiles.scalar, self.width * ld + tiles.lanes)
+        channel = fn.mul(ob, self.width)
+        channels = smin(fn, fn.val(f"sub i64 {self.out}, {channel}"), self.width) \
+            if o_blocks > 1 else self.out
         if self.squares is not None:
             self.finish.first = 3
+        if c.short:
+            self.finish.ask(fn, block, starts, counts, fn.add(fn.mul(g, self.out), channel),
+                            channels)
         if self.taps:
             sums = fn.alloca(tiles.scalar, ld * self.width)
             if self.squares is None:
@@ -372,9 +399,6 @@ class _Forward:
             with fn.loop(0, self.width * ld, tiles.lanes, "i") as i:
                 fn.store(tiles.vector, "zeroinitializer", fn.gep(tiles.scalar, turned, i),
                          c.item)
-        channel = fn.mul(ob, self.width)
-        channels = smin(fn, fn.val(f"sub i64 {self.out}, {channel}"), self.width) \
-            if o_blocks > 1 else self.out
         self.finish.places(fn, block, starts, counts, fn.add(fn.mul(g, self.out), channel),
                            channels, turned, ld)
         fn.finish()

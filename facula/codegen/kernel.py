@@ -30,13 +30,17 @@ class Storage:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What the runtime needs of one kernel, and what it is estimated to cost."""
+    """What the runtime needs of one kernel, and what it is estimated to cost.
+
+    `numbers` are those that it is told (`KernelWriter.told`).
+    """
 
     name: str
     text: str
     slots: tuple[int, ...]
     ntiles: int
     cost: float
+    numbers: tuple[int, ...] = ()
 
 
 class KernelWriter:
@@ -52,6 +56,7 @@ class KernelWriter:
         self.width = 1                  # elements in the vectors of a loop that picks them
         self.first = first              # operands that the kernel has before those written here
         self.slots: list[int] = []
+        self.numbers: list[int] = []
         self.pointers: dict[int, str] = {}
         self.cells: dict[int, str] = {}
         self.local: dict[int, tuple[str, tuple[int, ...], str]] = {}
@@ -82,6 +87,16 @@ class KernelWriter:
                 f"  %base{j} = load ptr, ptr {self.cell(slot)}, !invariant.load !EMPTY")
             self.pointers[slot] = f"%base{j}"
         return self.pointers[slot]
+
+    def told(self, number: int) -> str:
+        """A number that the kernel reads behind its operands, and that is not in its text: kernels
+        which differ in such numbers alone are compiled once."""
+        k = len(self.numbers)
+        self.numbers.append(number)
+        self.fn._entry.append(
+            f"  %number{k}.at = getelementptr inbounds i64, ptr %map, i64 !TOLD{k}!\n"
+            f"  %number{k} = load i64, ptr %number{k}.at, !invariant.load !EMPTY")
+        return f"%number{k}"
 
     def tags(self, slot: int) -> str:
         """Metadata that sets accesses to this slot apart from those to all others."""
@@ -125,7 +140,7 @@ class KernelWriter:
         self.fn.finish()
         self.resolve()
         name, text = named(self.module)
-        return Kernel(name, text, tuple(self.slots), ntiles, cost)
+        return Kernel(name, text, tuple(self.slots), ntiles, cost, tuple(self.numbers))
 
     def _independent(self, body: str) -> bool:
         """Whether LLVM needs no proof that rounds of a loop are: it would complain of one that it
@@ -139,6 +154,8 @@ class KernelWriter:
         """Put metadata nodes in place of the names that the body of the kernel refers to."""
         body = self.module.functions["KERNEL"]
         module = self.module
+        for k in range(len(self.numbers)):
+            body = body.replace(f"!TOLD{k}!", str(self.first + len(self.slots) + k))
         empty = module.metadata("!{}")
         domain = module.metadata('!{!SELF, !"operands"}', distinct=True)
         scopes = [module.metadata(f"!{{!SELF, {domain}}}", distinct=True) for _ in self.slots]

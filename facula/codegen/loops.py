@@ -57,6 +57,7 @@ def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Sto
         return KernelWriter.position(writer, number)
 
     writer.emitter.position = position
+    writer.emitter.told = writer.told
     cost = point_cost(steps, group, storage)
     if _wants_lanes(steps, group, storage):
         return _emit_lanes(writer, steps, group, storage, cost)
@@ -144,7 +145,7 @@ def _emit_rows(writer: KernelWriter, steps: Sequence[Step], group: Group,
             array = local_array(writer, step.spec.dtype, prod(group.columns))
             writer.local[item.step] = (array, _across(steps, group, item),
                                        ", !llvm.access.group !ACCESS")
-    low, high = bounds(fn, "%tile", chunk, count, ntiles)
+    low, high = bounds(writer, "%tile", chunk, count, ntiles)
     with fn.loop(low, high, hint="p") as p:
         em.open()
         if row.terms:
@@ -244,8 +245,8 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
     if blocks > 1:
         tile_p = fn.val(f"udiv i64 %tile, {blocks}") if outer > chunk else 0
         tile_l = fn.val(f"urem i64 %tile, {blocks}") if outer > chunk else "%tile"
-    first, last = bounds(fn, tile_p, chunk, outer, -(-outer // chunk))
-    low, high = bounds(fn, tile_l, width, inner, blocks)
+    first, last = bounds(writer, tile_p, chunk, outer, -(-outer // chunk))
+    low, high = bounds(writer, tile_l, width, inner, blocks, long=simple)
     if not simple:
         _lane_arrays(writer, nest, steps, group, width, low, inner)
     lane, outer_row = loop_var("l", inner, 1), loop_var("p", outer, 0)

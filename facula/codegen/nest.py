@@ -152,11 +152,22 @@ def written_out(fn: Fn) -> str:
     return fn.module.metadata(f"!{{!SELF, {full}}}", distinct=True)
 
 
-def bounds(fn: Fn, tile: str | int, chunk: int, count: int, ntiles: int
-           ) -> tuple[str | int, str | int]:
-    """The bounds of a tile of `chunk` out of `count`."""
+def bounds(writer: KernelWriter, tile: str | int, chunk: int, count: int, ntiles: int,
+           long: bool = True) -> tuple[str | int, str | int]:
+    """The bounds of a tile of `chunk` out of `count`.
+
+    Of one that is `long` LLVM gains nothing by knowing how long it is.  So the numbers are told,
+    and an initialisation or an update is one piece of code for parameters of all sizes.
+    """
+    fn = writer.fn
     if ntiles == 1:
         return 0, count
+    if long:
+        each, end = writer.told(chunk), writer.told(count)
+        low: str | int = fn.val(f"mul nsw i64 {tile}, {each}", "i")
+        high: str | int = fn.val(f"add nsw i64 {low}, {each}", "i")
+        fewer = fn.val(f"icmp slt i64 {high}, {end}")
+        return low, fn.val(f"select i1 {fewer}, i64 {high}, i64 {end}")
     low = fn.mul(tile, chunk)
     high = fn.add(low, chunk)
     if count % chunk:

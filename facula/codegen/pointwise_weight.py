@@ -39,6 +39,8 @@ class Points:
         self.weight = weight
         c, self.t, self.tiles = weight.c, weight.t, weight.tiles
         self.c = c
+        if c.short:
+            return
         walks = tuple(Walk(out, k, -p, s, e, n) for n, out, k, s, p, e in zip(
             c.x[2:], c.y[2:], c.w[2:], c.stride, c.low, c.dilation, strict=True))
         if any(w.taps != 1 or w.start < 0 or w.start + (w.count - 1) * w.step >= w.source

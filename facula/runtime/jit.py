@@ -332,7 +332,8 @@ def compile_kernels(items: Iterable[tuple[str, str]], threads: int | None = None
         if threads is None:
             from facula.runtime.threads import get_num_threads
             threads = get_num_threads()
-        todo = list(missing.values())
+        # the longest first, so that no thread is left alone with one of them at the end
+        todo = sorted(missing.values(), key=lambda item: -len(item[1]))
         if threads > 1 and len(todo) > 1:
             with ThreadPoolExecutor(min(threads, len(todo))) as pool:
                 objects = list(pool.map(_object_for, todo))

@@ -67,7 +67,6 @@ CASES = [
     shapes(1, 33, 100, (128,), (1,)),
     shapes(3, 64, 96, (3, 5, 9), (1, 1, 1), groups=2),
     shapes(2, 130, 32, (1, 200), (1, 1)),
-    shapes(3, 50, 30, (60, 71), (1, 1)),
 ]
 
 # weights so large that each tile packs its own panels of them, and all places are one block
@@ -95,6 +94,7 @@ POINTS = [
     shapes(3, 20, 290, (19, 17), (1, 1)),
     shapes(2, 150, 140, (6, 6), (1, 1), groups=2),
     shapes(6, 17, 15, (300,), (1,)),
+    shapes(3, 50, 30, (60, 71), (1, 1)),                    # a product of long rows
 ]
 
 
@@ -231,7 +231,7 @@ def test_operands_where_they_lie(name: str, case: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_follows_is_part_of_the_kernel(name: str) -> None:
     """Bias, residual, activation: computed in the tiles, with the same values."""
-    for case in (CASES[3], CASES[5], CASES[10], CASES[14], *CASES[-5:], *POINTS[:3], LARGE[1]):
+    for case in (CASES[3], CASES[5], CASES[10], CASES[14], *CASES[-4:], *POINTS[:3], LARGE[1]):
         arrays, attrs, out = operands(name, case, F64)
         want = meaning(name, arrays, Sample(tuple(arrays), attrs, out))
         rng = np.random.default_rng(5)

@@ -320,7 +320,14 @@ class Vector:
             row = fn.add(fn.val(f"sub i64 {i}, {m0}"), within)
             col = fn.val(f"sub i64 {j}, {n0}")
             z = fn.gep(self.scalar, pc, fn.add(fn.mul(row, ld), col))
-            fn.do(f"call void @{name}(ptr {x}, ptr {y}, ptr {z}, i64 {kc}, i1 {first})")
+            more = ""
+            if self.soon(b):
+                # each tile of rows asks for one more line of what is read after this panel
+                line = fn.mul(fn.val(f"sdiv i64 {row}, {self.mr}"), 64 // self.item)
+                at = fn.val(f"getelementptr {self.scalar}, ptr {y}, i64 "
+                            f"{fn.add(line, self.nr * b.j_step)}")
+                more = f", ptr {at}"
+            fn.do(f"call void @{name}(ptr {x}, ptr {y}, ptr {z}, i64 {kc}, i1 {first}{more})")
 
         def pieces(j: Any, cols: int, k0: Any, kc: Any, first: str) -> None:
             """The rows after the last whole tile, however many: eight, four, two and one."""
@@ -361,6 +368,13 @@ class Vector:
                 kc = smin(fn, fn.val(f"sub i64 {c.k}, {k0}"), self.kc)
                 whole(k0, kc, fn.val(f"icmp eq i64 {k0}, 0"))
 
+    def soon(self, b: Place) -> bool:
+        """Whether tiles ask for what is read after them: parts of long rows, which the processor
+        does not see coming."""
+        c = self.c
+        return (b.role == self.roles[1] and not self.inline and b.j_step == 1 and not self.any_m
+                and c.k * c.n * prod(c.batch) * self.item > self.t.l2_bytes)
+
     def _columns(self, fn: Fn, pb: str, panel: str, j: Any, k0: Any, cols: int) -> None:
         """Pack `cols` columns of B from j on, of the block of k from k0 on."""
         pack_panel(fn, self.source, self.nr, self.kc, pb, panel, j, k0, cols, self.t)
@@ -371,7 +385,8 @@ class Vector:
     def _micro(self, rows: int, cols: int, a: Place, b: Place, ld: int) -> str:
         """The function of a register tile; written once per size."""
         return register_tile(self.module, f"{self.name}_micro_{rows}x{cols}", self.t,
-                             self.scalar, (rows, cols), a, b, ld, self.mad)
+                             self.scalar, (rows, cols), a, b, ld, self.mad,
+                             self.soon(b))
 
 
 def _emit_scalar(module: Module, name: str, c: Contraction,

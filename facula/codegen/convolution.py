@@ -118,6 +118,7 @@ class _Finish(Epilogue):
         index, (image, own, flat) = self._plain()
         strides = block.point_strides
         plain = all(w.out_step == 1 for w in block.walks)
+        whole = self._lines(block, size)
         lines = [loop_var(f"place{d}", n, 2 + d) for d, n in enumerate(size)]
         alone = self._alone(fn) if plain else None
         rounded = self.rounded(self._live(index), flat, self.convolution.dtype) if plain else None
@@ -129,7 +130,7 @@ class _Finish(Epilogue):
                 line = fn.gep(kind, row, fn.mul(n, strides[0]))
                 named_ += [(image, fn.add(starts[0], n))]
                 if plain:
-                    first, count = self._line(fn, starts, counts, size)
+                    first, count = self._line(fn, starts, counts, whole)
                     if alone is not None:
                         row_at = fn.add(fn.mul(named_[-1][1], c_all), named_[0][1])
                         alone[0].copy(fn, line, fn.gep(kind, alone[1], fn.add(
@@ -153,7 +154,7 @@ class _Finish(Epilogue):
         kind = LLVM_TYPES[self.convolution.dtype]
         index, (image, own, flat, lane) = self._blocked()
         lanes = self.steps[self.product].spec.shape[-1]
-        whole = self._lines(block)
+        whole = self._lines(block, self.steps[self.product].spec.shape[2:-1])
         with fn.loop(0, blocks, hint="b") as b, fn.loop(0, counts[0], hint="n") as n:
             line = fn.gep(kind, sums, fn.add(fn.mul(b, plane),
                                              fn.mul(n, block.point_strides[0] * lanes)))
@@ -177,7 +178,7 @@ class _Finish(Epilogue):
         index, (image, own, flat, lane) = self._blocked()
         shape = self.steps[self.product].spec.shape
         variables = [i for i, n in zip(index, shape, strict=True) if n != 1]
-        whole = self._lines(block)
+        whole = self._lines(block, self.steps[self.product].spec.shape[2:-1])
         apart = [prod(whole[d + 1:]) for d in range(len(whole))]
         at = batch_offset(fn, [fn.add(s, f) for s, f in zip(starts[1:], firsts[1:], strict=True)],
                           apart)
@@ -238,9 +239,8 @@ class _Finish(Epilogue):
         flat, lane = loop_var("place", prod(size), 2), loop_var("lane", lanes, 9)
         return (image, own, *unflatten(flat, size), lane), (image, own, flat, lane)
 
-    def _lines(self, block: Block) -> Sequence[int]:
+    def _lines(self, block: Block, size: Sequence[int]) -> Sequence[int]:
         """The sizes of places; where they are one line, the block has one dimension for all."""
-        size = self.steps[self.product].spec.shape[2:-1]
         return size if len(block.size) - 1 == len(size) else [prod(size)]
 
     def _spread(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],

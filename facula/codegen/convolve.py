@@ -3,6 +3,10 @@
 `conv` and `conv_input` are one kernel: places are the rows of register tiles, output channels their
 vectors, and the sum runs over input channels and taps; `conv_weight` is in convolve_weight.py.  The
 order in which an element is summed depends on the shapes alone.
+
+Each tile copies what it reads of its source, with zeros around it; kernels of one point read it
+where it lies.  Where all places are one block, each panel of the weight is read by one tile: it
+packs the panel for itself, and larger kernels share one copy of the source.
 """
 
 from __future__ import annotations
@@ -18,13 +22,14 @@ from facula.codegen.convolve_weight import Weight
 from facula.codegen.direct import Tiles, View
 from facula.codegen.lanewise import Lanes, suits
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.pack import Source, emit_pack
+from facula.codegen.pack import Source, emit_pack, pack_panel
 from facula.codegen.target import Target, target
-from facula.codegen.tiles import PARAMS, operand, smin, unravel
+from facula.codegen.tiles import PARAMS, batch_offset, operand, smin, unravel
 from facula.codegen.walks import (
     Block,
     Walk,
     backward_walks,
+    flat,
     forward_walk,
     grow,
     micro_rect,
@@ -34,6 +39,15 @@ from facula.codegen.winograd import Winograd, worthwhile
 from facula.dtype import DTYPES
 
 __all__ = ["Convolution", "Emitted", "Finish", "emit_convolution"]
+
+_ALL = 512
+"""As many places are one block, and each panel of the weight is then read by one tile alone."""
+
+_DEPTH = 256
+"""How many input channels at a time where the source is read where it lies."""
+
+_EARLY = 24
+"""How many channels before they are read it is asked for those that lie in memory."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,7 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
             PairForward(c, walks, t, finish()).emit(out)
             continue
         forward = Forward(c, walks, t, finish())
-        if forward.taps and suits(c.groups, forward.out, forward.red, forward.tiles.lanes):
+        if forward.taps and forward.by_lanes:
             Lanes(forward).emit(out)
         else:
             forward.emit(out)
@@ -155,6 +169,16 @@ class Forward:
             self.red = -(-self.red // 2)
         self.taps = prod(w.taps for w in walks)
         lanes = tiles.lanes
+        self.strides = c.a.strides
+        self.tap0 = sum(w.tap0 * s for w, s in zip(walks, taps, strict=True))
+        # does a row of the packed weight hold every tap, in the kernel's order?
+        self.all_taps = taps == [prod(c.w[k + 3:]) for k in range(len(walks))] and all(
+            w.taps == n and w.tap_step == 1 for w, n in zip(walks, c.w[2:], strict=True))
+        self.by_lanes = suits(c.groups, self.out, self.red, lanes)
+        line = None if self.by_lanes or c.short else flat(walks, c.a.strides[2:])
+        if line is not None:
+            walks, self.tap_strides = (line[0],), taps[-1:]
+            self.walks, self.strides = walks, (*c.a.strides[:2], line[1])
         self.vectors = -(-self.out // lanes)
         counts = (c.x[0], *(w.count for w in walks))
         nv = min(self.vectors, 2)
@@ -165,6 +189,8 @@ class Forward:
         self.nv, self.nr = nv, nv * lanes
         self.panels = -(-self.vectors // nv)
         self.squares: Winograd | None = None
+        self.in_place = self._lies_in_place(micro)
+        self.inline = self.copied = False
         if not c.short and worthwhile(c.dtype, walks, c.x[0], self.red, self.out, lanes):
             self.squares = squares = Winograd(self)
             self.nv, self.nr, self.panels = squares.nv, squares.nr, squares.panels
@@ -175,6 +201,20 @@ class Forward:
         else:
             self._tile(counts, micro)
 
+    def _lies_in_place(self, micro: list[int]) -> bool:
+        """Whether register tiles read the source where it lies: a copy of it would be read once
+        for each panel of channels, as it is, and have no zeros in it."""
+        if self.by_lanes or self.taps != 1 or self.c.short:
+            return False
+        if any(w.start < 0 or w.start + (w.count - 1) * w.step >= w.source for w in self.walks):
+            return False
+        _, channel, *places = self.strides
+        if channel * 512 >= 1 << 31:
+            return False
+        line, item = 64, self.c.item
+        along = (micro[-1] - 1) * self.walks[-1].step * places[-1] * item // line + 2
+        # lines of the cache that a step of the sum reads, of which there is room for few
+        return prod(micro[:-1]) * along * min(channel * item, line) <= 6 * line
     def _tiles(self, module: Module) -> Tiles:
         return Tiles(module, self.c.dtype, self.t)
 
@@ -193,6 +233,19 @@ class Forward:
         def block(points: int) -> Block:
             return Block(self.walks, counts, tuple(grow(counts, micro, points)), tuple(micro))
 
+        large = self.out * self.red * self.taps * item * c.groups > self.t.l2_bytes
+        near = self.out_stride * self.nr + self.red_stride * self.red < 1 << 31
+        once = not c.short and not c.lasting and prod(counts) <= _ALL
+        if near and once and (self.in_place or 1 < self.taps <= 16 and large):
+            # One tile reads a panel of the weight, so that it may pack it for itself; for all of
+            # them the source is copied once.
+            self.inline, self.copied = True, not self.in_place
+            per = max(min(per, c.groups * self.panels // int(wanted)), 1)
+            self.panels_each = -(-self.panels // -(-self.panels // per))
+            self.width = self.panels_each * self.nr
+            self.block = Block(self.walks, counts, counts, tuple(micro))
+            self._depth()
+            return
         self.block = block(points)
         while points > 16 and self.block.points > prod(micro) and (
                 prod(self.block.blocks) * others < wanted
@@ -204,7 +257,13 @@ class Forward:
 
     def _depth(self) -> None:
         """How many input channels at a time."""
-        item = self.c.item
+        item, lanes = self.c.item, self.tiles.lanes
+        if self.inline and not self.c.short or self.in_place:
+            most = max(_DEPTH * 4 // item // self.taps // lanes, 1) * lanes
+            self.depth = -(-self.red // -(-self.red // most))
+            if self.depth < self.red:
+                self.depth = -(-self.depth // lanes) * lanes
+            return
         each = prod(self.block.extents) * item
         most = max(-(-128 // self.taps), min(24_576 // each, -(-384 // self.taps)))
         most = max(min(most, self.red, (1 << 19) // each), 1)
@@ -216,10 +275,8 @@ class Forward:
         k = self.red * self.taps
         out.temporaries.append((tmp, c.groups * self.panels * k * self.nr * c.item))
         module, name = Module(), "KERNEL"
-        whole = all(w.taps == n and w.tap_step == 1 for w, n in zip(self.walks, c.w[2:]))
-        steps = [prod(c.w[k + 3:]) for k in range(len(self.walks))]
         cost = 10.0 * k * self.out * c.groups / max(c.flops, 1.0)
-        if whole and self.tap_strides == steps and self.red_stride == self.taps:
+        if self.all_taps and self.red_stride == self.taps:
             source = Source(c.dtype, c.item, (c.groups,), (self.group_stride,), self.out, k,
                             self.out_stride, 1, c.b.offset)
             count = emit_pack(module, name, source, self.nr, self.t)
@@ -238,8 +295,7 @@ class Forward:
         g, panel, part = unravel(fn, "%tile", (c.groups, self.panels, chunks))
         first = fn.mul(part, chunk)
         last = smin(fn, fn.add(first, chunk), self.red)
-        tap0 = sum(w.tap0 * s for w, s in zip(self.walks, self.tap_strides))
-        at = fn.add(fn.add(fn.mul(g, self.group_stride), c.b.offset + tap0),
+        at = fn.add(fn.add(fn.mul(g, self.group_stride), c.b.offset + self.tap0),
                     fn.mul(fn.mul(panel, self.nr), self.out_stride))
         src = fn.gep(scalar, src, at)
         row = fn.mul(fn.add(fn.mul(g, self.panels), panel), self.red)
@@ -288,8 +344,7 @@ class Forward:
         together = self.taps > 1 and whole <= lanes and all(
             s == prod(self.c.w[k + 3:]) for k, s in enumerate(self.tap_strides))
         if together:
-            tap0 = sum(w.tap0 * s for w, s in zip(self.walks, self.tap_strides))
-            src = fn.val(f"getelementptr {scalar}, ptr {src}, i64 {-tap0}")
+            src = fn.val(f"getelementptr {scalar}, ptr {src}, i64 {-self.tap0}")
         with fn.loop(first, last, hint="r") as r:
             from_ = fn.gep(scalar, src, fn.mul(r, self.red_stride))
             to = fn.gep(scalar, dst, fn.mul(r, self.taps * self.nr))
@@ -306,8 +361,13 @@ class Forward:
 
     def emit(self, out: Emitted) -> None:
         c, block, tiles = self.c, self.block, self.tiles
-        tmp = "b" if not self.taps else self._packed(out) if self.squares is None else \
-            self.squares.packed(out)
+        own: tuple[str, ...] = ("a", "b")
+        if self.copied:
+            own = (self._copy(out), "b")
+        elif self.squares is not None:
+            own = ("a", self.squares.packed(out), "b")
+        elif self.taps and not self.inline:
+            own = ("a", self._packed(out))
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         fn.written = True
         source, packed = operand(fn, 0), operand(fn, 1)
@@ -344,26 +404,76 @@ class Forward:
         fn.finish()
         ntiles = c.groups * prod(block.blocks) * o_blocks
         share = prod(block.counts) * self.taps / max(prod(c.y[2:]) * prod(c.w[2:]) * c.y[0], 1)
-        own = ("a", tmp) if self.squares is None else ("a", tmp, "b")
         out.last.append((Kernel("KERNEL", (*own, *self.finish.roles()), ntiles, self.module,
                                 share), self.finish))
+
+    def _copy(self, out: Emitted) -> str:
+        """The whole source with zeros around it, as a block of all places; the name of that memory.
+        """
+        c, block, tmp = self.c, self.block, f"tmp{len(out.temporaries)}"
+        each = self._apart()
+        out.temporaries.append((tmp, c.groups * self.red * each * c.item))
+        module = Module()
+        tiles = Tiles(module, c.dtype, self.t)
+        fn = Fn(module, "KERNEL", PARAMS, attrs=self.t.attributes)
+        fn.written = module.light = True
+        source, to = operand(fn, 0), operand(fn, 1)
+        chunk = max(16_384 // each, 1)
+        g, part = unravel(fn, "%tile", (c.groups, -(-self.red // chunk)))
+        first = fn.mul(part, chunk)
+        count = smin(fn, fn.val(f"sub i64 {self.red}, {first}"), chunk) if chunk < self.red \
+            else self.red
+        row = fn.add(fn.mul(g, self.red), first)
+        image, channel, *places = self.strides
+        tiles.copy_source(
+            fn, block, fn.gep(tiles.scalar, source, fn.add(fn.mul(row, channel), c.a.offset)),
+            [image, *places], channel, count, [0] * len(block.size), block.size[0],
+            fn.gep(tiles.scalar, to, fn.mul(row, each)), each)
+        fn.finish()
+        out.packing.append(Kernel("KERNEL", ("a", tmp), c.groups * -(-self.red // chunk), module,
+                                  10.0 / max(self.out * self.taps, 1)))
+        return tmp
+
+    def _apart(self) -> int:
+        """How far the channels of a block are apart in a copy of it.  Those of a copy that several
+        tiles write have room for the vectors that end after a channel does."""
+        return prod(self.block.extents) + self.tiles.lanes * self.copied
 
     def _sum(self, fn: Fn, source: str, packed: str, g: Any, ob: Any, starts: list[Any],
              counts: list[Any], sums: str, local: bool = False) -> None:
         """Fill sums[place, channel]; with `local`, `packed` is the weight as it lies in memory."""
         c, block, tiles = self.c, self.block, self.tiles
-        scalar, each = tiles.scalar, prod(self.block.extents)
-        cache = fn.alloca(scalar, tiles.room(block, self.depth))
-        table = tiles.table("KERNEL_steps", [channel * each + tap for channel in range(self.depth)
-                                             for tap in block.taps()])
-        image, channel, *places = c.a.strides
-        source = fn.gep(scalar, source, fn.add(fn.mul(g, self.red * channel), c.a.offset))
+        scalar, each = tiles.scalar, self._apart()
+        image, channel, *places = self.strides
+        if self.copied:
+            source, channel = fn.gep(scalar, source, fn.mul(g, self.red * each)), each
+        else:
+            source = fn.gep(scalar, source, fn.add(fn.mul(g, self.red * channel), c.a.offset))
+        steps = block.out_steps
+        cache = ""
+        if self.in_place:
+            steps = (image, *(w.step * s for w, s in zip(self.walks, places, strict=True)))
+            at = batch_offset(fn, starts, steps)
+            source = fn.gep(scalar, source, fn.add(at, sum(
+                w.start * s for w, s in zip(self.walks, places, strict=True))))
+            table = tiles.table("KERNEL_steps", [k * channel for k in range(self.depth + _EARLY)])
+            then = fn.val(f"sub i64 {batch_offset(fn, block.following(fn, starts), steps)}, {at}")
+        else:
+            if not self.copied:
+                cache = fn.alloca(scalar, tiles.room(block, self.depth))
+            table = tiles.table("KERNEL_steps", [k * each + tap for k in range(self.depth)
+                                                 for tap in block.taps()])
         panel0 = fn.add(fn.mul(g, self.panels), fn.mul(ob, self.panels_each))
         deep = self.depth if local else self.red
-        if local:
-            tap0 = sum(w.tap0 * s for w, s in zip(self.walks, self.tap_strides))
+        own, soon = "", (table,) if self.in_place else ()
+        if self.inline:
+            own = fn.alloca(scalar, (self.depth * self.taps + tiles.lanes) * self.nr)
+            soon = (tiles.table("KERNEL_soon", self._soon()),)
+            packed = fn.gep(scalar, packed, fn.add(fn.mul(g, self.group_stride),
+                                                   c.b.offset + self.tap0))
+        elif local:
             packed = fn.gep(scalar, packed, fn.add(fn.add(
-                fn.mul(g, self.group_stride), c.b.offset + tap0),
+                fn.mul(g, self.group_stride), c.b.offset + self.tap0),
                 fn.mul(fn.mul(ob, self.width), self.out_stride)))
             own = fn.alloca(scalar, self.panels_each * deep * self.taps * self.nr)
         else:
@@ -374,21 +484,45 @@ class Forward:
                  self.panels_each)
         row_steps = [n * self.width for n in block.point_strides]
 
-        def panel(p: Any, vectors: int, weight: str, kc: Any, first: str) -> None:
+        def panel(p: Any, vectors: int, c0: Any, x0: str, weight: str, kc: Any, first: str) -> None:
+            on = ""
+
             def register(rect: tuple[int, ...], firsts: tuple[Any, ...]) -> None:
                 name = "KERNEL_micro_" + "x".join(map(str, (*rect, vectors)))
-                tiles.micro(name, block.offsets(rect, block.out_steps), vectors,
-                            block.offsets(rect, row_steps), table, self.nr)
-                x, z = reached(fn, firsts, block.out_steps, row_steps,
-                               begin=(0, fn.mul(p, self.nr)))
+                tiles.micro(name, block.offsets(rect, steps), vectors,
+                            block.offsets(rect, row_steps), table, self.nr,
+                            early=_EARLY if self.in_place else 0, soon=soon)
+                x, z = reached(fn, firsts, steps, row_steps, begin=(0, fn.mul(p, self.nr)))
+                more = ""
+                if self.in_place and not self.inline:   # of the next block, a line for each panel
+                    far = fn.add(fn.add(x, then), fn.mul(p, 64 // c.item))
+                    more = ", ptr " + fn.val(f"getelementptr {scalar}, ptr {x0}, i64 {far}")
+                elif soon:      # in turn for the first and the second half
+                    (at_,) = reached(fn, firsts, block.point_strides)
+                    turn: Any = fn.add(at_, 0)
+                    turn = turn // prod(block.micro) % 2 if isinstance(turn, int) else fn.val(
+                        f"and i64 {fn.val(f'udiv i64 {turn}, {prod(block.micro)}')}, 1")
+                    far = fn.mul(turn, self._halves()[1])
+                    more = ", ptr " + fn.val(f"getelementptr {scalar}, ptr {on}, i64 {far}")
+                fn.do(f"call void @{name}(ptr {fn.gep(scalar, x0, x)}, ptr {at}, "
+                      f"ptr {fn.gep(scalar, sums, z)}, i64 {kc}, i1 {first}{more})")
+
+            if self.inline:
+                on = self._next(fn, packed, ob, p, here, c0)
+                at = own
+                self._pack_one(fn, packed, own, fn.add(fn.mul(ob, self.panels_each), p), c0,
+                               kc)
+            else:
                 at = fn.gep(scalar, weight, fn.mul(p, deep * self.taps * self.nr))
-                fn.do(f"call void @{name}(ptr {fn.gep(scalar, cache, x)}, ptr {at}, "
-                      f"ptr {fn.gep(scalar, sums, z)}, i64 {kc}, i1 {first})")
             tiles.over_block(fn, block, starts, register)
 
         def channels(c0: Any, count: Any, first: str) -> None:
-            tiles.copy_source(fn, block, fn.gep(scalar, source, fn.mul(c0, channel)),
-                              [image, *places], channel, count, starts, counts[0], cache)
+            x0, weight = cache, packed
+            if self.in_place or self.copied:
+                x0 = fn.gep(scalar, source, fn.mul(c0, channel))
+            else:
+                tiles.copy_source(fn, block, fn.gep(scalar, source, fn.mul(c0, channel)),
+                                  [image, *places], channel, count, starts, counts[0], cache)
             if local:
                 weight = own
                 with fn.loop(0, self.panels_each, hint="p") as p:
@@ -398,16 +532,16 @@ class Forward:
                     self._rows(fn, fn.gep(scalar, packed, at), fn.gep(
                         scalar, own, fn.mul(p, deep * self.taps * self.nr)), 0, count,
                         smin(fn, left, self.nr))
-            else:
+            elif not self.inline:
                 weight = fn.gep(scalar, packed, fn.mul(c0, self.taps * self.nr))
             kc = fn.mul(count, self.taps)
             if whole:
                 with fn.loop(0, here, hint="p") as p:
-                    panel(p, self.nv, weight, kc, first)
+                    panel(p, self.nv, c0, x0, weight, kc, first)
             if rest:
                 left = fn.val(f"sub i64 {whole}, {fn.mul(ob, self.panels_each)}")
                 with fn.when(fn.val(f"icmp slt i64 {left}, {self.panels_each}")):
-                    panel(left, rest, weight, kc, first)
+                    panel(left, rest, c0, x0, weight, kc, first)
 
         if self.depth == self.red:
             channels(0, self.red, "true")
@@ -415,3 +549,61 @@ class Forward:
             with fn.loop(0, self.red, self.depth, "c0") as c0:
                 count = smin(fn, fn.val(f"sub i64 {self.red}, {c0}"), self.depth)
                 channels(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
+
+    def _halves(self) -> tuple[int, int]:
+        """Of what is packed at a time, the distance of its long rows in memory, and where the
+        second half of them begins."""
+        apart, count = max((self.out_stride, self.nr), (self.red_stride, self.depth))
+        return max(apart, 1), count // 2 * apart
+
+    def _soon(self) -> list[int]:
+        """Where the lines of the cache of half of that are, as many as there are steps of a sum."""
+        apart, half = self._halves()
+        short, count = min((self.out_stride, self.nr), (self.red_stride, self.depth))
+        line = 64 // self.c.item
+        found = [at for row in range(0, max(half, 1), apart)
+                 for at in range(row, row + max(short * count, 1), line)]
+        return [found[k % len(found)] for k in range(self.depth * self.taps)]
+
+    def _next(self, fn: Fn, weight: str, ob: Any, p: Any, here: Any, c0: Any) -> str:
+        """Where what is packed after panel `p` of the input channels from c0 on begins: that of
+        the next panel, of the channels that follow, or of the next tile."""
+        scalar = self.tiles.scalar
+        first, each = fn.mul(ob, self.width), self.depth
+        last = fn.val(f"icmp sge i64 {fn.add(p, 1)}, {here}")
+        done = fn.val(f"icmp sge i64 {fn.add(c0, each)}, {self.red}")
+        then = fn.val(f"select i1 {done}, i64 {fn.add(first, self.width)}, i64 {first}")
+        column = fn.val(f"select i1 {last}, i64 {then}, i64 "
+                        f"{fn.add(first, fn.mul(fn.add(p, 1), self.nr))}")
+        row = fn.val(f"select i1 {done}, i64 0, i64 {fn.add(c0, each)}")
+        row = fn.val(f"select i1 {last}, i64 {row}, i64 {c0}")
+        at = fn.add(fn.mul(column, self.out_stride), fn.mul(row, self.red_stride))
+        return fn.val(f"getelementptr {scalar}, ptr {weight}, i64 {at}")
+
+    def _pack_one(self, fn: Fn, weight: str, to: str, panel: Any, c0: Any, kc: Any) -> None:
+        """Pack the input channels from c0 on, `kc` with their taps, of a panel of the weight."""
+        c, nr, taps = self.c, self.nr, self.taps
+        column, tail = fn.mul(panel, nr), self.out % nr
+        lines = self.all_taps and self.red_stride == taps
+        source = Source(c.dtype, c.item, (), (), self.out, self.red * taps, self.out_stride,
+                        1 if lines else self.red_stride)
+
+        def some(count: int) -> None:
+            if taps == 1 or lines:
+                pack_panel(fn, source, nr, self.depth * taps, weight, to, column,
+                           fn.mul(c0, taps), count, self.t)
+                return
+            at = fn.add(fn.mul(c0, self.red_stride), fn.mul(column, self.out_stride))
+            channels = kc // taps if isinstance(kc, int) else fn.val(f"udiv i64 {kc}, {taps}")
+            self._rows(fn, fn.gep(self.tiles.scalar, weight, at), to, 0, channels, count)
+
+        if not tail:
+            some(nr)
+        elif self.out < nr:
+            some(tail)
+        else:
+            last = fn.val(f"icmp sgt i64 {column}, {self.out - nr}")
+            with fn.when(last):
+                some(tail)
+            with fn.when(fn.val(f"xor i1 {last}, true")):
+                some(nr)

@@ -14,6 +14,7 @@ from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
 from facula.codegen.lanewise import LanesWeight, suits
 from facula.codegen.llvm import Fn, Module
+from facula.codegen.pointwise_weight import Points
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
@@ -121,6 +122,10 @@ class Weight:
         scalar, lanes = tiles.scalar, tiles.lanes
         if suits(c.groups, s.out, s.red, lanes):
             LanesWeight(c, s.block.walks, self.t, tiles).emit(out, self.finish)
+            return
+        points = Points(self)
+        if points.fits:
+            points.emit(out)
             return
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         fn.written = True
@@ -263,8 +268,13 @@ class Weight:
 
     def _turned(self, fn: Fn, line: str, channel: int, some: Any, count: Any, there: str
                 ) -> None:
-        """Squares of places and channels, turned in registers."""
-        tiles, nr = self.tiles, self.sizes.nr
+        self.turned(fn, line, channel, some, count, there, self.sizes.nr)
+
+    def turned(self, fn: Fn, line: str, channel: int, some: Any, count: Any, there: str,
+               nr: int) -> None:
+        """Squares of `count` places and `some` channels, turned in registers; rows are `nr` apart.
+        """
+        tiles = self.tiles
         scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
         name = "KERNEL_columns"
         if name not in self.module.functions:

@@ -260,21 +260,24 @@ class Tiles:
 
     # -- register tiles
     def micro(self, name: str, rows: Sequence[int], vectors: int, places: Sequence[int],
-              table: str, v_step: int, lanewise: bool = False, apart: int = 0, ahead: int = 0
-              ) -> str:
+              table: str, v_step: int, lanewise: bool = False, apart: int = 0, ahead: int = 0,
+              early: int = 0, soon: Sequence[str] = ()) -> str:
         """The function of a register tile, written once.
 
         (X, V, C, kc, first): C[rows, vectors] (+)= sum over k < kc of X[rows, k] V[k, vectors].
         Row i of X begins at rows[i], its element k is table[k] further; row i of C is at
         places[i], its vectors `apart` (side by side if that is 0).  With `lanewise` X holds vectors
         as well, and lanes do not mix.  With `ahead` one more operand follows, memory that is soon
-        to be read: so many bytes of it are asked for with each k.
+        to be read: so many bytes of it are asked for with each k.  With `early` the rows of X are
+        asked for so many steps before they are read; the table is as much longer.  For each of the
+        tables `soon` one more operand follows: with each k its place there is asked for.
         """
         if name in self.module.functions:
             return name
         params = [("ptr", "x"), ("ptr", "v"), ("ptr", "c"), ("i64", "kc"), ("i1", "first")]
         if ahead:
             params.append(("ptr", "ahead"))
+        params += [("ptr", f"soon{k}") for k in range(len(soon))]
         fn = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
                 linkage="internal")
         vector, scalar, lanes = self.vector, self.scalar, self.lanes
@@ -290,6 +293,15 @@ class Tiles:
             v = fn.gep(scalar, "%v", fn.mul("%k", v_step))
             if ahead:
                 self.ask(fn, fn.gep("i8", "%ahead", fn.mul("%k", ahead)), ahead)
+            if early:
+                later = fn.gep("i32", table, fn.add("%k", early))
+                later = fn.val(f"sext i32 {fn.load('i32', later, 4)} to i64")
+                for row in self._lines_of(rows):    # where nothing need be
+                    self.ask(fn, fn.val(f"getelementptr {scalar}, ptr %x, i64 "
+                                        f"{fn.add(later, row)}"), 1)
+            for k, far in enumerate(soon):
+                later = fn.val(f"sext i32 {fn.load('i32', fn.gep('i32', far, '%k'), 4)} to i64")
+                self.ask(fn, fn.val(f"getelementptr {scalar}, ptr %soon{k}, i64 {later}"), 1)
             columns = [fn.load(vector, fn.gep(scalar, v, j * lanes), self.item)
                        for j in range(vectors)]
             for i, row in enumerate(rows):
@@ -306,6 +318,13 @@ class Tiles:
         fn.finish()
         return name
 
+    def _lines_of(self, rows: Sequence[int]) -> list[int]:
+        """Some of `rows`, so that no line of the cache that has one of all is without one."""
+        found: list[int] = []
+        for row in sorted(rows):
+            if not found or row >= found[-1] + 64 // self.item:
+                found.append(row)
+        return sorted({*found, max(rows)})
     def multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
         """into = x * y + total"""
         multiply_add(self.t, self.lanes, self.scalar)(fn, x, y, total, into)

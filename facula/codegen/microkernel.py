@@ -53,17 +53,19 @@ def multiply_pairs(fn: Fn, lanes: int, x: str, y: str, total: str, into: str) ->
 
 
 def register_tile(module: Module, name: str, t: Target, scalar: str, size: tuple[int, int],
-                  a: Walked, b: Walked, ld: int, mad: MultiplyAdd | None = None) -> str:
+                  a: Walked, b: Walked, ld: int, mad: MultiplyAdd | None = None,
+                  soon: bool = False) -> str:
     """The function `name` of a register tile of `size` rows and columns; written once.
 
     (A, B, C, kc, first): C[rows, cols] (+)= A[rows, kc] B[kc, cols], with B's and C's columns
-    side by side and C's rows `ld` apart.
+    side by side and C's rows `ld` apart.  With `soon` one more operand follows, a place in B that
+    is read after this tile: a line of it is asked for with each k, and C before the first one.
     """
     if name not in module.functions:
         # kernels of the same sizes, and those of other batch sizes, have the same tiles
         write = _written.__wrapped__ if mad is not None else _written
         text, declarations = write(t, scalar, size, _Walk(a.inner, a.k_step, a.ahead),
-                                   _Walk(b.inner, b.k_step, b.ahead), ld, mad)
+                                   _Walk(b.inner, b.k_step, b.ahead), ld, mad, soon)
         for at, signature in declarations:
             module.declarations.setdefault(at, signature)
         module.functions[name] = text.replace("@TILE(", f"@{name}(", 1).replace(
@@ -81,13 +83,14 @@ class _Walk(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def _written(t: Target, scalar: str, size: tuple[int, int], a: _Walk, b: _Walk, ld: int,
-             mad: MultiplyAdd | None) -> tuple[str, list[tuple[str, str]]]:
+             mad: MultiplyAdd | None, soon: bool) -> tuple[str, list[tuple[str, str]]]:
     """The text of a register tile by the name of TILE, and what it declares."""
     rows, cols = size
     item = 4 if scalar == "float" else 8
     lanes = t.lanes(item)
     mad = mad or multiply_add(t, lanes, scalar)
-    params = (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"))
+    params = (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"),
+              *[("ptr", "soon")] * soon)
     module = Module()
     fn = Fn(module, "TILE", params, attrs=f"noinline {t.attributes}", linkage="internal")
     vector = f"<{lanes} x {scalar}>"
@@ -99,22 +102,29 @@ def _written(t: Target, scalar: str, size: tuple[int, int], a: _Walk, b: _Walk, 
         return masked_load(fn, scalar, lanes, widths[ij[1]], fn.gep(scalar, "%c", places[ij]),
                            item)
 
+    def ask(at: str, write: int = 0) -> None:
+        f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        fn.do(f"call void {f}(ptr {at}, i32 {write}, i32 3, i32 1)")
+
+    if soon:
+        ends = [*range(0, cols, lanes), *[cols - 1] * (ld % lanes != 0)]
+        for i, j in ((i, j) for i in range(rows) for j in ends):
+            ask(fn.gep(scalar, "%c", i * ld + j), 1)
+
     with sums_over_k(fn, vector, tile, before) as (sums, nexts):
+        if soon:
+            ask(fn.val(f"getelementptr {scalar}, ptr %soon, i64 {fn.mul('%k', b.k_step)}"))
         y = fn.gep(scalar, "%b", fn.mul("%k", b.k_step))
         columns = [masked_load(fn, scalar, lanes, w, fn.gep(scalar, y, j * lanes), item)
                    for j, w in enumerate(widths)]
         if b.ahead:
-            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
             for j in range(len(widths)):
-                soon = fn.val(f"getelementptr {scalar}, ptr {y}, "
-                              f"i64 {b.ahead * b.k_step + j * lanes}")
-                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
+                ask(fn.val(f"getelementptr {scalar}, ptr {y}, "
+                           f"i64 {b.ahead * b.k_step + j * lanes}"))
         x = fn.gep(scalar, "%a", fn.mul("%k", a.k_step))
         if a.ahead:
-            f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
             for i in {0, rows - 1}:
-                soon = fn.val(f"getelementptr {scalar}, ptr {x}, i64 {a.ahead * a.k_step + i}")
-                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
+                ask(fn.val(f"getelementptr {scalar}, ptr {x}, i64 {a.ahead * a.k_step + i}"))
         for i in range(rows):
             one = fn.load(scalar, fn.gep(scalar, x, i * a.inner), item)
             lane = fn.val(f"insertelement {vector} poison, {scalar} {one}, i32 0")

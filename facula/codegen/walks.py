@@ -18,7 +18,8 @@ from typing import Any
 from facula.codegen.llvm import Fn
 from facula.codegen.tiles import smin
 
-__all__ = ["Walk", "Block", "backward_walks", "forward_walk", "grow", "micro_rect", "reached"]
+__all__ = ["Walk", "Block", "backward_walks", "flat", "forward_walk", "grow", "micro_rect",
+           "reached"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,19 @@ def backward_walks(source: int, out: int, kernel: int, stride: int, low: int, di
     return walks
 
 
+def flat(walks: Sequence[Walk], strides: Sequence[int]) -> tuple[Walk, int] | None:
+    """One walk over all places and the distance of neighbours, where each place reads itself alone
+    and all are as far apart in memory; `strides` are those of the source."""
+    if len(walks) < 2 or any(w.taps != 1 or w.start or w.step != 1 or w.out_step != 1
+                             or w.count != w.source for w in walks):
+        return None
+    live = [(w.source, s) for w, s in zip(walks, strides, strict=True) if w.source > 1]
+    if any(s != m * t for (_, s), (m, t) in zip(live, live[1:])):
+        return None
+    places = prod(w.source for w in walks)
+    return Walk(places, 1, 0, 1, 1, places), live[-1][1] if live else 1
+
+
 def micro_rect(counts: Sequence[int], most: int) -> list[int]:
     """The largest block of at most `most` points that is whole in all but one dimension."""
     rect = [1] * len(counts)
@@ -175,6 +189,19 @@ class Block:
             if b > 1 and (end is not n or n % b):
                 counts[d] = smin(fn, fn.val(f"sub i64 {end}, {starts[d]}"), b)
         return counts
+
+    def following(self, fn: Fn, starts: Sequence[Any]) -> list[Any]:
+        """Where the block after the one that begins at `starts` does; after the last, the first."""
+        found: list[Any] = [0] * len(self.size)
+        on = "true"
+        for d in range(len(self.size) - 1, -1, -1):
+            n, b = self.counts[d], self.size[d]
+            if b < n:
+                start = fn.add(starts[d], fn.val(f"select i1 {on}, i64 {b}, i64 0"))
+                over = fn.val(f"icmp sge i64 {start}, {n}")
+                found[d] = fn.val(f"select i1 {over}, i64 0, i64 {start}")
+                on = over
+        return found
 
     @property
     def points(self) -> int:

@@ -69,6 +69,34 @@ CASES = [
     shapes(2, 130, 32, (1, 200), (1, 1)),
 ]
 
+# weights so large that each tile packs its own panels of them, and all places are one block
+LARGE = [
+    shapes(3, 300, 250, (5, 6), (3, 3), low=1),
+    shapes(2, 270, 290, (9, 8), (3, 2), 2, 1),
+    shapes(2, 520, 530, (7, 5), (2, 2), 1, 1, (2, 1), groups=2),
+    shapes(1, 700, 420, (19,), (5,), 1, 2),
+]
+
+# one point at a time, read where it lies
+POINTS = [
+    shapes(4, 300, 70, (7, 7), (1, 1)),                     # images are one block of places
+    shapes(3, 40, 100, (29, 31), (1, 1), 2),
+    shapes(2, 530, 24, (5, 5), (1, 1), groups=2),
+    shapes(3, 270, 7, (5, 3), (1, 1)),
+    shapes(11, 36, 64, (7, 7), (1, 1)),                     # too many for one block
+    shapes(4, 24, 40, (6, 50), (1, 1), (3, 2)),
+    shapes(20, 33, 34, (2, 2), (1, 1)),
+    shapes(1, 20, 80, (3, 5, 5), (1, 1, 1), (1, 2, 1)),
+    shapes(2, 20, 33, (9, 9), (1, 1), 1, 1),                # but not with zeros around it
+    shapes(2, 20, 33, (9, 60), (1, 1), 5),                  # nor far apart
+    shapes(5, 70, 40, (1, 1), (3, 5), low=(1, 2)),          # the middle of a kernel
+    shapes(2, 300, 20, (32, 32), (1, 1)),                   # rows in the same sets of a cache
+    shapes(3, 20, 290, (19, 17), (1, 1)),
+    shapes(2, 150, 140, (6, 6), (1, 1), groups=2),
+    shapes(6, 17, 15, (300,), (1,)),
+    shapes(3, 50, 30, (60, 71), (1, 1)),                    # a product of long rows
+]
+
 
 def operands(name: str, case: tuple[Any, ...], dtype: Any, seed: int = 0) -> Any:
     """The arrays, attributes and result shape of one primitive in this case."""
@@ -96,7 +124,7 @@ def test_derivatives(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES + POINTS + LARGE, ids=str)
 def test_compiled(name: str, case: tuple[Any, ...]) -> None:
     for dtype in (F32, F64):
         arrays, attrs, out = operands(name, case, dtype)
@@ -148,8 +176,10 @@ def test_adjoint(case: tuple[Any, ...]) -> None:
     np.testing.assert_allclose(numbers, numbers[0], rtol=1e-10)
 
 
-def test_parts_add_up() -> None:
-    x, w, y, attrs = shapes(7, 2, 3, (6, 5), (3, 3), 1, 1)
+@pytest.mark.parametrize("case", [shapes(7, 2, 3, (6, 5), (3, 3), 1, 1),
+                                  shapes(7, 20, 33, (6, 5), (1, 1))], ids=str)
+def test_parts_add_up(case: tuple[Any, ...]) -> None:
+    x, w, y, attrs = case
     a, b = maker(F64)(*x), maker(F64, 1)(*y)
     whole = meaning("conv_weight", [a, b], Sample((a, b), (*attrs, 0), w))
     for parts in (2, 4, 7):
@@ -160,9 +190,27 @@ def test_parts_add_up() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_operands_where_they_lie(name: str) -> None:
+@pytest.mark.parametrize("case", [POINTS[0], POINTS[1], LARGE[0]], ids=str)
+def test_operands_that_repeat(name: str, case: tuple[Any, ...]) -> None:
+    """What is expanded has strides of zero."""
+    arrays, attrs, out = operands(name, case, F64)
+    for dims in ((0,), (1,), (0, 1, 2), (2, 3), (0, 1, 2, 3)):
+        for which in (0, 1):
+            picked = tuple(slice(0, 1) if d in dims else slice(None) for d in range(4))
+            both = [np.broadcast_to(a[picked], a.shape) if k == which else a
+                    for k, a in enumerate(arrays)]
+            want = meaning(name, both, Sample(tuple(both), attrs, out))
+            views = [facula.tensor(a[picked].copy()).expand(*a.shape) if k == which
+                     else facula.tensor(a) for k, a in enumerate(arrays)]
+            for _ in range(3):
+                have = prim(name, *views, attrs=attrs, shape=out)
+                np.testing.assert_allclose(have.numpy(), want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", [shapes(3, 6, 7, (9, 8), (3, 3), 2, 1), *POINTS[:2]], ids=str)
+def test_operands_where_they_lie(name: str, case: tuple[Any, ...]) -> None:
     """Views of memory in another order, and parts of a larger tensor, are read in place."""
-    case = shapes(3, 6, 7, (9, 8), (3, 3), 2, 1)
     arrays, attrs, out = operands(name, case, F64)
     want = meaning(name, arrays, Sample(tuple(arrays), attrs, out))
     last = [facula.tensor(np.moveaxis(a, 1, -1).copy()).permute(0, 3, 1, 2) for a in arrays]
@@ -183,7 +231,7 @@ def test_operands_where_they_lie(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_follows_is_part_of_the_kernel(name: str) -> None:
     """Bias, residual, activation: computed in the tiles, with the same values."""
-    for case in (CASES[3], CASES[5], CASES[10], CASES[14], *CASES[-4:]):
+    for case in (CASES[3], CASES[5], CASES[10], CASES[14], *CASES[-4:], *POINTS[:3], LARGE[1]):
         arrays, attrs, out = operands(name, case, F64)
         want = meaning(name, arrays, Sample(tuple(arrays), attrs, out))
         rng = np.random.default_rng(5)
@@ -203,7 +251,7 @@ def test_threads_do_not_change_a_bit(name: str) -> None:
     before = facula.get_num_threads()
     try:
         for case in (shapes(6, 20, 40, (20, 20), (3, 3), 1, 1),
-                     shapes(6, 64, 64, (20, 20), (3, 3), 2, 1, groups=64)):
+                     shapes(6, 64, 64, (20, 20), (3, 3), 2, 1, groups=64), POINTS[0], LARGE[0]):
             arrays, attrs, out = operands(name, case, F32)
             results = []
             for threads in (1, 2, 4):

@@ -422,7 +422,11 @@ class Tensor:
         if not spec.numel:
             return whole[:0].reshape(spec.shape)
         size = whole.itemsize
-        return as_strided(whole[self._offset:], spec.shape, [s * size for s in self._strides])
+        strides = [s * size for s in self._strides]
+        if spec.dtype.is_compact:       # NumPy's function does not know ml_dtypes' names
+            raw = as_strided(whole[self._offset:].view("u1"), spec.shape, strides)
+            return raw.view(spec.dtype.np)
+        return as_strided(whole[self._offset:], spec.shape, strides)
 
 
 def make(node: Node, rg: bool = False) -> Tensor:
@@ -473,6 +477,9 @@ def prim(name: str, *tensors: Tensor, attrs: tuple[Any, ...] = (),
         _release()
 
 
+_COMPUTING = ("elementwise", "reduce", "scan", "contract", "convolution", "sort", "matrix")
+
+
 def _new_edge(rec: Any, key: Any, name: str, tensors: tuple[Tensor, ...], attrs: tuple[Any, ...],
               shape: tuple[int, ...] | None, dtype: DType | None, places: list[int],
               view: bool) -> Edge:
@@ -486,6 +493,11 @@ def _new_edge(rec: Any, key: Any, name: str, tensors: tuple[Tensor, ...], attrs:
         given = spec(shape if shape is not None else specs[0].shape,
                      dtype if dtype is not None else specs[0].dtype if specs else float32)
     out = table.infer(specs, attrs, given)
+    if table.kind in _COMPUTING and any([s.dtype.is_compact for s in specs]) \
+            and name not in ("cast", "bitcast", "where", "alias"):
+        raise NotImplementedError(
+            f"{name!r} is not implemented for {specs[-1].dtype!r}: numbers of 8 bits are kept and "
+            "converted, and computed with as .to(facula.float32)")
     mask = 0
     if table.vjp is not None and out.dtype.kind in "fc":
         for k, place in enumerate(places):

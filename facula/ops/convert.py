@@ -67,7 +67,7 @@ def item(self: Tensor) -> Any:
 def tolist(self: Tensor) -> Any:
     """Nested lists of Python numbers; a number for a 0-dim tensor."""
     array = self._peek()
-    if self.dtype is d.bfloat16:
+    if self.dtype is d.bfloat16 or self.dtype.is_compact:
         array = array.astype(np.float32)
     return array.tolist()
 

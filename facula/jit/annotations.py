@@ -1,6 +1,13 @@
 """Types for TorchScript's annotations: Python's own."""
 
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import (  # noqa: UP035
+    Any,
+    Dict,
+    List,
+    Optional,
+    Tuple,
+    Union,
+)
 
 from facula.jit import Future, annotate, ignore, unused
 

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-import facula
+from facula.dtype import int64
 from facula.errors import ShapeError
+from facula.ops.creation import zeros
+from facula.ops.from_data import from_numpy, tensor
+from facula.ops.shape import cat, stack
 from facula.tensor import Tensor
 
 __all__ = ["batched_nms", "box_area", "box_convert", "box_iou", "clip_boxes_to_image",
@@ -30,8 +33,8 @@ def box_area(boxes: Tensor) -> Tensor:
 
 
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    low = facula.maximum(a[..., :, None, :2], b[..., None, :, :2])      # type: ignore
-    high = facula.minimum(a[..., :, None, 2:], b[..., None, :, 2:])     # type: ignore
+    low = a[..., :, None, :2].maximum(b[..., None, :, :2])      # type: ignore
+    high = a[..., :, None, 2:].minimum(b[..., None, :, 2:])     # type: ignore
     side = _wide(high - low).clamp(min=0)                               # type: ignore
     inter = side[..., 0] * side[..., 1]
     return inter, box_area(a)[..., :, None] + box_area(b)[..., None, :] - inter
@@ -45,8 +48,8 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 def _around(a: Tensor, b: Tensor) -> Tensor:
     """`[N, M, 2]`: width and height of the smallest box around two."""
-    low = facula.minimum(a[:, None, :2], b[:, :2])                      # type: ignore
-    high = facula.maximum(a[:, None, 2:], b[:, 2:])                     # type: ignore
+    low = a[:, None, :2].minimum(b[:, :2])                      # type: ignore
+    high = a[:, None, 2:].maximum(b[:, 2:])                     # type: ignore
     return _wide(high - low).clamp(min=0)                               # type: ignore
 
 
@@ -71,7 +74,7 @@ def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
 def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
     """`[N, M]`: `distance_box_iou` less a term for boxes of another aspect (Zheng et al. 2020)."""
     iou = box_iou(boxes1, boxes2)
-    angles = [facula.atan((b[:, 2] - b[:, 0]) / (b[:, 3] - b[:, 1]))    # type: ignore
+    angles = [((b[:, 2] - b[:, 0]) / (b[:, 3] - b[:, 1])).atan()    # type: ignore
               for b in (boxes1, boxes2)]
     v = 4 / math.pi ** 2 * (angles[0][:, None] - angles[1]) ** 2
     weight = (v / (1 - iou + v + eps)).detach()
@@ -81,7 +84,7 @@ def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """The boxes cut to an image of `size` (height, width)."""
     x, y = boxes[..., 0::2].clamp(0, size[1]), boxes[..., 1::2].clamp(0, size[0])  # type: ignore
-    return facula.stack((x, y), boxes.ndim).reshape(boxes.shape)        # type: ignore
+    return stack((x, y), boxes.ndim).reshape(boxes.shape)        # type: ignore
 
 
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
@@ -108,7 +111,7 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
         low, high = a, b
     parts = {"xyxy": (low, high), "xywh": (low, high - low),
              "cxcywh": ((low + high) / 2, high - low)}[out_fmt]
-    return facula.cat(parts, -1)                                        # type: ignore
+    return cat(parts, -1)                                        # type: ignore
 
 
 def masks_to_boxes(masks: Tensor) -> Tensor:
@@ -117,7 +120,7 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     for box, mask in zip(out, np.asarray(masks.detach().numpy())):      # type: ignore
         y, x = np.nonzero(mask)
         box[:] = x.min(), y.min(), x.max(), y.max()
-    return facula.from_numpy(out)
+    return from_numpy(out)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -146,13 +149,13 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         inter = side[:, 0] * side[:, 1]
         with np.errstate(all="ignore"):
             gone[rest] |= inter / (area[i] + area[rest] - inter) > iou_threshold
-    return facula.tensor(np.array(kept, np.int64))
+    return tensor(np.array(kept, np.int64))
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Any, iou_threshold: float) -> Tensor:
     """`nms` among the boxes of each class `idxs`; the indices by falling score."""
     if not boxes.numel():
-        return facula.zeros(0, dtype=facula.int64)
+        return zeros(0, dtype=int64)
     # Classes are moved so far apart that no two of their boxes meet.
     far = idxs.to(boxes) * (boxes.max() + 1)                            # type: ignore
     return nms(boxes + far[:, None], scores, iou_threshold)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import facula
 from facula import nn
+from facula.ops.creation import ones, zeros
 from facula.tensor import Tensor
 
 __all__ = ["MLP", "Conv2dNormActivation", "Conv3dNormActivation", "ConvNormActivation",
@@ -24,8 +24,8 @@ class FrozenBatchNorm2d(nn.Module):
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
-        for name, value in (("weight", facula.ones), ("bias", facula.zeros),
-                            ("running_mean", facula.zeros), ("running_var", facula.ones)):
+        for name, value in (("weight", ones), ("bias", zeros),
+                            ("running_mean", zeros), ("running_var", ones)):
             self.register_buffer(name, value(num_features))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import facula
 from facula import nn
+from facula.ops.creation import empty
 from facula.tensor import Tensor
 
 __all__ = ["StochasticDepth", "stochastic_depth"]
@@ -22,7 +22,7 @@ def stochastic_depth(input: Tensor, p: float, mode: str, training: bool = True) 
     if not training or p == 0.0:
         return input
     size = [input.shape[0] if mode == "row" else 1, *[1] * (input.ndim - 1)]
-    noise = facula.empty(size, dtype=input.dtype).bernoulli_(1.0 - p)  # type: ignore
+    noise = empty(size, dtype=input.dtype).bernoulli_(1.0 - p)  # type: ignore
     return input * (noise / (1.0 - p) if p < 1.0 else noise)
 
 

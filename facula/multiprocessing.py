@@ -1,7 +1,6 @@
 """Python's `multiprocessing` under PyTorch's name, with the settings it adds.
 
-A tensor that is sent to another process is copied, unless `share_memory_()` has put it into memory
-that processes forked from this one see, too.
+A tensor that is sent to another process is copied: what one of them writes the other does not see.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def consume_prefix_in_state_dict_if_present(state_dict: dict[str, Any], prefix: 
     """Take `prefix` off the names in a state dictionary and in its metadata, in place."""
     for key in [k for k in state_dict if k.startswith(prefix)]:
         state_dict[key[len(prefix):]] = state_dict.pop(key)
-    metadata = getattr(state_dict, "_metadata", None)
-    for key in [k for k in metadata or () if k]:
+    metadata = getattr(state_dict, "_metadata", {})
+    for key in [k for k in metadata if k]:
         if key == prefix.replace(".", "") or key.startswith(prefix):
             metadata[key[len(prefix):]] = metadata.pop(key)

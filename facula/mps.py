@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from facula.absent import Absent
 
 __all__ = ["device_count", "empty_cache", "is_available", "manual_seed", "synchronize"]
 
+_none = Absent(__name__, "facula computes on the CPU",
+               ", and 'mps' was asked for: leave device out, or use device='cpu'")
 
-def is_available() -> bool:
-    """False: facula computes on the CPU."""
-    return False
-
-
-def device_count() -> int:
-    """0."""
-    return 0
-
-
-def manual_seed(seed: int) -> None:
-    """Without effect, as in PyTorch where there is no such device."""
-
-
-def empty_cache() -> None:
-    """Without effect, as in PyTorch where there is no such device."""
-
-
-def synchronize(device: Any = None) -> None:
-    """Raises: there is no such device."""
-    from facula.device import check_device
-    check_device("mps")
+is_available = _none.answers("is_available", False)
+device_count = _none.answers("device_count", 0)
+manual_seed = _none.ignores("manual_seed")
+empty_cache = _none.ignores("empty_cache")
+synchronize = _none.refuses("synchronize")

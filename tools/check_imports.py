@@ -29,7 +29,8 @@ PACKAGE = "facula"
 # From the bottom up.  A module belongs to the layer that names it, or else the nearest package
 # around it.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("config", "errors", "dtype", "dtypes", "device", "version", "xpu", "mps")),
+    ("ground", ("absent", "config", "errors", "dtype", "dtypes", "device", "version", "xpu",
+                "mps")),
     ("values", ("graph.spec", "runtime.flight", "runtime.interrupts", "runtime.allocator",
                 "runtime.plan")),
     ("primitives", ("ops.primitive", "ops.table")),
@@ -41,7 +42,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("flush", ("graph.flush",)),
     ("tensor", ("storage", "tensor")),
     ("ops", ("ops", "info", "modes", "generator", "random", "printing", "linalg", "fft",
-             "special", "masked", "signal", "compat", "checks", "types", "cpu")),
+             "special", "masked", "checks", "types", "cpu", "signal", "compat")),
     ("autograd", ("autograd", "func")),
     ("capture", ("compiler", "jit", "_dynamo", "fx")),
     ("nn", ("nn",)),

@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from facula.absent import Absent
+
 enabled = False
 benchmark = False
 deterministic = True
 allow_tf32 = False
 
+_none = Absent(__name__, "facula generates its own machine code")
 
-def is_available() -> bool:
-    """False: facula generates its own machine code."""
-    return False
+is_available = _none.answers("is_available", False)
+version = _none.answers("version", None)
 
 
 @contextmanager
@@ -20,8 +22,3 @@ def flags(enabled: bool = False, benchmark: bool = False, benchmark_limit: int =
           ) -> Iterator[None]:
     """A context without effect: cuDNN is not used."""
     yield
-
-
-def version() -> None:
-    """None: it is not there."""
-    return None

@@ -15,7 +15,7 @@ from typing import Any
 from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role, crowded
 from facula.codegen.gemv import thin
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
-from facula.codegen.microkernel import multiply_add, register_tile
+from facula.codegen.microkernel import MultiplyAdd, register_tile
 from facula.codegen.pack import Source, emit_pack, pack_panel
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import (
@@ -358,14 +358,13 @@ class Vector:
                 kc = smin(fn, fn.val(f"sub i64 {c.k}, {k0}"), self.kc)
                 whole(k0, kc, fn.val(f"icmp eq i64 {k0}, 0"))
 
-    def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
-        """into = x * y + total"""
-        multiply_add(self.t, self.lanes, self.scalar)(fn, x, y, total, into)
+    mad: MultiplyAdd | None = None
+    """What multiplies and adds in a register tile, if it is another than `multiply_add`."""
 
     def _micro(self, rows: int, cols: int, a: Place, b: Place, ld: int) -> str:
         """The function of a register tile; written once per size."""
         return register_tile(self.module, f"{self.name}_micro_{rows}x{cols}", self.t,
-                             self.scalar, (rows, cols), a, b, ld, self._multiply_add)
+                             self.scalar, (rows, cols), a, b, ld, self.mad)
 
 
 def _emit_scalar(module: Module, name: str, c: Contraction,

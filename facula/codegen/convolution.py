@@ -13,14 +13,15 @@ from facula.codegen.contract import Role
 from facula.codegen.convolve import Convolution, Emitted, emit_convolution
 from facula.codegen.direct import Tiles
 from facula.codegen.epilogue import NS_PER_FLOP, Epilogue, Product
+from facula.codegen.kernel import Kernel, KernelWriter, Storage, named
 from facula.codegen.llvm import LLVM_TYPES, Fn
-from facula.codegen.loops import Kernel, KernelWriter, Storage, named, point_cost
+from facula.codegen.loops import point_cost
 from facula.codegen.lower import accesses
 from facula.codegen.target import target
 from facula.codegen.tiles import batch_offset
 from facula.codegen.walks import Block
 from facula.graph.spec import Step
-from facula.schedule.fuse import Group, item_start, spread
+from facula.schedule.groups import Group, item_start, spread
 from facula.schedule.index import Index, flatten, loop_var, unflatten
 
 __all__ = ["emit_convolution_group"]

@@ -11,12 +11,13 @@ from typing import Any
 
 from facula.codegen import expr
 from facula.codegen.contract import Contraction, emit_contraction
+from facula.codegen.kernel import Kernel, KernelWriter, Storage, named
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module
-from facula.codegen.loops import Kernel, KernelWriter, Storage, named, point_cost
+from facula.codegen.loops import point_cost
 from facula.codegen.lower import accesses
 from facula.dtype import DTYPES
 from facula.graph.spec import Step
-from facula.schedule.fuse import Group, item_start, spread
+from facula.schedule.groups import Group, item_start, spread
 from facula.schedule.index import Index, flatten
 
 __all__ = ["Epilogue", "NS_PER_FLOP", "Product", "emit_product"]

@@ -33,6 +33,7 @@ class Pairs(Vector):
                  t: Target, roles: tuple[str, str]):
         super().__init__(module, name, replace(c, k=-(-c.k // 2)), epilogue, t, roles)
         self.whole = c
+        self.mad = self._multiply_add
 
     def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
         pairs = f"<{2 * self.lanes} x bfloat>"

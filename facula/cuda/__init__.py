@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from facula.device import check_device
+from facula.absent import Absent
 
 __all__ = ["is_available", "device_count", "manual_seed", "manual_seed_all", "empty_cache",
            "current_device", "set_device", "is_initialized", "is_bf16_supported", "synchronize",
@@ -14,115 +14,46 @@ __all__ = ["is_available", "device_count", "manual_seed", "manual_seed_all", "em
            "get_device_capability", "graph", "is_current_stream_capturing", "mem_get_info",
            "memory_summary", "stream"]
 
+_none = Absent(__name__, "facula computes on the CPU",
+               ", and 'cuda' was asked for: leave device out, or use device='cpu'")
 
-def is_available() -> bool:
-    """False: facula computes on the CPU."""
-    return False
+is_available = _none.answers("is_available", False)
+is_initialized = _none.answers("is_initialized", False)
+is_bf16_supported = _none.answers("is_bf16_supported", False)
+device_count = _none.answers("device_count", 0)
+memory_allocated = _none.answers("memory_allocated", 0)
+memory_reserved = _none.answers("memory_reserved", 0)
+max_memory_allocated = _none.answers("max_memory_allocated", 0)
+max_memory_reserved = _none.answers("max_memory_reserved", 0)
 
+reset_peak_memory_stats = _none.ignores("reset_peak_memory_stats")
+manual_seed = _none.ignores("manual_seed")
+manual_seed_all = _none.ignores("manual_seed_all")
+empty_cache = _none.ignores("empty_cache")
 
-def device_count() -> int:
-    """0."""
-    return 0
-
-
-def is_initialized() -> bool:
-    """False."""
-    return False
-
-
-def is_bf16_supported(including_emulation: bool = True) -> bool:
-    """False."""
-    return False
-
-
-def memory_allocated(device: Any = None) -> int:
-    """0."""
-    return 0
+synchronize = _none.refuses("synchronize")
+current_device = _none.refuses("current_device")
+get_device_name = _none.refuses("get_device_name")
+get_device_properties = _none.refuses("get_device_properties")
+set_device = _none.refuses("set_device")
 
 
-memory_reserved = max_memory_allocated = max_memory_reserved = memory_allocated
-
-
-def reset_peak_memory_stats(device: Any = None) -> None:
-    """Without effect, as in PyTorch where there is no such device."""
-
-
-def manual_seed(seed: int) -> None:
-    """Without effect, as in PyTorch where there is no such device."""
-
-
-def manual_seed_all(seed: int) -> None:
-    """Without effect, as in PyTorch where there is no such device."""
-
-
-def empty_cache() -> None:
-    """Without effect, as in PyTorch where there is no such device."""
-
-
-def synchronize(device: Any = None) -> None:
-    """Raises: there is no such device."""
-    check_device("cuda")
-
-
-def current_device() -> int:
-    """Raises: there is no such device."""
-    check_device("cuda")
-    return 0
-
-
-def get_device_name(device: Any = None) -> str:
-    """Raises: there is no such device."""
-    check_device("cuda")
-    return ""
-
-
-def get_device_properties(device: Any = None) -> Any:
-    """Raises: there is no such device."""
-    check_device("cuda")
-
-
-def set_device(device: Any) -> None:
-    """Raises: there is no such device."""
-    check_device("cuda")
-
-
-class _Absent:
-    """Raises RuntimeError when it is made: there is no such device."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        check_device("cuda")
-
-
-class Stream(_Absent):
+class Stream:
     """A queue of a GPU's work; RuntimeError, as there is none."""
 
+    __init__ = _none.refuses("__init__")
 
-class Event(_Absent):
+
+class Event(Stream):
     """A mark in such a queue; RuntimeError, as there is none."""
 
 
-class CUDAGraph(_Absent):
+class CUDAGraph(Stream):
     """A GPU's recorded work; RuntimeError, as there is none."""
 
 
-class graph(_Absent):
+class graph(Stream):
     """A context that records a GPU's work; RuntimeError, as there is none."""
-
-
-class device:
-    """A context in which a GPU is the current one; it has no effect for None or -1, and raises
-    RuntimeError for any other, as there is none."""
-
-    def __init__(self, device: Any) -> None:
-        self.idx = -1 if device is None else device
-        if self.idx != -1:
-            check_device("cuda")
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *error: Any) -> None:
-        return None
 
 
 class StreamContext:
@@ -138,45 +69,32 @@ class StreamContext:
         return None
 
 
+class device(StreamContext):
+    """A context in which a GPU is the current one; it has no effect for None or -1, and raises
+    RuntimeError for any other, as there is none."""
+
+    def __init__(self, device: Any) -> None:
+        super().__init__(None)
+        self.idx = -1 if device is None else device
+        if self.idx != -1:
+            set_device(device)
+
+
 def stream(stream: Any) -> StreamContext:
     """A context without effect: there are no streams."""
     return StreamContext(stream)
 
 
-def is_current_stream_capturing() -> bool:
-    """False."""
-    return False
-
-
 default_generators: tuple[Any, ...] = ()
 """The generators of the GPUs: none."""
 
+is_current_stream_capturing = _none.answers("is_current_stream_capturing", False)
+memory_summary = _none.answers("memory_summary", "")
 
-def current_stream(device: Any = None) -> Any:
-    """Raises: there is no such device."""
-    check_device("cuda")
-
-
-def default_stream(device: Any = None) -> Any:
-    """Raises: there is no such device."""
-    check_device("cuda")
-
-
-def get_device_capability(device: Any = None) -> tuple[int, int]:
-    """Raises: there is no such device."""
-    check_device("cuda")
-    return 0, 0
-
-
-def mem_get_info(device: Any = None) -> tuple[int, int]:
-    """Raises: there is no such device."""
-    check_device("cuda")
-    return 0, 0
-
-
-def memory_summary(device: Any = None, abbreviated: bool = False) -> str:
-    """An empty text."""
-    return ""
+current_stream = _none.refuses("current_stream")
+default_stream = _none.refuses("default_stream")
+get_device_capability = _none.refuses("get_device_capability")
+mem_get_info = _none.refuses("mem_get_info")
 
 
 def __getattr__(name: str) -> Any:

@@ -260,11 +260,10 @@ def _number(a: Any, b: Any, t: Fraction) -> Any:
 
 def _enter(part: _Part, kernel: KernelPlan) -> KernelPlan:
     """A kernel as one of a form; the form is made, or made wider, if need be."""
-    if kernel.numbers:
-        return kernel
     name, text = Form.plain(kernel.name, kernel.llvm_text)
     lines = text.split("\n")
-    forms = part.forms.setdefault((kernel.group, len(lines), len(kernel.slots)), [])
+    operands = len(kernel.slots) + len(kernel.numbers)
+    forms = part.forms.setdefault((kernel.group, len(lines), operands), [])
     for form in forms:
         different = form.differences(lines)
         if different is None:
@@ -277,8 +276,8 @@ def _enter(part: _Part, kernel: KernelPlan) -> KernelPlan:
         if not form.text:           # it is the only text of its form that there has been
             return kernel
         own, text = form.named(name)
-        return replace(kernel, name=own, llvm_text=text, numbers=told)
-    forms.append(Form(lines, len(kernel.slots)))
+        return replace(kernel, name=own, llvm_text=text, numbers=(*kernel.numbers, *told))
+    forms.append(Form(lines, operands))
     return kernel
 
 

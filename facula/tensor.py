@@ -36,6 +36,7 @@ class Tensor:
     """
 
     _storage: Storage | None = None
+    _unseen: bool = False        # made by `.data`: what is written to it, autograd is not told
     _version: int = 0            # version of the storage that `_node` stands for
     _rg: bool = False
     _leaf: bool = False          # requires_grad was asked for by the user
@@ -239,7 +240,9 @@ class Tensor:
     @property
     def data(self) -> Tensor:
         """The same memory without history; writing to it is not seen by autograd."""
-        return self.detach()
+        out = self.detach()
+        out._unseen = True
+        return out
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -297,7 +300,9 @@ class Tensor:
                 new = value._node
             graph, index = old.at
             stale = (where or user_line(2) or "?", rec.graph.sequence, start)
-            if graph is not None and old.value is None:
+            if self._unseen or self._base is not None and self._base._unseen:
+                pass                    # by way of `.data`: gradients read what was there before
+            elif graph is not None and old.value is None:
                 graph.stale[index] = stale
             else:
                 old.stale = stale

@@ -1,6 +1,6 @@
 """Python's `multiprocessing` under PyTorch's name, with the settings it adds.
 
-A tensor that is sent to another process is copied: what one of them writes the other does not see.
+Send values as arrays, `tensor.numpy()`: what one process writes the others do not see.
 """
 
 from __future__ import annotations

@@ -343,8 +343,8 @@ def _share_memory_(self: Tensor) -> Tensor:
     would never see it change."""
     raise NotImplementedError(
         "share_memory_: what one process writes to a tensor no other sees, since a step's results "
-        "are written to memory of its own. Send tensors through a multiprocessing.Queue, or train "
-        "in one process: it uses all processors")
+        "are written to memory of its own. Send tensor.numpy() through a multiprocessing.Queue, "
+        "or train in one process: it uses all processors")
 
 
 _METHODS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Writes by way of `.data`, which autograd is not told of, and outputs that were filled in place."""
+"""Writes by way of `.data`, which autograd is not told of; outputs that were filled in place."""
 
 import numpy as np
 import pytest

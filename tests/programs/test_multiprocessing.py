@@ -7,14 +7,14 @@ import facula.multiprocessing as mp
 
 
 def _double(rank, queue):
-    queue.put((rank, facula.arange(3.0) * (rank + 1)))
+    queue.put((rank, (facula.arange(3.0) * (rank + 1)).numpy()))
 
 
 def _fail(rank):
     raise SystemExit(3)
 
 
-def test_processes_send_tensors():
+def test_processes_send_arrays():
     queue = mp.get_context("spawn").Queue()
     found = mp.spawn(_double, (queue,), 2, join=False)
     got = dict(queue.get(timeout=60) for _ in found)

@@ -10,7 +10,7 @@ from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target
 from facula.codegen.tiles import masked_load, masked_store, rolled, sums_over_k
 
-__all__ = ["Walked", "multiply_add", "register_tile"]
+__all__ = ["Walked", "multiply_add", "multiply_pairs", "register_tile"]
 
 MultiplyAdd = Callable[[Fn, str, str, str, str], None]
 
@@ -41,6 +41,15 @@ def multiply_add(t: Target, lanes: int, scalar: str) -> MultiplyAdd:
         fn.do(f"{into} = call {vector} {f}({vector} {x}, {vector} {y}, {vector} {total})")
 
     return write
+
+
+def multiply_pairs(fn: Fn, lanes: int, x: str, y: str, total: str, into: str) -> None:
+    """into = x * y + total, on vectors of float32 sums and of pairs of bfloat16 (AVX512-BF16's
+    vdpbf16ps), which pass for float32, too."""
+    sums, pairs = f"<{lanes} x float>", f"<{2 * lanes} x bfloat>"
+    f = fn.module.declare(f"{sums} @llvm.x86.avx512bf16.dpbf16ps.512({sums}, {pairs}, {pairs})")
+    a, b = (fn.val(f"bitcast {sums} {v} to {pairs}") for v in (x, y))
+    fn.do(f"{into} = call {sums} {f}({sums} {total}, {pairs} {a}, {pairs} {b})")
 
 
 def register_tile(module: Module, name: str, t: Target, scalar: str, size: tuple[int, int],

@@ -277,6 +277,8 @@ class _Build:
         if steps[product].op in CONVOLUTIONS:
             convolution, a, b = convolution_of(steps, product, lambda n: n in self.places,
                                                self.memory.lies)
+            if isinstance(convolution, Convolution) and self.places[b].slot in self.lasting:
+                convolution = replace(convolution, lasting=True)
             matrices = product_of(convolution) if isinstance(convolution, Convolution) else None
             if matrices is not None:
                 made = emit_product(steps, group, matrices, self.places[b].slot,

@@ -19,7 +19,7 @@ from facula.runtime.jit import statistics
 from facula.runtime.program import Program
 from facula.schedule import stored
 from facula.schedule.compile import Native, Report, build
-from facula.schedule.constants import Kept, Split, split
+from facula.schedule.constants import Kept, Split, pair_weights, split
 from facula.schedule.folding import folded
 from facula.schedule.layout import in_blocks
 from facula.schedule.resized import (
@@ -331,7 +331,8 @@ class _Halved:
 
     def __init__(self, parts: Split, dynamic: bool | None):
         self.head = Executable(parts.head, parts.kept, {})
-        self.tail = tail = Executable(parts.tail, parts.outputs, {}, dynamic)
+        self.tail = tail = Executable(parts.tail, parts.outputs, {}, dynamic,
+                                      pair_weights(parts.tail))
         self.kept = kept = Kept(self._make)
         self.steps, self.outputs = tail.steps, tail.outputs
         self.leaves, self.rest = parts.leaves, parts.rest
@@ -377,6 +378,14 @@ class _Halved:
         return self.head.nbytes + self.tail.nbytes + sum(self._sizes())
 
 
+def _in_pairs(steps: Sequence[Step]) -> bool:
+    """Whether a program has no gradients and convolutions of bfloat16, whose weights are worth
+    keeping as they are read."""
+    ops = {s.op for s in steps}
+    return config.flag.LAYOUT and ops.isdisjoint(("conv_input", "conv_weight")) and any(
+        s.op == "conv" and steps[s.inputs[1]].spec.dtype.name == "bfloat16" for s in steps)
+
+
 def make_executable(steps: Sequence[Step], outputs: Sequence[int],
                     donations: dict[int, int], dynamic: bool | None = None,
                     lasting: frozenset[int] = frozenset()) -> Runnable:
@@ -386,9 +395,11 @@ def make_executable(steps: Sequence[Step], outputs: Sequence[int],
     made = simplify(steps, outputs)
     simple, wanted, places = folded(made[0], made[2])
     found = in_blocks(simple, wanted)
+    if found is None and _in_pairs(simple):
+        found = simple, wanted, {i: i for i, s in enumerate(simple) if s.op in ("leaf", "scalar")}
     parts = None if found is None else split(*found[:2])
     if found is None or parts is None:
-        return Executable(steps, outputs, donations, dynamic, lasting, made)
+        return Executable(steps, outputs, donations, dynamic, lasting | pair_weights(steps), made)
     # leaves by their place among those of the program as it was recorded
     leaf = {places[made[1][i]]: k for k, i in enumerate(
         [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")])}

@@ -135,7 +135,7 @@ def create_block_mask(mask_mod: Mask, B: int | None, H: int | None, Q_LEN: int, 
 
     B and H are None where the mask is the same for all.
     """
-    size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else tuple(BLOCK_SIZE)
+    size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else BLOCK_SIZE
     return BlockMask(mask_mod, (1 if B is None else B, 1 if H is None else H, Q_LEN, KV_LEN),
                      size)
 

@@ -16,6 +16,10 @@ from facula.dtype import (
     bool_,
     complex64,
     complex128,
+    float8_e4m3fn,
+    float8_e4m3fnuz,
+    float8_e5m2,
+    float8_e5m2fnuz,
     float16,
     float32,
     float64,
@@ -122,6 +126,7 @@ from facula.autograd import (
     enable_grad,
     inference_mode,
     is_grad_enabled,
+    is_inference_mode_enabled,
     no_grad,
     set_grad_enabled,
 )
@@ -129,6 +134,7 @@ from facula.info import finfo, iinfo
 from facula.modes import (
     are_deterministic_algorithms_enabled,
     get_default_device,
+    get_device_module,
     get_deterministic_debug_mode,
     get_float32_matmul_precision,
     get_num_interop_threads,
@@ -189,12 +195,14 @@ for _name, _record in _OPS.items():
             globals().setdefault(f"{_name}_", getattr(Tensor, f"{_name}_"))
 
 as_strided_, detach_, fill_ = Tensor.as_strided_, Tensor.detach_, Tensor.fill_
+legacy_contiguous_format = contiguous_format
 get_device, is_inference = Tensor.get_device, Tensor.is_inference
 
 _LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "linalg", "fft",
          "special", "func", "cuda", "accelerator", "distributed", "backends", "serialization",
          "autograd", "hub", "amp", "multiprocessing", "onnx", "distributions", "curvature", "jit",
-         "version", "profiler", "masked", "signal", "array_api")
+         "version", "profiler", "masked", "signal", "array_api", "types", "library", "xpu",
+         "mps", "cpu", "_dynamo", "compiler", "ops", "fx")
 """Modules that are imported when somebody first names them."""
 
 _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler",
@@ -243,6 +251,12 @@ _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler"
                           "isdtype", "matrix_transpose", "permute_dims", "take_along_axis",
                           "unique_all", "unique_counts", "unique_inverse", "unique_values",
                           "unstack", "vecdot"), "array_api"),
+         **dict.fromkeys(("SymInt", "SymFloat", "SymBool", "sym_float", "sym_int", "sym_ite",
+                          "sym_max", "sym_min", "sym_not", "sym_sqrt", "sym_sum", "_assert",
+                          "_assert_async", "_check", "_check_index", "_check_is_size",
+                          "_check_not_implemented", "_check_tensor_all",
+                          "_check_tensor_all_with", "_check_type", "_check_value", "_check_with",
+                          "_shape_as_tensor"), "checks"),
          "bilinear": "nn.functional.linear",
          "ctc_loss": "nn.functional.ctc", "constant_pad_nd": "nn.functional.pad"}
 """Names that are imported from these modules when somebody first uses them."""
@@ -260,6 +274,11 @@ def __getattr__(name: str) -> Any:
             raise missing from None
         if name in _FROM:
             found = getattr(found, name)
+    elif name.startswith("_foreach_"):
+        from facula.ops import foreach
+        found = foreach.find(name)
+        if found is None:
+            raise missing
     elif name.endswith("Tensor"):
         found = _legacy(name)
         if found is None:

@@ -1,7 +1,9 @@
 """Element types.
 
-A `DType` names what one element is; the instances at the bottom are all there are.  bfloat16's
-NumPy meaning comes from ml_dtypes, imported only when somebody asks for it.
+A `DType` names what one element is; the instances at the bottom are all there are.  What
+bfloat16 and the types of 8 bits mean in NumPy comes from ml_dtypes, imported only when somebody
+asks for it.  The latter are for keeping numbers: they convert and move, and no operation computes
+in them, as in PyTorch on a CPU.
 """
 
 from __future__ import annotations
@@ -28,12 +30,17 @@ class DType:
     def np(self) -> Any:
         """The NumPy dtype of the same meaning."""
         if self._np is None:
-            if self.name == "bfloat16":
+            if self.name == "bfloat16" or self.is_compact:
                 import ml_dtypes
-                self._np = np.dtype(ml_dtypes.bfloat16)
+                self._np = np.dtype(getattr(ml_dtypes, self.name))
             else:
                 self._np = np.dtype(self.name)
         return self._np
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether this is a floating type of 8 bits: kept and converted, not computed in."""
+        return self.kind == "f" and self.itemsize == 1
 
     @property
     def is_floating_point(self) -> bool:
@@ -79,12 +86,17 @@ float16 = DType("float16", "f", 2)
 bfloat16 = DType("bfloat16", "f", 2)
 float32 = DType("float32", "f", 4)
 float64 = DType("float64", "f", 8)
+float8_e4m3fn = DType("float8_e4m3fn", "f", 1)
+float8_e5m2 = DType("float8_e5m2", "f", 1)
+float8_e4m3fnuz = DType("float8_e4m3fnuz", "f", 1)
+float8_e5m2fnuz = DType("float8_e5m2fnuz", "f", 1)
 complex64 = DType("complex64", "c", 8)
 complex128 = DType("complex128", "c", 16)
 
 DTYPES: dict[str, DType] = {d.name: d for d in (
     bool_, uint8, int8, int16, int32, int64, uint16, uint32, uint64,
-    float16, bfloat16, float32, float64, complex64, complex128)}
+    float16, bfloat16, float32, float64, complex64, complex128, float8_e4m3fn, float8_e5m2,
+    float8_e4m3fnuz, float8_e5m2fnuz)}
 
 
 _by_numpy: dict[Any, DType] = {}

@@ -25,6 +25,9 @@ class finfo:
             raise TypeError(f"facula.finfo() requires a floating point input type. Use "
                             f"facula.iinfo to handle '{getattr(found, 'name', found)}'")
         real = found.to_real()
+        if real.is_compact:
+            self._compact(real)
+            return
         fraction, exponent = _EXPONENTS[real.name]
         bias = 2 ** (exponent - 1) - 1
         self.bits = 8 * real.itemsize
@@ -35,6 +38,15 @@ class finfo:
         self.resolution = {"float16": 1e-3, "bfloat16": 1e-2, "float32": 1e-6,
                            "float64": 1e-15}[real.name]
         self.dtype = real.name
+
+    def _compact(self, dtype: DType) -> None:
+        import ml_dtypes
+        found = ml_dtypes.finfo(dtype.np)
+        self.bits = 8
+        self.eps, self.max, self.min = float(found.eps), float(found.max), float(found.min)
+        self.tiny = self.smallest_normal = float(found.smallest_normal)
+        self.resolution = 1.0
+        self.dtype = dtype.name
 
     def __repr__(self) -> str:
         return (f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, "

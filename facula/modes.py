@@ -6,13 +6,16 @@ asks for that, and say so about what asks for something else.
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import Any
 
 from facula.device import CPU, check_device
 from facula.device import device as Device
 from facula.ops.promote import set_default_dtype
 
-__all__ = ["get_default_device", "set_default_device", "set_default_tensor_type",
+__all__ = ["get_default_device", "get_device_module", "set_default_device",
+           "set_default_tensor_type",
            "use_deterministic_algorithms", "are_deterministic_algorithms_enabled",
            "is_deterministic_algorithms_warn_only_enabled", "set_deterministic_debug_mode",
            "get_deterministic_debug_mode", "get_float32_matmul_precision",
@@ -22,6 +25,19 @@ __all__ = ["get_default_device", "set_default_device", "set_default_tensor_type"
 def get_default_device() -> Device:
     """Where tensors are made: the CPU."""
     return CPU
+
+
+def get_device_module(device: Any = None) -> ModuleType:
+    """The module of a kind of device, `facula.cuda` for 'cuda'; RuntimeError if there is none.
+
+    Without an argument that of the accelerator, or `facula.cpu` as there is none.
+    """
+    name = "cpu" if device is None else Device(device).type
+    try:
+        return importlib.import_module(f"facula.{name}")
+    except ModuleNotFoundError:
+        raise RuntimeError(f"Device '{name}' does not have a corresponding module registered as "
+                           f"'facula.{name}'.") from None
 
 
 def set_default_device(device: Any) -> None:

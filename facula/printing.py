@@ -191,7 +191,7 @@ def _repr(self: Tensor, *, tensor_contents: str | None = None) -> str:
         return prefix + unknown
     else:
         array = self._peek()
-        if dtype is bfloat16:
+        if dtype is bfloat16 or dtype.is_compact:
             array = array.astype(np.float32)
         if not _options.edgeitems:
             suffixes.append(f"size={tuple(self.shape)}")

@@ -35,7 +35,9 @@ __all__ = ["save", "load"]
 
 _NAMES = {d.bool_: "BOOL", d.uint8: "U8", d.int8: "I8", d.int16: "I16", d.uint16: "U16",
           d.int32: "I32", d.uint32: "U32", d.int64: "I64", d.uint64: "U64", d.float16: "F16",
-          d.bfloat16: "BF16", d.float32: "F32", d.float64: "F64"}
+          d.bfloat16: "BF16", d.float32: "F32", d.float64: "F64",
+          d.float8_e4m3fn: "F8_E4M3", d.float8_e5m2: "F8_E5M2",
+          d.float8_e4m3fnuz: "F8_E4M3FNUZ", d.float8_e5m2fnuz: "F8_E5M2FNUZ"}
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 _HEADER_LIMIT = 100_000_000

@@ -36,6 +36,7 @@ class Tensor:
     """
 
     _storage: Storage | None = None
+    _unseen: bool = False        # made by `.data`: what is written to it, autograd is not told
     _version: int = 0            # version of the storage that `_node` stands for
     _rg: bool = False
     _leaf: bool = False          # requires_grad was asked for by the user
@@ -239,7 +240,9 @@ class Tensor:
     @property
     def data(self) -> Tensor:
         """The same memory without history; writing to it is not seen by autograd."""
-        return self.detach()
+        out = self.detach()
+        out._unseen = True
+        return out
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -297,7 +300,9 @@ class Tensor:
                 new = value._node
             graph, index = old.at
             stale = (where or user_line(2) or "?", rec.graph.sequence, start)
-            if graph is not None and old.value is None:
+            if self._unseen or self._base is not None and self._base._unseen:
+                pass                    # by way of `.data`: gradients read what was there before
+            elif graph is not None and old.value is None:
                 graph.stale[index] = stale
             else:
                 old.stale = stale
@@ -422,7 +427,11 @@ class Tensor:
         if not spec.numel:
             return whole[:0].reshape(spec.shape)
         size = whole.itemsize
-        return as_strided(whole[self._offset:], spec.shape, [s * size for s in self._strides])
+        strides = [s * size for s in self._strides]
+        if spec.dtype.is_compact:       # NumPy's function does not know ml_dtypes' names
+            raw = as_strided(whole[self._offset:].view("u1"), spec.shape, strides)
+            return raw.view(spec.dtype.np)
+        return as_strided(whole[self._offset:], spec.shape, strides)
 
 
 def make(node: Node, rg: bool = False) -> Tensor:
@@ -473,6 +482,9 @@ def prim(name: str, *tensors: Tensor, attrs: tuple[Any, ...] = (),
         _release()
 
 
+_COMPUTING = ("elementwise", "reduce", "scan", "contract", "convolution", "sort", "matrix")
+
+
 def _new_edge(rec: Any, key: Any, name: str, tensors: tuple[Tensor, ...], attrs: tuple[Any, ...],
               shape: tuple[int, ...] | None, dtype: DType | None, places: list[int],
               view: bool) -> Edge:
@@ -486,6 +498,11 @@ def _new_edge(rec: Any, key: Any, name: str, tensors: tuple[Tensor, ...], attrs:
         given = spec(shape if shape is not None else specs[0].shape,
                      dtype if dtype is not None else specs[0].dtype if specs else float32)
     out = table.infer(specs, attrs, given)
+    if table.kind in _COMPUTING and any([s.dtype.is_compact for s in specs]) \
+            and name not in ("cast", "bitcast", "where", "alias"):
+        raise NotImplementedError(
+            f"{name!r} is not implemented for {specs[-1].dtype!r}: numbers of 8 bits are kept and "
+            "converted, and computed with as .to(facula.float32)")
     mask = 0
     if table.vjp is not None and out.dtype.kind in "fc":
         for k, place in enumerate(places):

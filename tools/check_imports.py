@@ -29,7 +29,8 @@ PACKAGE = "facula"
 # From the bottom up.  A module belongs to the layer that names it, or else the nearest package
 # around it.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("absent", "config", "errors", "dtype", "dtypes", "device", "version")),
+    ("ground", ("absent", "config", "errors", "dtype", "dtypes", "device", "version", "xpu",
+                "mps")),
     ("values", ("graph.spec", "runtime.flight", "runtime.interrupts", "runtime.allocator",
                 "runtime.plan")),
     ("primitives", ("ops.primitive", "ops.table")),
@@ -41,13 +42,13 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("flush", ("graph.flush",)),
     ("tensor", ("storage", "tensor")),
     ("ops", ("ops", "info", "modes", "generator", "random", "printing", "linalg", "fft",
-             "special", "masked", "signal", "compat")),
+             "special", "masked", "checks", "types", "cpu", "signal", "compat")),
     ("autograd", ("autograd", "func")),
-    ("capture", ("compiler", "jit")),
+    ("capture", ("compiler", "jit", "_dynamo", "fx")),
     ("nn", ("nn",)),
     ("users", ("optim", "data", "utils", "vision", "amp", "serialization", "pickled",
                "export", "hub", "onnx", "distributions", "multiprocessing", "backends", "cuda",
-               "accelerator", "distributed", "curvature")),
+               "accelerator", "distributed", "curvature", "library")),
     ("package", ("",)),
     # facula as other libraries expect it
     ("standards", ("array_api", "compat.einops", "compat.einops_layers")),
@@ -73,6 +74,7 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
     ("graph", "graph.flush", "a graph past its bound is run"),
     ("graph.recover", "reference", "after a failure the steps are run one by one"),
     ("ops.unary", "nn.functional.activation", "methods of tensors that layers are made of"),
+    ("ops.custom", "autograd", "an operation with a gradient that the program gave it"),
     ("ops.dlpack", "array_api", "a tensor names the namespace of the array standard"),
     ("autograd.methods", "nn", "a parameter is a tensor that its module registers"),
     ("func", "nn", "a module is called with other parameters than its own"),

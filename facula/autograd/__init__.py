@@ -18,17 +18,18 @@ from facula.autograd.mode import (
     enable_grad,
     inference_mode,
     is_grad_enabled,
+    is_inference_mode_enabled,
     no_grad,
     set_grad_enabled,
 )
 
-_LAZY = ("forward_ad", "functional")
+_LAZY = ("forward_ad", "functional", "graph", "profiler")
 
 __all__ = ["backward", "grad", "Function", "FunctionCtx", "once_differentiable", "enable_grad",
            "gradcheck", "gradgradcheck", "GradcheckError",
            "AnomalyError", "detect_anomaly", "set_detect_anomaly", "is_anomaly_enabled",
-           "is_anomaly_check_nan_enabled", "inference_mode", "is_grad_enabled", "no_grad",
-           "set_grad_enabled"]
+           "is_anomaly_check_nan_enabled", "inference_mode", "is_grad_enabled",
+           "is_inference_mode_enabled", "no_grad", "set_grad_enabled"]
 
 del _methods
 

@@ -124,17 +124,20 @@ class Function:
         call = Call(cls, ctx, nodes, len(outs))
         call.inputs = inputs
         wrapped = wrap(call, outs)
-        ctx._saved = [(_swap(t, outs, wrapped), v) for t, v in ctx._saved]
+        ctx._saved = [_swap(t, v, outs, wrapped) for t, v in ctx._saved]
         if ctx._forward is not None:
-            ctx._forward = [(_swap(t, outs, wrapped), v) for t, v in ctx._forward]
+            ctx._forward = [_swap(t, v, outs, wrapped) for t, v in ctx._forward]
         return tuple(wrapped) if many else wrapped[0]
 
 
-def _swap(t: Tensor | None, outs: list[Any], wrapped: list[Any]) -> Tensor | None:
+def _swap(t: Tensor | None, number: int, outs: list[Any], wrapped: list[Any]
+          ) -> tuple[Tensor | None, int]:
+    """What was saved and its version; an output, as the tensor that its caller gets."""
     for before, after in zip(outs, wrapped):
-        if t is before:
-            return after                                     # type: ignore[no-any-return]
-    return t
+        if t is before and t is not after and t is not None:
+            # `forward` may have filled it in place: the caller's counts from anew
+            return after, number - version(t) + version(after)
+    return t, number
 
 
 def wrap(call: Call, outs: list[Any]) -> list[Any]:

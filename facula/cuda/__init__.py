@@ -9,7 +9,10 @@ from facula.absent import Absent
 __all__ = ["is_available", "device_count", "manual_seed", "manual_seed_all", "empty_cache",
            "current_device", "set_device", "is_initialized", "is_bf16_supported", "synchronize",
            "get_device_name", "get_device_properties", "memory_allocated", "memory_reserved",
-           "max_memory_allocated", "max_memory_reserved", "reset_peak_memory_stats"]
+           "max_memory_allocated", "max_memory_reserved", "reset_peak_memory_stats", "Event",
+           "CUDAGraph", "Stream", "StreamContext", "current_stream", "default_stream", "device",
+           "get_device_capability", "graph", "is_current_stream_capturing", "mem_get_info",
+           "memory_summary", "stream"]
 
 _none = Absent(__name__, "facula computes on the CPU",
                ", and 'cuda' was asked for: leave device out, or use device='cpu'")
@@ -33,6 +36,65 @@ current_device = _none.refuses("current_device")
 get_device_name = _none.refuses("get_device_name")
 get_device_properties = _none.refuses("get_device_properties")
 set_device = _none.refuses("set_device")
+
+
+class Stream:
+    """A queue of a GPU's work; RuntimeError, as there is none."""
+
+    __init__ = _none.refuses("__init__")
+
+
+class Event(Stream):
+    """A mark in such a queue; RuntimeError, as there is none."""
+
+
+class CUDAGraph(Stream):
+    """A GPU's recorded work; RuntimeError, as there is none."""
+
+
+class graph(Stream):
+    """A context that records a GPU's work; RuntimeError, as there is none."""
+
+
+class StreamContext:
+    """A context in which work goes to a stream, which can only be None."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *error: Any) -> None:
+        return None
+
+
+class device(StreamContext):
+    """A context in which a GPU is the current one; it has no effect for None or -1, and raises
+    RuntimeError for any other, as there is none."""
+
+    def __init__(self, device: Any) -> None:
+        super().__init__(None)
+        self.idx = -1 if device is None else device
+        if self.idx != -1:
+            set_device(device)
+
+
+def stream(stream: Any) -> StreamContext:
+    """A context without effect: there are no streams."""
+    return StreamContext(stream)
+
+
+default_generators: tuple[Any, ...] = ()
+"""The generators of the GPUs: none."""
+
+is_current_stream_capturing = _none.answers("is_current_stream_capturing", False)
+memory_summary = _none.answers("memory_summary", "")
+
+current_stream = _none.refuses("current_stream")
+default_stream = _none.refuses("default_stream")
+get_device_capability = _none.refuses("get_device_capability")
+mem_get_info = _none.refuses("mem_get_info")
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from facula.data import rng
 from facula.data.arrays import is_tensor, peek
 
 __all__ = ["Sampler", "SequentialSampler", "RandomSampler", "SubsetRandomSampler",
-           "WeightedRandomSampler", "BatchSampler"]
+           "WeightedRandomSampler", "BatchSampler", "DistributedSampler"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -238,3 +238,51 @@ def order_of(batch_sampler: Any) -> np.ndarray | None:
     if isinstance(sampler, RandomSampler) and sampler.num_samples > _WHOLE:
         return None
     return sampler._order()                               # type: ignore[no-any-return,union-attr]
+
+
+class DistributedSampler(Sampler[int]):
+    """The part of a data set that one of several processes sees: every `num_replicas`-th index.
+
+    num_replicas, rank  how many processes there are, and which this one is; they have to be given,
+                        since facula has no process groups to ask (RuntimeError)
+    shuffle, seed       draw another order in each epoch (see `set_epoch`), the same for all
+    drop_last           leave indices out so that all see as many; otherwise some are seen twice
+
+    ValueError for a rank that is not one of the processes'.
+    """
+
+    def __init__(self, dataset: Sized, num_replicas: int | None = None, rank: int | None = None,
+                 shuffle: bool = True, seed: int = 0, drop_last: bool = False):
+        if num_replicas is None or rank is None:
+            raise RuntimeError("DistributedSampler: facula has no process groups to ask, so "
+                               "num_replicas and rank have to be given")
+        if not 0 <= rank < num_replicas:
+            raise ValueError(f"Invalid rank {rank}, rank should be in the interval "
+                             f"[0, {num_replicas - 1}]")
+        self.dataset = dataset
+        self.num_replicas = num_replicas
+        self.rank = rank
+        self.epoch = 0
+        self.shuffle = shuffle
+        self.seed = seed
+        self.drop_last = drop_last
+        n = len(dataset)
+        self.num_samples = n // num_replicas if drop_last and n % num_replicas \
+            else -(-n // num_replicas)
+        self.total_size = self.num_samples * num_replicas
+
+    def _order(self) -> np.ndarray:
+        n = len(self.dataset)
+        order = rng.permutation(self.seed + self.epoch, n) if self.shuffle \
+            else np.arange(n, dtype=np.int64)
+        return np.resize(order, self.total_size)[self.rank::self.num_replicas]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._order().tolist())
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next order be that of `epoch`."""
+        self.epoch = epoch

@@ -67,7 +67,7 @@ def item(self: Tensor) -> Any:
 def tolist(self: Tensor) -> Any:
     """Nested lists of Python numbers; a number for a 0-dim tensor."""
     array = self._peek()
-    if self.dtype is d.bfloat16:
+    if self.dtype is d.bfloat16 or self.dtype.is_compact:
         array = array.astype(np.float32)
     return array.tolist()
 
@@ -338,6 +338,15 @@ def _get_device(self: Tensor) -> int:
     return -1
 
 
+def _share_memory_(self: Tensor) -> Tensor:
+    """NotImplementedError: a tensor that is overwritten gets other memory, so another process
+    would never see it change."""
+    raise NotImplementedError(
+        "share_memory_: what one process writes to a tensor no other sees, since a step's results "
+        "are written to memory of its own. Send tensor.numpy() through a multiprocessing.Queue, "
+        "or train in one process: it uses all processors")
+
+
 _METHODS: dict[str, Any] = {
     "numpy": numpy, "item": item, "tolist": tolist, "to": to, "type_as": type_as,
     "clone": clone, "copy_": copy_, "fill_": fill_, "zero_": zero_, "size": size,
@@ -349,7 +358,7 @@ _METHODS: dict[str, Any] = {
     "is_signed": lambda self: self.dtype.is_signed,
     "is_inference": _is_inference, "is_pinned": lambda self, device=None: False,
     "is_shared": lambda self: False, "is_coalesced": lambda self: False,
-    "pin_memory": _same, "share_memory_": _same, "has_names": lambda self: False,
+    "pin_memory": _same, "share_memory_": _share_memory_, "has_names": lambda self: False,
     "get_device": _get_device, "is_nonzero": _bool,
     "__array__": _array, "__array_wrap__": _array_wrap, "__array_priority__": 1000,
     "__bool__": _bool, "__int__": _number(int), "__float__": _number(float),

@@ -12,7 +12,7 @@ from typing import Any
 
 from facula import dtypes as _d
 from facula.dtype import DType
-from facula.errors import BroadcastError, DTypeError
+from facula.errors import BroadcastError, DTypeError, FaculaError
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Graph, State, _local
 from facula.graph.spec import freeze_number
@@ -29,7 +29,9 @@ _ORDER = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 _C_NAMES = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int",
             "int64": "Long", "uint16": "UInt16", "uint32": "UInt32", "uint64": "UInt64",
             "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double",
-            "complex64": "ComplexFloat", "complex128": "ComplexDouble"}
+            "complex64": "ComplexFloat", "complex128": "ComplexDouble",
+            "float8_e4m3fn": "Float8_e4m3fn", "float8_e5m2": "Float8_e5m2",
+            "float8_e4m3fnuz": "Float8_e4m3fnuz", "float8_e5m2fnuz": "Float8_e5m2fnuz"}
 
 
 def type_name(dtype: DType) -> str:
@@ -78,6 +80,9 @@ def _signed_of(bits: int) -> DType:
 def _promote(a: DType, b: DType) -> DType:
     if a is b:
         return a
+    if a.is_compact or b.is_compact:
+        raise FaculaError("Promotion for Float8 Types is not supported, attempted to promote "
+                          f"{type_name(a)} and {type_name(b)}: convert one with .to(dtype)")
     if _ORDER[a.kind] > _ORDER[b.kind]:
         a, b = b, a
     if b.kind == "c":

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facula.dtype import DTYPES
 from facula.runtime import flight
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class Buffer:
         if flight.current is not None:
             flight.finish()
         array = np.asarray((_Lent if lend else _View)(self, spec, strides))
-        return array.view(spec.dtype.np) if spec.dtype.name == "bfloat16" else array
+        return array.view(spec.dtype.np) if spec.dtype.name in _FOREIGN else array
 
     def snapshot(self, spec: Spec, strides: Strides | None = None) -> Buffer:
         """A private row-major copy of the value as it is now."""
@@ -265,6 +266,9 @@ def changed(buffer: Buffer) -> None:
         keeper.drop()
 
 
+_FOREIGN = frozenset(d.name for d in DTYPES.values() if d.name == "bfloat16" or d.is_compact)
+
+
 class _View:
     """What NumPy takes as the base of an array over a buffer."""
 
@@ -277,7 +281,7 @@ class _View:
         self.__array_interface__ = {
             "version": 3, "shape": spec.shape, "data": (buffer.ptr, False),
             # dtypes that NumPy does not know travel as raw bytes and are viewed afterwards
-            "typestr": typestr if spec.dtype.name != "bfloat16" else "|V2",
+            "typestr": f"|V{itemsize}" if spec.dtype.name in _FOREIGN else typestr,
             "strides": None if strides is None else tuple(s * itemsize for s in strides)}
 
 

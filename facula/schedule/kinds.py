@@ -38,7 +38,11 @@ def op_cost(step: Step) -> int:
 def lowered(step: Step, steps: Sequence[Step]) -> bool:
     """Whether the loop generator can write this step (else NumPy computes it)."""
     op = step.op
-    if op in ("leaf", "scalar") or op in WHOLE or op in UPDATE or op in LOOPED:
+    if op in ("leaf", "scalar"):
+        return True
+    if step.spec.dtype.is_compact or any([steps[i].spec.dtype.is_compact for i in step.inputs]):
+        return False
+    if op in WHOLE or op in UPDATE or op in LOOPED:
         return True
     if op in SCAN:
         return step.spec.dtype.kind != "c" or op in ("cumsum", "cumprod")

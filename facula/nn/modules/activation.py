@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from facula.nn import functional as F
+from facula.nn.modules.attention import MultiheadAttention as MultiheadAttention
 from facula.nn.modules.make import empty
 from facula.nn.modules.module import Module
 from facula.nn.parameter import Parameter

@@ -6,17 +6,13 @@ from typing import Any
 
 from facula.nn import functional as F
 from facula.nn import init
-from facula.nn.modules.linear import Linear
+from facula.nn.modules.linear import NonDynamicallyQuantizableLinear
 from facula.nn.modules.make import empty
 from facula.nn.modules.module import Module
 from facula.nn.parameter import Parameter
 from facula.tensor import Tensor
 
 __all__ = ["MultiheadAttention"]
-
-
-class NonDynamicallyQuantizableLinear(Linear):
-    """The output projection: a `Linear` under the name by which PyTorch prints it."""
 
 
 class MultiheadAttention(Module):

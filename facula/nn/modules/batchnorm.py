@@ -12,8 +12,8 @@ from facula.nn.modules.module import Module
 from facula.nn.parameter import Parameter
 from facula.tensor import Tensor
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm2d",
-           "InstanceNorm3d"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm",
+           "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"]
 
 
 class _Norm(Module):
@@ -130,6 +130,37 @@ class BatchNorm3d(_BatchNorm):
     """Normalises each channel of `[N, C, D, H, W]` over the batch; see `BatchNorm1d`."""
 
     _dims = (5,)
+
+
+class SyncBatchNorm(_BatchNorm):
+    """`BatchNorm` over the batches of all processes, of which there is one.
+
+    Takes `[N, C, *]` with any number of dimensions.
+    """
+
+    _dims = tuple(range(2, 64))
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
+                 affine: bool = True, track_running_stats: bool = True, process_group: Any = None,
+                 device: Any = None, dtype: Any = None, *, bias: bool = True) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype,
+                         bias=bias)
+        self.process_group = process_group
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """The module with each of its `BatchNorm`s in the place of which is a `SyncBatchNorm`
+        with its parameters, buffers and settings."""
+        out = module
+        if isinstance(module, _BatchNorm):
+            out = cls(module.num_features, module.eps, module.momentum, module.affine,
+                      module.track_running_stats, process_group)
+            for table in ("_parameters", "_buffers"):
+                getattr(out, table).update(getattr(module, table))
+            out.training = module.training
+        for name, child in module.named_children():
+            out.add_module(name, cls.convert_sync_batchnorm(child, process_group))
+        return out
 
 
 class _InstanceNorm(_Norm):

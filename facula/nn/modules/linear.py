@@ -80,6 +80,10 @@ class Linear(Module):
         return detail, f"nn.Linear({shape[-1] if x.ndim else 1}, {self.out_features})"
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """A `Linear` under the name by which PyTorch prints the last of `MultiheadAttention`."""
+
+
 class Bilinear(Module):
     """`x1 @ weight[k] @ x2 + bias[k]` for every output feature k."""
 

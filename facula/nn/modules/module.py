@@ -34,6 +34,7 @@ __all__ = ["Module", "register_module_buffer_registration_hook", "register_modul
            "register_module_parameter_registration_hook"]
 
 T = TypeVar("T", bound="Module")
+_IncompatibleKeys = state.IncompatibleKeys
 _set = object.__setattr__
 _TABLES = ("_parameters", "_buffers", "_modules")
 

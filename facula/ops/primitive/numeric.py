@@ -145,6 +145,8 @@ def _convert(x: np.ndarray, source: DType, target: DType) -> np.ndarray:
         if target.kind == "b":
             return x != 0
         return _convert(np.real(x), source.to_real(), target)
+    if source.is_compact:
+        x = x.astype(np.float32)
     if source.kind == "f":
         x = x.astype(compute_dtype(x.dtype), copy=False)
     if target.kind == "b":
@@ -153,8 +155,10 @@ def _convert(x: np.ndarray, source: DType, target: DType) -> np.ndarray:
         return _to_integer(x, target) if source.kind == "f" else x.astype(target.np)
     if target.kind == "f" and target.itemsize == 2 and source.name != "float64":
         x = x.astype(np.float32)
-    if target.name == "bfloat16":
+    if target.name == "bfloat16" or target.is_compact:
         x = x.astype(np.float32)
+    if target.name == "float8_e4m3fn":       # no infinity: what is too large is the largest
+        x = np.clip(x, -448.0, 448.0)
     if target.kind == "c":
         x = x.astype(target.to_real().np)
     return x.astype(target.np)

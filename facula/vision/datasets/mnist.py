@@ -24,7 +24,7 @@ from facula.vision.datasets.vision import VisionDataset
 from facula.vision.image import make_image
 from facula.vision.transforms.pipeline import Pipeline, pipeline
 
-__all__ = ["FashionMNIST", "MNIST", "read_idx"]
+__all__ = ["FashionMNIST", "KMNIST", "MNIST", "read_idx"]
 
 _FILES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "files")
 _NAMES = {True: ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -236,6 +236,23 @@ class FashionMNIST(MNIST):
     bundled = None
     classes = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
                "Bag", "Ankle boot"]
+
+
+class KMNIST(MNIST):
+    """Japanese letters in cursive script in MNIST's form (Clanuwat et al. 2018, CC BY-SA 4.0).
+
+    Like `MNIST`, but that its files do not travel in the package: they are looked for in
+    root/KMNIST/raw and, with `download=True`, fetched.
+    """
+
+    mirrors = ["http://codh.rois.ac.jp/kmnist/dataset/kmnist/"]
+    contents: dict[str, str] = {}
+    archives = {"train-images-idx3-ubyte.gz": "bdb82020997e1d708af4cf47b453dcf7",
+                "train-labels-idx1-ubyte.gz": "e144d726b3acfaa3e44228e80efcd344",
+                "t10k-images-idx3-ubyte.gz": "5c965bf0a639b31b8f53240b1b52f4d7",
+                "t10k-labels-idx1-ubyte.gz": "7320c461ea6c1c855c0b718fb2a4b134"}
+    bundled = None
+    classes = ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]
 
 
 class _Digits(Source):

@@ -1,0 +1,16 @@
+"""What programs ask of `torch.mps`: Apple's GPU, which are not used."""
+
+from __future__ import annotations
+
+from facula.absent import Absent
+
+__all__ = ["device_count", "empty_cache", "is_available", "manual_seed", "synchronize"]
+
+_none = Absent(__name__, "facula computes on the CPU",
+               ", and 'mps' was asked for: leave device out, or use device='cpu'")
+
+is_available = _none.answers("is_available", False)
+device_count = _none.answers("device_count", 0)
+manual_seed = _none.ignores("manual_seed")
+empty_cache = _none.ignores("empty_cache")
+synchronize = _none.refuses("synchronize")

@@ -1,0 +1,5 @@
+"""These layers under the module name that PyTorch's programs import them from."""
+
+from facula.nn.modules.resample import PixelShuffle, PixelUnshuffle
+
+__all__ = ["PixelShuffle", "PixelUnshuffle"]

@@ -10,6 +10,7 @@ has its window's gradient if the window's largest was this one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,9 @@ __all__ = ["training_in_blocks"]
 _GRADIENTS = frozenset(["conv_input", "conv_weight"])
 _CONSTANT = frozenset(["full", "iota", "reshape", "expand", "permute", "slice", "cast", "add", "sub",
                        "mul"])
+PLACES = 2048
+"""Places below which a convolution takes too little time to pack its weight twice beforehand."""
+
 _LARGEST = 1 << 16
 """Elements of a constant that is computed to see what it is."""
 
@@ -72,7 +76,8 @@ def _suits(steps: Sequence[Step], number: int, lanes: int) -> bool:
         return False
     if step.op == "conv_input":
         return x[1] % lanes == 0 and set(step.attrs[0]) == {1}
-    return step.op != "conv" or fits(steps, number, lanes) and work(steps, number) >= LEAST
+    return step.op != "conv" or fits(steps, number, lanes) and work(steps, number) >= LEAST \
+        and prod(y) >= PLACES * y[1]
 
 
 class _Windows(NamedTuple):

@@ -108,7 +108,8 @@ class OnBlocks:
         self.c_tiles = -(-self.units // self.depth)
         self.rows = _rows(t.tile(self.nv), lanes)
         size = grow(self.counts, [1] * len(self.counts), _POINTS)
-        while size[0] == 1 and size[1] > 1 and prod(self._block(size).extents) * self.unit > 1 << 14:
+        while size[0] == 1 < size[1] and \
+                prod(self._block(size).extents) * self.unit > 1 << 14:
             size[1] = -(-size[1] // 2)
         self.block = self._block(size)
 

@@ -26,8 +26,8 @@ from facula.schedule.layout import LEAST, Rewrite, fits, work
 __all__ = ["training_in_blocks"]
 
 _GRADIENTS = frozenset(["conv_input", "conv_weight"])
-_CONSTANT = frozenset(["full", "iota", "reshape", "expand", "permute", "slice", "cast", "add", "sub",
-                       "mul"])
+_CONSTANT = frozenset(["full", "iota", "reshape", "expand", "permute", "slice", "cast", "add",
+                       "sub", "mul"])
 PLACES = 2048
 """Places below which a convolution takes too little time to pack its weight twice beforehand."""
 
@@ -88,7 +88,7 @@ class _Windows(NamedTuple):
     away: int
     size: tuple[int, int]
     kernel: tuple[int, int]
-    count: tuple[int, int]
+    number: tuple[int, int]
 
 
 class _Training(Rewrite):
@@ -154,7 +154,7 @@ class _Training(Rewrite):
         found = self._windows(number, step)
         if found is None or not any(i in self.blocked for i in (index, found.away)):
             return False
-        (h, w), (kh, kw), (oh, ow) = found.size, found.kernel, found.count
+        (h, w), (kh, kw), (oh, ow) = found.size, found.kernel, found.number
         rows, lanes = step.spec.shape[0], self.lanes
         if rows % lanes:
             return False

@@ -70,7 +70,7 @@ def test_two_convolutions(case, made):
     agree(net, drawn(n, c, *size), made)
 
 
-@pytest.mark.parametrize("channels, stride, kernel", 
+@pytest.mark.parametrize("channels, stride, kernel",
                          list(itertools.product((1, 3, 8), (1, 2), (3, 5))))
 def test_a_first_convolution_of_few_channels(channels, stride, kernel, made):
     """Its input has no gradient, and no blocks."""
@@ -152,7 +152,7 @@ def test_what_is_not_finite_stays_where_it_is(made):
     nn.Sequential(nn.Conv2d(16, 32, 3, groups=2), nn.Conv2d(32, 16, 3)),
     nn.Sequential(nn.Conv2d(16, 24, 3), nn.Conv2d(24, 16, 3))], ids=["strided", "groups", "lanes"])
 def test_what_does_not_fit_keeps_its_order(net, made):
-    """Gradients by the input of a strided convolution, groups, channels that lanes do not divide."""
+    """Strides where the input has a gradient, groups, channels that lanes do not divide."""
     agree(net, drawn(2, 16, 13, 13), made, on_blocks=False)
 
 

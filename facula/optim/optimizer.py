@@ -187,7 +187,7 @@ class Optimizer:
         if any([p._node.value is None for p in params]):
             # Starting values that are still pending would make the first step another program
             # than the second, with all their draws in it.
-            _record.flush(recorder())
+            _record.flush(recorder(), steady=True)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or fill them with zeros."""

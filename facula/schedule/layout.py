@@ -1,11 +1,12 @@
-"""Layouts: convolutions of a program without gradients keep their channels in blocks.
+"""Layouts: convolutions of a program keep their channels in blocks.
 
 A convolution reads and writes fastest where as many neighbouring channels as a vector has lanes
 lie side by side at every place: `[N, C, H, W]` as `[N, C / lanes, H, W, lanes]`.  Here a program is
 rewritten so that whole chains stay in that form: convolutions become `conv_blocks`, whose weight is
 packed by ordinary steps (which depend on parameters alone, see `facula.schedule.constants`), and
 everything elementwise, pooling, padding, slicing, sums over places and concatenations between them
-are computed on the blocks.  Only what cannot be is brought back to the plain order.
+are computed on the blocks.  Only what cannot be is brought back to the plain order.  Programs with
+gradients of convolutions in them are the matter of `facula.schedule.layout_back`.
 
 A step has a blocked form along one axis of its shape, the one that the channels are part of:
 its size is divided by the lanes, which become a last axis.  Where the channels are no multiple of

@@ -100,10 +100,12 @@ class OnBlocks:
         self.nv = min(2, self.o_blocks)
         self.nr = self.nv * lanes
         panels = -(-self.o_blocks // self.nv)
-        self.each = -(-panels // -(-panels // max(128 // self.nr, 1)))
+        # each operand is transformed again for each tile of the other's channels
+        most = 64 if c.squares else 128
+        self.each = -(-panels // -(-panels // max(most // self.nr, 1)))
         self.o_tiles = -(-panels // self.each)
         self.width = self.each * self.nr
-        most = max((1 << 15) // (self.width * self.taps * self.unit), 1)
+        most = 4 if c.squares else max((1 << 15) // (self.width * self.taps * self.unit), 1)
         self.depth = -(-self.units // -(-self.units // most))
         self.c_tiles = -(-self.units // self.depth)
         self.rows = _rows(t.tile(self.nv), lanes)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from harness import Benchmark, Contender
 from networks import Step
-from sequences import Checked, assigned, compared, run_compiled
+from sequences import Checked, Train, compared, in_both, jax_adam
 
 __all__ = ["facula_step", "jax_step", "torch_step"]
 
@@ -104,55 +104,23 @@ def model_of(torch: Any, size: Size) -> Any:
     return GPT()
 
 
-class _Train(Step):
-    def __init__(self, torch: Any, options: dict[str, Any]):
-        size = SIZES[options["size"]]
-        parameters, tokens, follow = problem(size)
-        super().__init__(len(tokens))
-        self.model = model_of(torch, size)
-        assigned(torch, self.model, parameters)
-        if options["dtype"] == "bfloat16":
-            self.model = self.model.to(torch.bfloat16)
-        F = torch.nn.functional
-        model = self.model
+def _train(torch: Any, options: dict[str, Any]) -> Train:
+    size = SIZES[options["size"]]
+    parameters, tokens, follow = problem(size)
+    model = model_of(torch, size)
+    if options["dtype"] == "bfloat16":
+        model = model.to(torch.bfloat16)
+    F = torch.nn.functional
 
-        def loss_of(x: Any, y: Any) -> Any:
-            return F.cross_entropy(model(x).view(-1, VOCABULARY), y.view(-1))
+    def loss_of(x: Any, y: Any) -> Any:
+        return F.cross_entropy(model(x).view(-1, VOCABULARY), y.view(-1))
 
-        self.loss_of = loss_of
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, betas=BETAS, eps=EPS,
-                                           weight_decay=DECAY)
-        self.inputs = [(torch.tensor(x), torch.tensor(y)) for x, y in zip(tokens, follow)]
-
-    def one(self, k: int) -> Any:
-        self.optimizer.zero_grad()
-        loss = self.loss_of(*self.inputs[k])
-        loss.backward()
-        self.optimizer.step()
-        return loss
-
-    def settle(self, loss: Any) -> float:
-        return loss.item() + next(self.model.parameters())[0, 0].item()
-
-    def vector(self) -> np.ndarray:
-        return np.concatenate([p.detach().float().clone().numpy().ravel()
-                               for _, p in sorted(self.model.named_parameters())])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=BETAS, eps=EPS,
+                                  weight_decay=DECAY)
+    return Train(torch, model, parameters, loss_of, optimizer, list(zip(tokens, follow)))
 
 
-def facula_step(options: dict[str, Any]) -> Step:
-    """The plain loop, or the step under `facula.compile`."""
-    import facula
-    import facula.nn
-    import facula.optim
-    facula.set_num_threads(options["threads"])
-    return run_compiled(facula, _Train(facula, options), options)
-
-
-def torch_step(options: dict[str, Any]) -> Step:
-    """Eager, or with the model and its loss compiled, or the optimiser as well."""
-    import torch
-    torch.set_num_threads(options["threads"])
-    return run_compiled(torch, _Train(torch, options), options)
+facula_step, torch_step = in_both(_train)
 
 
 def jax_step(options: dict[str, Any]) -> Step:
@@ -193,43 +161,8 @@ def jax_step(options: dict[str, Any]) -> Step:
         logits = jax.nn.log_softmax(forward(p, x).astype(jnp.float32))
         return -jnp.take_along_axis(logits, y[..., None], axis=-1).mean()
 
-    def update(state: Any, x: Any, y: Any) -> Any:
-        p, m, v, t = state
-        loss, g = jax.value_and_grad(loss_of)(p, x, y)
-        t = t + 1
-        b1, b2 = BETAS
-        m = jax.tree.map(lambda a, d: (b1 * a + (1 - b1) * d).astype(a.dtype), m, g)
-        v = jax.tree.map(lambda a, d: (b2 * a + (1 - b2) * d * d).astype(a.dtype), v, g)
-        c1, c2 = 1 - b1 ** t, 1 - b2 ** t
-
-        def moved(w: Any, a: Any, s: Any) -> Any:
-            root = jnp.sqrt(s.astype(jnp.float32)) / jnp.sqrt(c2) + EPS
-            return (w * (1 - RATE * DECAY) - RATE / c1 * a / root).astype(w.dtype)
-
-        return (jax.tree.map(moved, p, m, v), m, v, t), loss
-
-    jitted = jax.jit(update, donate_argnums=0)
-    data = [(jnp.asarray(x.astype(np.int32)), jnp.asarray(y.astype(np.int32)))
-            for x, y in zip(tokens, follow)]
-    p0 = {k: jnp.asarray(v, dtype) for k, v in given.items()}
-
-    class Jax(Step):
-        state = (p0, jax.tree.map(jnp.zeros_like, p0), jax.tree.map(jnp.zeros_like, p0),
-                 jnp.float32(0))
-
-        def one(self, k: int) -> Any:
-            self.state, loss = jitted(self.state, *data[k])
-            return loss
-
-        def settle(self, loss: Any) -> float:
-            jax.block_until_ready(self.state)
-            return float(loss)
-
-        def vector(self) -> np.ndarray:
-            return np.concatenate([np.asarray(w, np.float32).ravel()
-                                   for _, w in sorted(self.state[0].items())])
-
-    return Jax(len(tokens))
+    return jax_adam(loss_of, given, options["dtype"], list(zip(tokens, follow)), RATE, BETAS, EPS,
+                    DECAY)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from harness import Benchmark, Contender
 from networks import Step
-from sequences import Checked, assigned, compared, run_compiled
+from sequences import Checked, Train, compared, in_both, jax_adam
 
 __all__ = ["facula_step", "jax_step", "torch_step"]
 
@@ -39,62 +39,31 @@ def problem(kind: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     return p, images.astype(np.float32), rng.integers(0, CLASSES, (16, BATCH))
 
 
-class _Train(Step):
-    def __init__(self, torch: Any, options: dict[str, Any]):
-        kind = options["kind"]
-        parameters, images, labels = problem(kind)
-        super().__init__(len(images))
-        nn, F = torch.nn, torch.nn.functional
+def _train(torch: Any, options: dict[str, Any]) -> Train:
+    kind = options["kind"]
+    parameters, images, labels = problem(kind)
+    nn, F = torch.nn, torch.nn.functional
 
-        class Reader(nn.Module):        # type: ignore[misc,name-defined]
-            def __init__(self) -> None:
-                super().__init__()
-                make = nn.LSTM if kind == "lstm" else nn.GRU
-                self.cell = make(WIDTH, HIDDEN, batch_first=True)
-                self.head = nn.Linear(HIDDEN, CLASSES)
+    class Reader(nn.Module):        # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            make = nn.LSTM if kind == "lstm" else nn.GRU
+            self.cell = make(WIDTH, HIDDEN, batch_first=True)
+            self.head = nn.Linear(HIDDEN, CLASSES)
 
-            def forward(self, x: Any) -> Any:
-                return self.head(self.cell(x)[0][:, -1])
+        def forward(self, x: Any) -> Any:
+            return self.head(self.cell(x)[0][:, -1])
 
-        self.model = model = Reader()
-        assigned(torch, model, parameters)
+    model = Reader()
 
-        def loss_of(x: Any, y: Any) -> Any:
-            return F.cross_entropy(model(x), y)
+    def loss_of(x: Any, y: Any) -> Any:
+        return F.cross_entropy(model(x), y)
 
-        self.loss_of = loss_of
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=RATE, betas=BETAS, eps=EPS)
-        self.inputs = [(torch.tensor(x), torch.tensor(y)) for x, y in zip(images, labels)]
-
-    def one(self, k: int) -> Any:
-        self.optimizer.zero_grad()
-        loss = self.loss_of(*self.inputs[k])
-        loss.backward()
-        self.optimizer.step()
-        return loss
-
-    def settle(self, loss: Any) -> float:
-        return loss.item() + next(self.model.parameters())[0, 0].item()
-
-    def vector(self) -> np.ndarray:
-        return np.concatenate([p.detach().clone().numpy().ravel()
-                               for _, p in sorted(self.model.named_parameters())])
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, betas=BETAS, eps=EPS)
+    return Train(torch, model, parameters, loss_of, optimizer, list(zip(images, labels)))
 
 
-def facula_step(options: dict[str, Any]) -> Step:
-    """The plain loop, or the step under `facula.compile`."""
-    import facula
-    import facula.nn
-    import facula.optim
-    facula.set_num_threads(options["threads"])
-    return run_compiled(facula, _Train(facula, options), options)
-
-
-def torch_step(options: dict[str, Any]) -> Step:
-    """Eager, or with the model and its loss compiled."""
-    import torch
-    torch.set_num_threads(options["threads"])
-    return run_compiled(torch, _Train(torch, options), options)
+facula_step, torch_step = in_both(_train)
 
 
 def jax_step(options: dict[str, Any]) -> Step:
@@ -130,39 +99,7 @@ def jax_step(options: dict[str, Any]) -> Step:
         logits = jax.nn.log_softmax(h @ p["head.weight"].T + p["head.bias"])
         return -jnp.take_along_axis(logits, y[:, None], axis=1).mean()
 
-    def update(state: Any, x: Any, y: Any) -> Any:
-        p, m, v, t = state
-        loss, g = jax.value_and_grad(loss_of)(p, x, y)
-        t = t + 1
-        b1, b2 = BETAS
-        m = jax.tree.map(lambda a, d: b1 * a + (1 - b1) * d, m, g)
-        v = jax.tree.map(lambda a, d: b2 * a + (1 - b2) * d * d, v, g)
-        c1, c2 = 1 - b1 ** t, 1 - b2 ** t
-        p = jax.tree.map(lambda w, a, s: w - RATE / c1 * a / (jnp.sqrt(s) / jnp.sqrt(c2) + EPS),
-                         p, m, v)
-        return (p, m, v, t), loss
-
-    jitted = jax.jit(update, donate_argnums=0)
-    data = [(jnp.asarray(x), jnp.asarray(y.astype(np.int32))) for x, y in zip(images, labels)]
-    p0 = {k: jnp.asarray(v) for k, v in given.items()}
-
-    class Jax(Step):
-        state = (p0, jax.tree.map(jnp.zeros_like, p0), jax.tree.map(jnp.zeros_like, p0),
-                 jnp.float32(0))
-
-        def one(self, k: int) -> Any:
-            self.state, loss = jitted(self.state, *data[k])
-            return loss
-
-        def settle(self, loss: Any) -> float:
-            jax.block_until_ready(self.state)
-            return float(loss)
-
-        def vector(self) -> np.ndarray:
-            return np.concatenate([np.asarray(w).ravel()
-                                   for _, w in sorted(self.state[0].items())])
-
-    return Jax(len(images))
+    return jax_adam(loss_of, given, "float32", list(zip(images, labels)), RATE, BETAS, EPS)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,70 @@
-"""What the benchmarks of sequence models share: compiled steps, and peers as each other's check."""
+"""What the benchmarks of sequence models share: the steps, as they are and compiled, in each
+framework, and peers as each other's check."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from harness import Benchmark, Contender, Row, Worker
 from networks import Step
 
-__all__ = ["Checked", "assigned", "compared", "run_compiled"]
+__all__ = ["Checked", "Train", "compared", "in_both", "jax_adam"]
 
 
-def assigned(torch: Any, model: Any, parameters: dict[str, np.ndarray]) -> None:
-    """Give the parameters of a module (facula's or PyTorch's) these values."""
-    with torch.no_grad():
-        for name, mine in model.named_parameters():
-            mine.copy_(torch.from_numpy(parameters[name].copy()))
+class Train(Step):
+    """A module's training loop over batches (x, y) in memory, the same for facula and PyTorch.
+
+    `parameters` are by name, as PyTorch lays them out; `loss_of(x, y)` is of the module with them.
+    """
+
+    def __init__(self, torch: Any, model: Any, parameters: dict[str, np.ndarray], loss_of: Any,
+                 optimizer: Any, batches: Sequence[tuple[np.ndarray, np.ndarray]]):
+        super().__init__(len(batches))
+        with torch.no_grad():
+            for name, mine in model.named_parameters():
+                mine.copy_(torch.from_numpy(parameters[name].copy()))
+        self.model, self.loss_of, self.optimizer = model, loss_of, optimizer
+        self.inputs = [(torch.tensor(x), torch.tensor(y)) for x, y in batches]
+
+    def one(self, k: int) -> Any:
+        self.optimizer.zero_grad()
+        loss = self.loss_of(*self.inputs[k])
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def settle(self, loss: Any) -> float:
+        return loss.item() + next(self.model.parameters())[0, 0].item()
+
+    def vector(self) -> np.ndarray:
+        # Of copies: an array of the parameter itself would go on sharing its memory.
+        return np.concatenate([p.detach().float().clone().numpy().ravel()
+                               for _, p in sorted(self.model.named_parameters())])
 
 
-def run_compiled(torch: Any, step: Any, options: dict[str, Any]) -> Step:
+def in_both(made: Callable[[Any, dict[str, Any]], Train]) -> tuple[Any, Any]:
+    """The contenders `facula_step` and `torch_step` of what `made(torch, options)` gives."""
+    def facula_step(options: dict[str, Any]) -> Step:
+        """The plain loop, or the step under `facula.compile`."""
+        import facula
+        import facula.nn
+        import facula.optim
+        facula.set_num_threads(options["threads"])
+        return _compiled(facula, made(facula, options), options)
+
+    def torch_step(options: dict[str, Any]) -> Step:
+        """Eager, or with the model and its loss compiled, or the optimiser as well."""
+        import torch
+        torch.set_num_threads(options["threads"])
+        return _compiled(torch, made(torch, options), options)
+
+    return facula_step, torch_step
+
+
+def _compiled(torch: Any, step: Any, options: dict[str, Any]) -> Step:
     """The step as it is, or compiled: "model" with its loss, "all" the whole step."""
     kind = options.get("compiled")
     if kind == "model":
@@ -38,6 +82,53 @@ def run_compiled(torch: Any, step: Any, options: dict[str, Any]) -> Step:
         made, inputs = torch.compile(whole), step.inputs
         step.one = lambda k: made(*inputs[k])
     return step         # type: ignore[no-any-return]
+
+
+def jax_adam(loss_of: Any, parameters: dict[str, np.ndarray], dtype: str,
+             batches: Sequence[tuple[np.ndarray, np.ndarray]], rate: float,
+             betas: tuple[float, float], eps: float, decay: float = 0.0) -> Step:
+    """One jitted function of Adam, or AdamW where there is a `decay`, written as JAX programs are;
+    `loss_of(parameters, x, y)` in float32, parameters and moments in `dtype`."""
+    import jax
+    import jax.numpy as jnp
+    b1, b2 = betas
+
+    def update(state: Any, x: Any, y: Any) -> Any:
+        p, m, v, t = state
+        loss, g = jax.value_and_grad(loss_of)(p, x, y)
+        t = t + 1
+        m = jax.tree.map(lambda a, d: (b1 * a + (1 - b1) * d).astype(a.dtype), m, g)
+        v = jax.tree.map(lambda a, d: (b2 * a + (1 - b2) * d * d).astype(a.dtype), v, g)
+        c1, c2 = 1 - b1 ** t, 1 - b2 ** t
+
+        def moved(w: Any, a: Any, s: Any) -> Any:
+            root = jnp.sqrt(s.astype(jnp.float32)) / jnp.sqrt(c2) + eps
+            return (w * (1 - rate * decay) - rate / c1 * a / root).astype(w.dtype)
+
+        return (jax.tree.map(moved, p, m, v), m, v, t), loss
+
+    jitted = jax.jit(update, donate_argnums=0)
+    data = [(jnp.asarray(x.astype(np.int32) if x.dtype.kind == "i" else x),
+             jnp.asarray(y.astype(np.int32))) for x, y in batches]
+    p0 = {k: jnp.asarray(v, jnp.dtype(dtype)) for k, v in parameters.items()}
+
+    class Jax(Step):
+        state = (p0, jax.tree.map(jnp.zeros_like, p0), jax.tree.map(jnp.zeros_like, p0),
+                 jnp.float32(0))
+
+        def one(self, k: int) -> Any:
+            self.state, loss = jitted(self.state, *data[k])
+            return loss
+
+        def settle(self, loss: Any) -> float:
+            jax.block_until_ready(self.state)
+            return float(loss)
+
+        def vector(self) -> np.ndarray:
+            return np.concatenate([np.asarray(w, np.float32).ravel()
+                                   for _, w in sorted(self.state[0].items())])
+
+    return Jax(len(data))
 
 
 class Checked:

@@ -76,9 +76,8 @@ from facula.ops.convert import (
     numel,
     zero_,
 )
-from facula.ops.legacy import legacy as _legacy
-from facula.ops.legacy import typename
-from facula.ops.older import from_file
+from facula.ops.older import from_file, typename
+from facula.ops.older import legacy as _legacy
 from facula.ops.convert import is_conj as is_neg
 from facula.ops.convert import resolve as resolve_conj
 from facula.ops.convert import resolve as resolve_neg

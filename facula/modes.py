@@ -32,7 +32,7 @@ def set_default_device(device: Any) -> None:
 def set_default_tensor_type(t: Any) -> None:
     """`set_default_dtype` by the name of a legacy class, such as facula.DoubleTensor."""
     if isinstance(t, str):
-        from facula.ops.legacy import legacy
+        from facula.ops.older import legacy
         found = legacy(t.rpartition(".")[2])
         if found is None:
             raise TypeError(f"invalid type object: {t!r}")

@@ -138,6 +138,8 @@ def _attributes(a: Tensor, b: Tensor, s: _Settings) -> str | None:
 def _wide(x: Any) -> np.ndarray:
     """Integers as Python's where float64 would round them, else in double precision."""
     value = np.asarray(x)
+    if value.dtype.kind == "O":             # one that NumPy has no dtype for
+        return value
     if value.dtype.kind == "c":
         return value.astype(np.complex128)
     if value.dtype.kind in "iu":

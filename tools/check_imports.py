@@ -29,7 +29,7 @@ PACKAGE = "facula"
 # From the bottom up.  A module belongs to the layer that names it, or else the nearest package
 # around it.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("config", "errors", "dtype", "dtypes", "device", "version")),
+    ("ground", ("absent", "config", "errors", "dtype", "dtypes", "device", "version")),
     ("values", ("graph.spec", "runtime.flight", "runtime.interrupts", "runtime.allocator",
                 "runtime.plan")),
     ("primitives", ("ops.primitive", "ops.table")),

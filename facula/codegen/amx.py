@@ -27,7 +27,7 @@ from facula.codegen.contract import Contraction
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.microkernel import Walked
 from facula.codegen.pack import Source, transpose
-from facula.codegen.pairs import Pairs
+from facula.codegen.pairs import Pairs, as_pairs
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, batch_offset, operand, smin, unravel
 
@@ -138,6 +138,7 @@ def tile_function(module: Module, name: str, t: Target, size: tuple[int, int], a
 class Tiles(Pairs):
     """A product of bfloat16 matrices, summed in float32 by tile registers."""
 
+    beside = False
     share = 8_000_000           # so many take as long as far fewer do on vectors
     whole_tile: tuple[int, int]
 
@@ -158,7 +159,7 @@ class Tiles(Pairs):
 
     def _place_a(self) -> Place:
         source = replace(self._source_a(), any_j=self.any_m)
-        pairs = self._as_pairs(source)
+        pairs = as_pairs(source)
         if pairs is None or pairs.k % ROWS or self._crowded(pairs):
             return self._copied(0, source, 2 * ROWS, self._apart(self.c.k))
         return self._in_place(pairs)

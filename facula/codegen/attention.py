@@ -8,7 +8,7 @@ from math import prod
 from facula.codegen.attend import Attention, Forward
 from facula.codegen.attend_back import gradient_kernels
 from facula.codegen.epilogue import NS_PER_FLOP, Product
-from facula.codegen.loops import Kernel, named
+from facula.codegen.kernel import Kernel, named
 
 __all__ = ["emit_attention"]
 

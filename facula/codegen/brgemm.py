@@ -15,7 +15,7 @@ from typing import Any
 from facula.codegen.contract import Contraction, Emission, Epilogue, Kernel, Role, crowded
 from facula.codegen.gemv import thin
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
-from facula.codegen.microkernel import multiply_add, register_tile
+from facula.codegen.microkernel import MultiplyAdd, register_tile
 from facula.codegen.pack import Source, emit_pack, pack_panel
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import (
@@ -76,6 +76,7 @@ class Place:
     k_step: int
     inner: int          # distance of neighbouring rows inside a register tile
     offset: int = 0
+    kind: str = ""      # the type of an element, if it is not that of the sums
     ahead: int = 0      # how many steps of k before it is read it is asked for
 
 
@@ -100,6 +101,7 @@ class Vector:
         # the cache of the core that uses it.
         self.inline = (not self.short and c.b_strides[-2] == 1 and c.b_strides[-1] != 1
                        and c.n > 1 and 0 < c.m <= _INLINE and c.k > 0)
+        self.within = self.inline       # does a tile pack the columns that it reads?
         self.any_m = "m" in c.varies
         self._register_sizes()
         self._tile_size()
@@ -228,7 +230,7 @@ class Vector:
                 return self._pack(0, source, self.mr)
         # rows far apart are pages far apart, where no hardware looks ahead
         far = am == 1 and ak * self.item >= 1024 and size > self.t.l2_bytes
-        return Place(self.roles[0], tuple(batch), am, ak, am, c.a_offset, 8 if far else 0)
+        return Place(self.roles[0], tuple(batch), am, ak, am, c.a_offset, ahead=8 if far else 0)
 
     def _place_b(self) -> Place:
         c = self.c
@@ -247,7 +249,7 @@ class Vector:
             return self._pack(1, source, self.nr)
         # rows far apart are pages far apart, where no hardware looks ahead
         far = size > self.t.l2_bytes // 2 and row >= 1024
-        return Place(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset, 8 if far else 0)
+        return Place(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset, ahead=8 if far else 0)
 
     def emit(self) -> Emission:
         a, b = self._place_a(), self._place_b()
@@ -267,7 +269,8 @@ class Vector:
                                      (always + 1,) if several else ())
         m0, n0 = fn.mul(mi, self.mb), fn.mul(ni, self.nb)
         pa = fn.gep(self.scalar, pa, fn.add(batch_offset(fn, batch, a.batch_strides), a.offset))
-        pb = fn.gep(self.scalar, pb, fn.add(batch_offset(fn, batch, b.batch_strides), b.offset))
+        pb = fn.gep(b.kind or self.scalar, pb,
+                    fn.add(batch_offset(fn, batch, b.batch_strides), b.offset))
         if self.epilogue is None:
             pc, ld = operand(fn, 2), c.c_strides[-2]
             corner = fn.add(batch_offset(fn, batch, c.c_strides[:-2]), fn.add(fn.mul(m0, ld), n0))
@@ -304,7 +307,7 @@ class Vector:
         last_m = at_end(m0, self.mb, c.m) if m_rest or self.any_m else ""
         last_n = at_end(n0, self.nb, c.n) if n_rest else ""
 
-        panel = fn.alloca(self.scalar, self._padded(self.kc) * self.nr) if self.inline else ""
+        panel = fn.alloca(self.scalar, self._padded(self.kc) * self.nr) if self.within else ""
 
         def micro(i: Any, j: Any, rows: int, cols: int, k0: Any, kc: Any, first: str,
                   within: Any = 0) -> None:
@@ -332,7 +335,7 @@ class Vector:
 
         def column(j: Any, cols: int, k0: Any, kc: Any, first: str) -> None:
             if panel:
-                pack_panel(fn, self.source, self.nr, self.kc, pb, panel, j, k0, cols, self.t)
+                self._columns(fn, pb, panel, j, k0, cols)
             if c.m >= self.mr or self.any_m:
                 with fn.loop(m0, m_end, self.mr, "i") as i:
                     micro(i, j, self.mr, cols, k0, kc, first)
@@ -358,14 +361,17 @@ class Vector:
                 kc = smin(fn, fn.val(f"sub i64 {c.k}, {k0}"), self.kc)
                 whole(k0, kc, fn.val(f"icmp eq i64 {k0}, 0"))
 
-    def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
-        """into = x * y + total"""
-        multiply_add(self.t, self.lanes, self.scalar)(fn, x, y, total, into)
+    def _columns(self, fn: Fn, pb: str, panel: str, j: Any, k0: Any, cols: int) -> None:
+        """Pack `cols` columns of B from j on, of the block of k from k0 on."""
+        pack_panel(fn, self.source, self.nr, self.kc, pb, panel, j, k0, cols, self.t)
+
+    mad: MultiplyAdd | None = None
+    """What multiplies and adds in a register tile, if it is another than `multiply_add`."""
 
     def _micro(self, rows: int, cols: int, a: Place, b: Place, ld: int) -> str:
         """The function of a register tile; written once per size."""
         return register_tile(self.module, f"{self.name}_micro_{rows}x{cols}", self.t,
-                             self.scalar, (rows, cols), a, b, ld, self._multiply_add)
+                             self.scalar, (rows, cols), a, b, ld, self.mad)
 
 
 def _emit_scalar(module: Module, name: str, c: Contraction,

@@ -13,15 +13,16 @@ from facula.codegen.blocked_weight import BlocksWeight, OnBlocks
 from facula.codegen.contract import Role
 from facula.codegen.convolve import Convolution, Emitted, emit_convolution
 from facula.codegen.direct import Tiles
-from facula.codegen.epilogue import NS_PER_FLOP, Epilogue, Product
+from facula.codegen.epilogue import NS_PER_FLOP, Epilogue, Product, Rounded, bind
+from facula.codegen.kernel import Kernel, KernelWriter, Storage, named
 from facula.codegen.llvm import LLVM_TYPES, Fn
-from facula.codegen.loops import Kernel, KernelWriter, Storage, named, point_cost
+from facula.codegen.loops import point_cost
 from facula.codegen.lower import accesses
 from facula.codegen.target import target
 from facula.codegen.tiles import batch_offset
 from facula.codegen.walks import Block
 from facula.graph.spec import Step
-from facula.schedule.fuse import Group, item_start, spread
+from facula.schedule.groups import Group, item_start, spread
 from facula.schedule.index import Index, flatten, loop_var, unflatten
 
 __all__ = ["emit_convolution_group"]
@@ -52,35 +53,77 @@ class _Finish(Epilogue):
         return Tiles(fn.module, self.convolution.dtype, target()), self.writer.pointer(place.slot)
 
     def _point(self, fn: Fn, index: tuple[Index, ...], names: Sequence[tuple[Index, Any]],
-               sums: str, at: Any) -> None:
+               sums: str, at: Any, rounded: Rounded | None = None) -> None:
         """One element of the result: its sum is sums[at]."""
         assert self.writer is not None
         em = self.writer.emitter
         dtype = self.steps[self.product].spec.dtype
         em.open()
-        for variable, name in names:
-            if variable.terms:
-                em.names[variable.terms[0][0]] = name
+        bind(em, *zip(*names, strict=True))
         value = expr.load_value(fn, dtype, sums, at, ", !llvm.access.group !ACCESS")
         em.remember((self.product, index), value)
-        shape = self.steps[self.product].spec.shape
-        self._items(self.writer, index,
-                    [i for i, n in zip(index, shape, strict=True) if n != 1])
+        self._items(self.writer, index, self._live(index), rounded,
+                    fn.gep(LLVM_TYPES[self.convolution.dtype], sums, at))
         em.close()
+
+    def _live(self, index: tuple[Index, ...]) -> list[Index]:
+        """What of an index of the product is not constant."""
+        shape = self.steps[self.product].spec.shape
+        return [i for i, n in zip(index, shape, strict=True) if n != 1]
+
+    def ask(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
+            channel: Any, channels: Any) -> None:
+        """Ask for the lines that `places` will write of bfloat16 results, while their sums are
+        still to be made: there is too little to compute for each of them to wait for it."""
+        size = self.steps[self.product].spec.shape[2:]
+        index, (image, own, flat) = self._plain()
+        if any(w.out_step != 1 for w in block.walks):
+            return
+        rounded = self.rounded(self._live(index), flat, self.convolution.dtype)
+        if rounded is None:
+            return
+        em = self._begun(fn).emitter
+        f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        first, count = self._line(fn, starts, counts, size)
+        with fn.loop(0, channels, hint="o") as o, fn.loop(0, counts[0], hint="n") as n:
+            em.open()
+            bind(em, (image, own, flat), (fn.add(starts[0], n), fn.add(channel, o), first))
+            to = fn.gep("i16", self._begun(fn).pointer(rounded.slot), em.index(rounded.at))
+            em.close()
+            with fn.loop(0, count, 32, "line") as j:
+                fn.do(f"call void {f}(ptr {fn.gep('i16', to, j)}, i32 1, i32 2, i32 1)")
+
+    def _plain(self) -> tuple[tuple[Index, ...], tuple[Index, Index, Index]]:
+        """The index of an output, and the variables (image, channel, place)."""
+        n_all, c_all, *size = self.steps[self.product].spec.shape
+        image, own = loop_var("image", n_all, 0), loop_var("channel", c_all, 1)
+        flat = loop_var("place", prod(size), 2)
+        return (image, own, *unflatten(flat, size)), (image, own, flat)
+
+    def _line(self, fn: Fn, starts: Sequence[Any], counts: Sequence[Any], size: Sequence[int]
+              ) -> tuple[Any, Any]:
+        """The first and the number of a block's places of an image, as one line."""
+        first: Any = 0
+        count: Any = 1
+        for d in range(len(size)):
+            first = fn.add(first, fn.mul(starts[d + 1], prod(size[d + 1:])))
+            count = fn.mul(count, counts[d + 1])
+        return first, count
 
     def places(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
                channel: Any, channels: Any, sums: str, ld: int, step: int = 1) -> None:
         """sums[o * ld + i] of channels o and the block's outputs i."""
-        writer = self.begin(fn)
+        writer = self._begun(fn)
         metadata = writer.loop_metadata()
         kind = LLVM_TYPES[self.convolution.dtype]
-        n_all, c_all, *size = self.steps[self.product].spec.shape
-        image, own = loop_var("image", n_all, 0), loop_var("channel", c_all, 1)
+        _, c_all, *size = self.steps[self.product].spec.shape
+        index, (image, own, flat) = self._plain()
         strides = block.point_strides
         plain = all(w.out_step == 1 for w in block.walks)
         lines = [loop_var(f"place{d}", n, 2 + d) for d, n in enumerate(size)]
-        flat = loop_var("place", prod(size), 2)
         alone = self._alone(fn) if plain else None
+        rounded = self.rounded(self._live(index), flat, self.convolution.dtype) if plain else None
+        fn.module.light = fn.module.light or self.only(rounded)
         with fn.loop(0, channels, hint="o") as o:
             row = fn.gep(kind, sums, fn.mul(o, ld))
             named_ = [(own, fn.add(channel, fn.mul(o, step)))]
@@ -88,19 +131,18 @@ class _Finish(Epilogue):
                 line = fn.gep(kind, row, fn.mul(n, strides[0]))
                 named_ += [(image, fn.add(starts[0], n))]
                 if plain:
-                    first: Any = 0
-                    count: Any = 1
-                    for d, m in enumerate(size):
-                        first = fn.add(first, fn.mul(starts[d + 1], prod(size[d + 1:])))
-                        count = fn.mul(count, counts[d + 1])
+                    first, count = self._line(fn, starts, counts, size)
                     if alone is not None:
                         row_at = fn.add(fn.mul(named_[-1][1], c_all), named_[0][1])
                         alone[0].copy(fn, line, fn.gep(kind, alone[1], fn.add(
                             fn.mul(row_at, prod(size)), first)), count)
-                    else:
+                    elif not self.only(rounded):
                         with fn.loop(0, count, hint="p", metadata=metadata) as p:
-                            self._point(fn, (image, own, *unflatten(flat, size)),
-                                        [*named_, (flat, fn.add(first, p))], line, p)
+                            self._point(fn, index, [*named_, (flat, fn.add(first, p))], line, p,
+                                        rounded)
+                    if rounded is not None:
+                        places, values = zip(*named_, (flat, first))
+                        self.round(fn, rounded, places, values, line, count)
                 else:
                     self._spread(fn, block, starts, counts, lines, (image, own), named_, line,
                                  0)
@@ -145,9 +187,7 @@ class _Finish(Epilogue):
         em.open()
         names: list[tuple[Index, Any]] = [
             (image, fn.add(starts[0], firsts[0])), (own, first), (flat, at), (lane, 0)]
-        for variable, name in names:
-            if variable.terms:
-                em.names[variable.terms[0][0]] = name
+        bind(em, *zip(*names, strict=True))
         f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         for slot, place, kind, write in self._touched(variables, flat, lane):
             base = fn.val(f"getelementptr {kind}, ptr {writer.pointer(slot)}, "
@@ -269,7 +309,7 @@ def emit_convolution_group(steps: Sequence[Step], group: Group,
     def written(kernel: Any, finish: _Finish | None) -> tuple[Kernel, list[int | str]]:
         if finish is not None and finish.writer is not None:
             finish.writer.resolve()
-        name, text = named(kernel.module)
+        label, text = named(kernel.module)
         operands: list[int | str] = []
         for role in kernel.roles:
             if isinstance(role, tuple):
@@ -280,7 +320,7 @@ def emit_convolution_group(steps: Sequence[Step], group: Group,
             else:
                 operands.append(slots["abc".index(role)])
         extra = after * kernel.weight if finish is not None else 500.0
-        return Kernel(name, text, (), kernel.ntiles,
+        return Kernel(label, text, (), kernel.ntiles,
                       kernel.weight * c.flops * NS_PER_FLOP + extra), operands
 
     if made.packing:

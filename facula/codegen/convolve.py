@@ -41,7 +41,8 @@ class Convolution:
     """One of the three products of `facula.ops.primitive.convolution`, on operands in memory.
 
     `x`, `w` and `y` are the shapes of input, weight and result of the convolution itself, whatever
-    of the three this step computes; `a` and `b` say where its two operands lie.
+    of the three this step computes; `a` and `b` say where its two operands lie.  With `short` these
+    are bfloat16, and are multiplied in pairs (`facula.codegen.convolve_pairs`).
     """
 
     kind: str
@@ -56,6 +57,8 @@ class Convolution:
     a: View
     b: View
     parts: int = 0
+    short: bool = False         # of bfloat16 operands; `dtype` is that of sums and result
+    lasting: bool = False       # what is made of the weight is kept for many runs
 
     @property
     def flops(self) -> float:
@@ -78,10 +81,14 @@ class Convolution:
 class Finish(Protocol):
     """What becomes of a finished tile.
 
-    `start` loads pointers, before the first loop.  `places` writes sums[o * ld + i] of channels o
-    and neighbouring outputs i; `taps` those of the weight: output channels o, and input channels
-    and taps i.  Channel o is channel + o * step of the result.
+    `start` loads pointers, before the first loop, and `ask` may ask for memory that `places` will
+    write.  `places` writes sums[o * ld + i] of channels o and neighbouring outputs i; `taps` those
+    of the weight: output channels o, and input channels and taps i.  Channel o is channel +
+    o * step of the result.
     """
+
+    def ask(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
+            channel: Any, channels: Any) -> None: ...
 
     def places(self, fn: Fn, block: Block, starts: Sequence[Any], counts: Sequence[Any],
                channel: Any, channels: Any, sums: str, ld: int, step: int = 1) -> None: ...
@@ -108,11 +115,19 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
     """Write the kernels of `c`; `finish()` makes what is to follow a tile of one of them."""
     out = Emitted([], [], [])
     t = target()
+    if c.kind == "conv_weight" and c.short:
+        from facula.codegen.convolve_pairs import PairWeight
+        PairWeight(c, t, finish()).emit(out)
+        return out
     if c.kind == "conv_weight":
         Weight(c, t, finish()).emit(out)
         return out
     for walks in c.walks():
-        forward = _Forward(c, walks, t, finish())
+        if c.short:
+            from facula.codegen.convolve_pairs import PairForward
+            PairForward(c, walks, t, finish()).emit(out)
+            continue
+        forward = Forward(c, walks, t, finish())
         if forward.taps and suits(c.groups, forward.out, forward.red, forward.tiles.lanes):
             Lanes(forward).emit(out)
         else:
@@ -120,13 +135,13 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
     return out
 
 
-class _Forward:
+class Forward:
     """conv, or conv_input for the outputs of one remainder in every dimension."""
 
     def __init__(self, c: Convolution, walks: tuple[Walk, ...], t: Target, finish: Any):
         self.c, self.walks, self.t, self.finish = c, walks, t, finish
         self.module = Module()
-        self.tiles = tiles = Tiles(self.module, c.dtype, t)
+        self.tiles = tiles = self._tiles(self.module)
         per_group = c.w[0] // c.groups
         first, second, *taps = c.b.strides
         self.tap_strides = taps
@@ -135,6 +150,9 @@ class _Forward:
             self.red, self.out, self.red_stride, self.out_stride = c.w[1], per_group, second, first
         else:
             self.red, self.out, self.red_stride, self.out_stride = per_group, c.w[1], first, second
+        self.whole = self.red
+        if c.short:
+            self.red = -(-self.red // 2)
         self.taps = prod(w.taps for w in walks)
         lanes = tiles.lanes
         self.vectors = -(-self.out // lanes)
@@ -147,7 +165,7 @@ class _Forward:
         self.nv, self.nr = nv, nv * lanes
         self.panels = -(-self.vectors // nv)
         self.squares: Winograd | None = None
-        if worthwhile(c.dtype, walks, c.x[0], self.red, self.out, lanes):
+        if not c.short and worthwhile(c.dtype, walks, c.x[0], self.red, self.out, lanes):
             self.squares = squares = Winograd(self)
             self.nv, self.nr, self.panels = squares.nv, squares.nr, squares.panels
             self.panels_each, self.width = squares.panels_each, squares.width
@@ -156,6 +174,9 @@ class _Forward:
             self._depth()
         else:
             self._tile(counts, micro)
+
+    def _tiles(self, module: Module) -> Tiles:
+        return Tiles(module, self.c.dtype, self.t)
 
     def _tile(self, counts: tuple[int, ...], micro: list[int]) -> None:
         """Sizes: of a block of places, of channels together, of input channels at a time."""
@@ -296,8 +317,14 @@ class _Forward:
         counts = block.valid(fn, starts)
         ld = -(-block.points // tiles.lanes) * tiles.lanes
         turned = fn.alloca(tiles.scalar, self.width * ld + tiles.lanes)
+        channel = fn.mul(ob, self.width)
+        channels = smin(fn, fn.val(f"sub i64 {self.out}, {channel}"), self.width) \
+            if o_blocks > 1 else self.out
         if self.squares is not None:
             self.finish.first = 3
+        if c.short:
+            self.finish.ask(fn, block, starts, counts, fn.add(fn.mul(g, self.out), channel),
+                            channels)
         if self.taps:
             sums = fn.alloca(tiles.scalar, ld * self.width)
             if self.squares is None:
@@ -312,9 +339,6 @@ class _Forward:
             with fn.loop(0, self.width * ld, tiles.lanes, "i") as i:
                 fn.store(tiles.vector, "zeroinitializer", fn.gep(tiles.scalar, turned, i),
                          c.item)
-        channel = fn.mul(ob, self.width)
-        channels = smin(fn, fn.val(f"sub i64 {self.out}, {channel}"), self.width) \
-            if o_blocks > 1 else self.out
         self.finish.places(fn, block, starts, counts, fn.add(fn.mul(g, self.out), channel),
                            channels, turned, ld)
         fn.finish()

@@ -30,7 +30,7 @@ class WeightSizes:
 
     def __init__(self, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...],
                  stride: Sequence[int], low: Sequence[int], dilation: Sequence[int],
-                 groups: int, item: int, t: Target):
+                 groups: int, item: int, t: Target, filtered: bool = True):
         walks = tuple(Walk(out, k, -p, s, e, n) for n, out, k, s, p, e in
                       zip(x[2:], y[2:], w[2:], stride, low, dilation))
         self.out, self.red = w[0] // groups, w[1]
@@ -46,8 +46,8 @@ class WeightSizes:
             self.tap_rows = self.taps
             self.channel_rows = min(max(most // self.taps, 1), self.red)
         rows = self.tap_rows * self.channel_rows
-        self.squares = worthwhile({4: "float32"}.get(item, ""), walks, x[0], self.red, self.out,
-                                  lanes)
+        self.squares = filtered and worthwhile({4: "float32"}.get(item, ""), walks, x[0],
+                                               self.red, self.out, lanes)
         if self.vectors > 2 and not self.squares:
             wide = max(min((t.registers - 2) // (rows + 1), 8, self.vectors), 2)
             nv = -(-self.vectors // -(-self.vectors // wide))
@@ -83,24 +83,38 @@ def weight_parts(x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...],
                  groups: int, item: int) -> int:
     """Into how many parts the images are to be split so that there are tiles to share; 0: none."""
     flops = 2.0 * prod(y) * prod(w[1:])
-    sizes = WeightSizes(x, w, y, stride, low, dilation, groups, item, target())
+    if item == 2:
+        from facula.codegen.convolve_pairs import pair_sizes
+        sizes = pair_sizes(x, w, y, stride, low, dilation, groups)
+    else:
+        sizes = WeightSizes(x, w, y, stride, low, dilation, groups, item, target())
     each = 100_000 if suits(groups, sizes.out, sizes.red, target().lanes(item)) else 1_000_000
     wanted = min(16, int(flops // each)) // sizes.tiles
     if wanted < 2 or x[0] < 2:
         return 0
     each = -(-x[0] // wanted)
+    each += each % 2 if item == 2 else 0
     parts = -(-x[0] // each)
     return parts if parts > 1 else 0
 
 
 class Weight:
-    """conv_weight."""
+    """conv_weight; `together` images are one to its sums."""
+
+    together = 1
 
     def __init__(self, c: Convolution, t: Target, finish: Any):
         self.c, self.t, self.finish = c, t, finish
         self.module = Module()
-        self.tiles = Tiles(self.module, c.dtype, t)
-        self.sizes = WeightSizes(c.x, c.w, c.y, c.stride, c.low, c.dilation, c.groups, c.item, t)
+        self.tiles = self._tiles()
+        self.sizes = self._sizes()
+
+    def _tiles(self) -> Tiles:
+        return Tiles(self.module, self.c.dtype, self.t)
+
+    def _sizes(self) -> WeightSizes:
+        c = self.c
+        return WeightSizes(c.x, c.w, c.y, c.stride, c.low, c.dilation, c.groups, c.item, self.t)
 
     def emit(self, out: Emitted) -> None:
         c, s, tiles = self.c, self.sizes, self.tiles
@@ -121,9 +135,9 @@ class Weight:
         ld = -(-rows // lanes) * lanes
         sums = fn.alloca(scalar, ld * s.width)
         turned = fn.alloca(scalar, ld * s.width + lanes)
-        source = fn.gep(scalar, source, fn.add(fn.mul(
+        source = fn.gep(tiles.source, source, fn.add(fn.mul(
             fn.add(fn.mul(g, s.red), c0), c.a.strides[1]), c.a.offset))
-        grads = fn.gep(scalar, grads, fn.add(fn.mul(
+        grads = fn.gep(tiles.source, grads, fn.add(fn.mul(
             fn.add(fn.mul(g, s.out), o0), c.b.strides[1]), c.b.offset))
         share = -(-c.x[0] // parts)
         low = fn.mul(part, share)
@@ -144,14 +158,13 @@ class Weight:
 
     def _sum(self, fn: Fn, source: str, grads: str, low: Any, high: Any, count: Any,
              channels: Any, sums: str) -> None:
-        c, s, tiles = self.c, self.sizes, self.tiles
+        s, tiles = self.sizes, self.tiles
         block, scalar, lanes = s.block, tiles.scalar, tiles.lanes
         each = prod(block.extents)
         cache = fn.alloca(scalar, tiles.room(block, s.depth))
         room = block.points + lanes
         columns = fn.alloca(scalar, s.panels_each * room * s.nr)
         table = tiles.table("KERNEL_places", block.offsets(block.size, block.out_steps))
-        image, channel, *places = c.a.strides
         panels = fn.val(f"sdiv i64 {fn.add(channels, s.nr - 1)}, {s.nr}") \
             if not isinstance(channels, int) else -(-channels // s.nr)
         with fn.loop(low, high, block.size[0], "n") as n, \
@@ -159,8 +172,7 @@ class Weight:
             starts = [n, *(fn.mul(i, size) for i, size in
                            zip(unravel(fn, b, block.blocks[1:]), block.size[1:], strict=True))]
             counts = block.valid(fn, starts, high)
-            tiles.copy_source(fn, block, source, [image, *places], channel, count, starts,
-                              counts[0], cache)
+            self._copy(fn, source, count, starts, counts[0], cache)
             self.columns(fn, grads, block, starts, counts, channels, columns, room)
             begun = fn.val(f"icmp eq i64 {n}, {low}")
             begun = fn.val(f"and i1 {begun}, {fn.val(f'icmp eq i64 {b}, 0')}")
@@ -170,6 +182,13 @@ class Weight:
             with fn.loop(0, panels, hint="p") as p:
                 v = fn.gep(scalar, columns, fn.mul(p, room * s.nr))
                 self._rows(fn, p, v, kc, begun, count, each, cache, sums, table)
+
+    def _copy(self, fn: Fn, source: str, count: Any, starts: list[Any], images: Any, cache: str
+              ) -> None:
+        """What the block reads of `count` input channels."""
+        image, channel, *places = self.c.a.strides
+        self.tiles.copy_source(fn, self.sizes.block, source, [image, *places], channel, count,
+                               starts, images, cache)
 
     def _rows(self, fn: Fn, p: Any, v: str, kc: Any, begun: str, count: Any, each: int,
               cache: str, sums: str, table: str) -> None:
@@ -210,6 +229,7 @@ class Weight:
         image, channel, *places = c.b.strides
         scalar, lanes = tiles.scalar, tiles.lanes
         contiguous = list(places) == [prod(c.y[k + 3:]) for k in range(len(places))]
+        image *= self.together
         inner = prod(block.size[1:])
         panels = fn.val(f"sdiv i64 {fn.add(channels, lanes - 1)}, {lanes}") \
             if not isinstance(channels, int) else -(-channels // lanes)
@@ -224,11 +244,12 @@ class Weight:
             there = fn.gep(scalar, columns,
                            fn.add(fn.mul(fn.add(fn.mul(panel, room), fn.mul(m, inner)), s.nr),
                                   fn.mul(vector, lanes)))
-            line = fn.gep(scalar, grads, fn.add(fn.mul(fn.add(starts[0], m), image),
-                                                fn.mul(first, channel)))
+            line = fn.gep(tiles.source, grads, fn.add(fn.mul(fn.add(starts[0], m), image),
+                                                      fn.mul(first, channel)))
             some = smin(fn, fn.val(f"sub i64 {channels}, {first}"), lanes)
             for i, step in zip(starts[1:], places, strict=True):
-                line = fn.gep(scalar, line, fn.mul(i, step))
+                line = fn.gep(tiles.source, line, fn.mul(i, step))
+            self._begun(fn, fn.add(starts[0], m))
             if contiguous:
                 count: Any = 1
                 for size in counts[1:]:
@@ -236,6 +257,9 @@ class Weight:
                 self._turned(fn, line, channel, some, count, there)
             else:
                 self._gathered(fn, line, channel, places, some, counts[1:], block, there)
+
+    def _begun(self, fn: Fn, image: Any) -> None:
+        """Columns of this image follow."""
 
     def _turned(self, fn: Fn, line: str, channel: int, some: Any, count: Any, there: str
                 ) -> None:
@@ -271,11 +295,16 @@ class Weight:
         def dimension(d: int, from_: str, to: str) -> None:
             if d == len(places):
                 with fn.loop(0, some, hint="o") as o:
-                    fn.store(scalar, fn.load(scalar, fn.gep(scalar, from_, fn.mul(o, channel))),
-                             fn.gep(scalar, to, o))
+                    self._element(fn, fn.gep(tiles.source, from_, fn.mul(o, channel)),
+                                  fn.gep(scalar, to, o))
                 return
             with fn.loop(0, counts[d], hint="y") as y:
-                dimension(d + 1, fn.gep(scalar, from_, fn.mul(y, places[d])),
+                dimension(d + 1, fn.gep(tiles.source, from_, fn.mul(y, places[d])),
                           fn.gep(scalar, to, fn.mul(y, steps[d])))
 
         dimension(0, line, there)
+
+    def _element(self, fn: Fn, at: str, to: str) -> None:
+        """Copy one element of a column."""
+        scalar = self.tiles.scalar
+        fn.store(scalar, fn.load(scalar, at), to)

@@ -14,6 +14,7 @@ from math import prod
 from typing import Any
 
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
+from facula.codegen.microkernel import multiply_add
 from facula.codegen.pack import transpose as transpose_square
 from facula.codegen.target import Target
 from facula.codegen.tiles import mask_literal, smin, sums_over_k
@@ -40,6 +41,7 @@ class Tiles:
         self.scalar = LLVM_TYPES[dtype]
         self.lanes = t.lanes(self.item)
         self.vector = f"<{self.lanes} x {self.scalar}>"
+        self.source = self.scalar           # an element of what `copy_source` reads
         self.suffix = f"v{self.lanes}f{8 * self.item}"
 
     # -- tables
@@ -80,9 +82,13 @@ class Tiles:
 
     def some(self, fn: Fn, at: str, limit: str) -> str:
         """The first `limit` (an i64, of any size) elements at `at`, zeros after them."""
+        return self._masked(fn, at, self.first(fn, limit))
+
+    def first(self, fn: Fn, limit: str) -> str:
+        """A mask of the first `limit` (an i64, of any size) lanes."""
         short = self._splat(fn, "i64", limit)
         lanes = "<" + ", ".join(f"i64 {i}" for i in range(self.lanes)) + ">"
-        return self._masked(fn, at, fn.val(f"icmp slt <{self.lanes} x i64> {lanes}, {short}"))
+        return fn.val(f"icmp slt <{self.lanes} x i64> {lanes}, {short}")
 
     def constant(self, value: float) -> str:
         """A vector of one number."""
@@ -202,7 +208,7 @@ class Tiles:
                 if inside is not None:
                     good = fn.val(f"and i1 {good}, {inside}")
                 # the address of a place outside is never used
-                dimension(d + 1, fn.val(f"getelementptr {self.scalar}, ptr {from_}, "
+                dimension(d + 1, fn.val(f"getelementptr {self.source}, ptr {from_}, "
                                         f"i64 {fn.mul(place, strides[d])}"),
                           fn.gep(self.scalar, at, fn.mul(h, steps[d + 1] * width)), good)
 
@@ -210,11 +216,13 @@ class Tiles:
 
     def copy_source(self, fn: Fn, block: Block, source: str, strides: Sequence[int],
                     channel_stride: int, channels: str | int, starts: Sequence[str | int],
-                    images: str | int, to: str, each: int = 0) -> None:
+                    images: str | int, to: str, each: int = 0,
+                    write: Callable[[Any, Any, str, Any, Any, str], None] | None = None) -> None:
         """What a block reads of its source: `[channels, images, *extents]`, zeros around it.
 
         `strides` are those of images and places, `starts` the block's first outputs; `each` is
-        how far channels are to be apart, where that is more than they need.
+        how far channels are to be apart, where that is more than they need.  In place of `line`
+        write(channel, image, source, start, size, to) may write the lines.
         """
         extents, steps = block.extents, block.extent_strides
         each = each or prod(extents)
@@ -222,24 +230,28 @@ class Tiles:
         first = [fn.add(w.start + w.lowest, fn.mul(s, w.step))
                  for w, s in zip(block.walks, starts[1:], strict=True)]
 
-        def one_line(from_: str, at: str, inside: str | None) -> None:
+        def one_line(c: str, n: Any, from_: str, at: str, inside: str | None) -> None:
             size: str | int = block.walks[last].source
             if inside is not None:
                 size = fn.val(f"select i1 {inside}, i64 {size}, i64 0")
+            if write is not None:
+                write(c, n, from_, first[last], size, at)
+                return
             self.line(fn, from_, first[last], block.walks[last].pitch, strides[last + 1], size,
                       extents[last + 1], at)
 
-        def image(from_: str, at: str) -> None:
-            self.each_place(fn, block, first, strides[1:], 1, last, from_, at, one_line)
+        def image(c: str, n: Any, from_: str, at: str) -> None:
+            self.each_place(fn, block, first, strides[1:], 1, last, from_, at,
+                            lambda *line: one_line(c, n, *line))
 
         with fn.loop(0, channels, hint="c") as c:
-            one = fn.gep(self.scalar, source, fn.mul(c, channel_stride))
+            one = fn.gep(self.source, source, fn.mul(c, channel_stride))
             there = fn.gep(self.scalar, to, fn.mul(c, each))
             if block.size[0] == 1:
-                image(fn.gep(self.scalar, one, fn.mul(starts[0], strides[0])), there)
+                image(c, 0, fn.gep(self.source, one, fn.mul(starts[0], strides[0])), there)
             else:
                 with fn.loop(0, images, hint="n") as n:
-                    image(fn.gep(self.scalar, one, fn.mul(fn.add(starts[0], n), strides[0])),
+                    image(c, n, fn.gep(self.source, one, fn.mul(fn.add(starts[0], n), strides[0])),
                           fn.gep(self.scalar, there, fn.mul(n, steps[0])))
 
     def room(self, block: Block, channels: int) -> int:
@@ -280,9 +292,6 @@ class Tiles:
                 self.ask(fn, fn.gep("i8", "%ahead", fn.mul("%k", ahead)), ahead)
             columns = [fn.load(vector, fn.gep(scalar, v, j * lanes), self.item)
                        for j in range(vectors)]
-            fma = "fmuladd" if self.t.isa == "sse2" else "fma"
-            f = fn.module.declare(f"{vector} @llvm.{fma}.{self.suffix}({vector}, {vector}, "
-                                  f"{vector})")
             for i, row in enumerate(rows):
                 if lanewise:
                     wides = [fn.load(vector, fn.gep(scalar, x, row + j * lanes), self.item)
@@ -291,12 +300,15 @@ class Tiles:
                     one = fn.load(scalar, fn.gep(scalar, x, row), self.item)
                     wides = [self._splat(fn, scalar, one)] * vectors
                 for j in range(vectors):
-                    fn.do(f"{nexts[i, j]} = call {vector} {f}({vector} {wides[j]}, "
-                          f"{vector} {columns[j]}, {vector} {sums[i, j]})")
+                    self.multiply_add(fn, wides[j], columns[j], sums[i, j], nexts[i, j])
         for ij in tile:
             fn.store(vector, sums[ij], fn.gep(scalar, "%c", at[ij]), self.item)
         fn.finish()
         return name
+
+    def multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
+        """into = x * y + total"""
+        multiply_add(self.t, self.lanes, self.scalar)(fn, x, y, total, into)
 
     def ask(self, fn: Fn, at: str, size: int) -> None:
         """Ask for some bytes of memory that are soon to be read."""

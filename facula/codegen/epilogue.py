@@ -7,22 +7,42 @@ first cache: bias, activation, the optimiser's update.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from facula.codegen import expr
 from facula.codegen.contract import Contraction, emit_contraction
+from facula.codegen.kernel import Kernel, KernelWriter, Storage, named
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module
-from facula.codegen.loops import Kernel, KernelWriter, Storage, named, point_cost
-from facula.codegen.lower import accesses
+from facula.codegen.loops import point_cost
+from facula.codegen.lower import Emitter, accesses
+from facula.codegen.target import target
 from facula.dtype import DTYPES
 from facula.graph.spec import Step
-from facula.schedule.fuse import Group, item_start, spread
+from facula.schedule.groups import Group, item_start, spread
 from facula.schedule.index import Index, flatten
 
-__all__ = ["Epilogue", "NS_PER_FLOP", "Product", "emit_product"]
+__all__ = ["Epilogue", "NS_PER_FLOP", "Product", "Rounded", "bind", "emit_product"]
 
 NS_PER_FLOP = 1 / 100
 """What a multiplication or addition of a contraction is estimated to take, on one thread."""
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A step whose values at `index` are those of float32 rounded, and lie in `slot` at `at`."""
+
+    step: int
+    index: tuple[Index, ...]
+    slot: int
+    at: Index
+
+
+def bind(em: Emitter, named: Sequence[Index], values: Sequence[Any]) -> None:
+    """Have the variables `named` these values."""
+    for place, value in zip(named, values, strict=True):
+        if place.terms:
+            em.names[place.terms[0][0]] = value
 
 
 class Product:
@@ -65,18 +85,101 @@ class Epilogue:
         sums = DTYPES[self.c.sums]
         kind = LLVM_TYPES[self.c.sums]
         own = self.steps[self.product].spec.dtype
+        rounded = self.rounded(variables, named[-1], sums.name)
         with fn.loop(0, rows, hint="i") as i:
             line = fn.gep(kind, scratch_ptr, fn.mul(i, scratch_ld))
             at = self._row(fn, batch_indices, fn.add(m0, i))
-            with fn.loop(0, cols, hint="j", metadata=writer.loop_metadata()) as j:
-                em.open()
-                for place, name in zip(named, [*at, fn.add(n0, j)], strict=True):
-                    if place.terms:
-                        em.names[place.terms[0][0]] = name
-                value = expr.load_value(fn, sums, line, j, ", !llvm.access.group !ACCESS")
-                em.remember((self.product, index), expr.emit_cast(fn, value, sums, own))
-                self._items(writer, index, variables)
-                em.close()
+            if not self.only(rounded):
+                with fn.loop(0, cols, hint="j", metadata=writer.loop_metadata()) as j:
+                    em.open()
+                    bind(em, named, [*at, fn.add(n0, j)])
+                    value = expr.load_value(fn, sums, line, j, ", !llvm.access.group !ACCESS")
+                    em.remember((self.product, index), expr.emit_cast(fn, value, sums, own))
+                    self._items(writer, index, variables, rounded, fn.gep(kind, line, j))
+                    em.close()
+            if rounded is not None:
+                self.round(fn, rounded, named, [*at, n0], line, cols)
+
+    # -- whole vectors of bfloat16
+    def rounded(self, variables: Sequence[Index], column: Index, sums: str) -> Rounded | None:
+        """What of the group only rounds float32 values, of which neighbours along `column` lie
+        side by side, to bfloat16, and is read by nothing else in it.
+
+        LLVM, which writes all else for vectors, makes short ones of such a rounding, and one by
+        one of what is left of a line.  So its values are left in the tile, and `round` stores
+        them.  The instruction takes denormal numbers for zeros.
+        """
+        steps = self.steps
+        if not target().pairs or sums != "float32" or not column.terms:
+            return None
+        for item in self.group.items:
+            step, place = steps[item.step], self.storage(item.step)
+            if step.spec.dtype.name != "bfloat16" or place is None:
+                continue
+            if item.step == self.product:
+                source = len(self.group.items) == 1
+            else:
+                source = step.op == "cast" and not any(
+                    self._made_of(other.step, item.step) for other in self.group.items) \
+                    and steps[step.inputs[0]].spec.dtype.name == "float32"
+            index = spread(step.spec.shape, variables)
+            at = flatten(index, place.strides)
+            if source and at.coefficient(column.terms[0][0]) == 1:
+                return Rounded(item.step, index, place.slot, at)
+        return None
+
+    def _made_of(self, number: int, source: int) -> bool:
+        """Whether a step is made of another one."""
+        stack, seen = list(self.steps[number].inputs), set()
+        while stack:
+            i = stack.pop()
+            if i == source:
+                return True
+            if i > source and i not in seen:
+                seen.add(i)
+                stack.extend(self.steps[i].inputs)
+        return False
+
+    def only(self, rounded: Rounded | None) -> bool:
+        """Whether the sums are rounded as they are, and nothing else becomes of them."""
+        if rounded is None:
+            return False
+        if rounded.step == self.product:
+            return True
+        return self.steps[rounded.step].inputs[0] == self.product and \
+            self.storage(self.product) is None and len(self.group.items) == 2
+
+    def round(self, fn: Fn, r: Rounded, named: Sequence[Index], values: Sequence[Any], line: str,
+              count: Any) -> None:
+        """Round `count` values of a line, the first of which is where `named` has `values`."""
+        assert self.writer is not None
+        em, lanes = self.writer.emitter, target().lanes(4)
+        em.open()
+        bind(em, named, values)
+        to = fn.gep("i16", self.writer.pointer(r.slot), em.index(r.at))
+        em.close()
+        short = f"<{lanes} x i16>"
+
+        def some(i: Any) -> str:
+            wide = fn.load(f"<{lanes} x float>", fn.gep("float", line, i), 4)
+            value = fn.val(f"fptrunc <{lanes} x float> {wide} to <{lanes} x bfloat>")
+            return fn.val(f"bitcast <{lanes} x bfloat> {value} to {short}")
+
+        rest = count % lanes if isinstance(count, int) else fn.val(f"and i64 {count}, {lanes - 1}")
+        end = count - rest if isinstance(count, int) else fn.val(f"sub i64 {count}, {rest}")
+        with fn.loop(0, end, lanes, "j", fn.module.untouched()) as j:
+            fn.store(short, some(j), fn.gep("i16", to, j), 2)
+        if rest == 0:
+            return
+        each = "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
+        one = fn.val(f"insertelement <{lanes} x i64> poison, i64 {rest}, i32 0")
+        limit = fn.val(f"shufflevector <{lanes} x i64> {one}, <{lanes} x i64> poison, "
+                       f"<{lanes} x i32> zeroinitializer")
+        mask = fn.val(f"icmp slt <{lanes} x i64> {each}, {limit}")
+        f = fn.module.declare(f"void @llvm.masked.store.v{lanes}i16.p0({short}, ptr, i32, "
+                              f"<{lanes} x i1>)")
+        fn.do(f"call void {f}({short} {some(end)}, ptr {fn.gep('i16', to, end)}, i32 2, "
+              f"<{lanes} x i1> {mask})")
 
     def _axes(self) -> tuple[Sequence[Index], tuple[Index, ...], Sequence[Index]]:
         """The variables that `_row` and a column give values to, the index of an element of the
@@ -150,15 +253,24 @@ class Epilogue:
         writer.emitter.position = position
         return writer
 
-    def _items(self, writer: KernelWriter, index: tuple[Index, ...],
-               variables: Sequence[Index]) -> None:
-        """Every value of the group at one point is computed, then those that are kept stored."""
+    def _items(self, writer: KernelWriter, index: tuple[Index, ...], variables: Sequence[Index],
+               rounded: Rounded | None = None, there: str = "") -> None:
+        """Every value of the group at one point is computed, then those that are kept stored.
+
+        What is to be `rounded` is left as it is, `there`.
+        """
         em = writer.emitter
         done = []
         if self.storage(self.product) is not None:
             done.append((self.product, index, em.recall((self.product, index))))
         for item in sorted(self.group.items, key=lambda i: i.step):
             if item.step == self.product:
+                continue
+            if rounded is not None and item.step == rounded.step:
+                source = self.steps[item.step].inputs[0]
+                if source != self.product:
+                    writer.fn.store("float", em.value(source, rounded.index), there, 4,
+                                    ", !llvm.access.group !ACCESS")
                 continue
             place = spread(self.steps[item.step].spec.shape, variables)
             value = em.recall((item.step, place))

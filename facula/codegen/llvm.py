@@ -40,14 +40,21 @@ LIGHT = "; passes: light\n"
 """The first line of a module whose code is written as it is to be: no pass need find vectors or
 unroll loops in it, so it goes through a short pipeline and compiles in half the time."""
 
+STRIDED = "; loops: strided\n"
+"""The first line of a module with a short loop over every second (third, ...) element, which is to
+read and write whole vectors under a mask and pick from them, instead of going one by one.  Such a
+loop names how wide its vectors are: LLVM's two estimates of what masked picking costs differ, and
+where it has a choice of widths it ends the process over that."""
+
 
 class Module:
     """Functions, declarations and metadata of one LLVM module, printed by `text()`.
 
-    `light`: see `LIGHT`.
+    `light`, `strided`: see `LIGHT` and `STRIDED`.
     """
 
     light = False
+    strided = False
 
     def __init__(self, name: str = "facula"):
         self.name = name
@@ -79,7 +86,7 @@ class Module:
 
     def text(self) -> str:
         parts = [*self.globals.values(), *self.declarations.values(), *self.functions.values()]
-        head = LIGHT if self.light else ""
+        head = LIGHT if self.light else STRIDED if self.strided else ""
         return head + "\n".join([*parts, *self._metadata]) + "\n"
 
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from facula.codegen import expr
+from facula.codegen.bounds import magnitude
 from facula.codegen.llvm import Fn
+from facula.codegen.mathlib.trigonometric import NEAR
 from facula.dtype import DType, float64, int64, uint64
 from facula.graph.spec import Step
 from facula.schedule.index import (
@@ -151,7 +153,8 @@ class Emitter:
     """Writes the code of single elements inside the loops of one kernel.
 
     `position(step)` gives (operand pointer, strides, metadata) of a step that is in memory, or
-    None.  `names` maps loop variables to LLVM values.  Values are remembered per scope: `open`
+    None.  `names` maps loop variables to LLVM values; `told` gives a number as one that is not in
+    the text, where the kernel has such.  Values are remembered per scope: `open`
     and `close` bracket what is written inside a loop or branch, which cannot be used after it.
     """
 
@@ -164,6 +167,7 @@ class Emitter:
         self.scalar_slot = scalar
         self.status = status
         self.names: dict[Var, str] = {}
+        self.told: Callable[[int], str | int] = lambda number: number
         self.scopes: list[dict[Any, Any]] = [{}]
 
     def open(self) -> None:
@@ -205,13 +209,7 @@ class Emitter:
         if var.kind in ("div", "mod"):
             inner, n = var.args
             name = "udiv" if var.kind == "div" else "urem"
-            # Narrow division is several times faster, and what is divided nearly always fits.
-            operand = self.index(inner)
-            if inner.bounds()[1] < 1 << 32:
-                short = fn.val(f"trunc i64 {operand} to i32")
-                out = fn.val(f"zext i32 {fn.val(f'{name} i32 {short}, {n}')} to i64")
-            else:
-                out = fn.val(f"{name} i64 {operand}, {n}")
+            out = self._divided(name, self.index(inner), n, inner.bounds()[1] < 1 << 32)
         elif var.kind == "clamp":
             inner, n = var.args
             value = self.index(inner)
@@ -228,6 +226,15 @@ class Emitter:
         else:
             raise KeyError(var.kind)
         return self.remember(var, out)
+
+    def _divided(self, name: str, operand: str | int, n: int, short: bool) -> str | int:
+        """Quotient or remainder: narrow division is several times faster, and what is divided
+        nearly always fits."""
+        fn = self.fn
+        if not short:
+            return fn.val(f"{name} i64 {operand}, {n}")
+        operand = fn.val(f"trunc i64 {operand} to i32")
+        return fn.val(f"zext i32 {fn.val(f'{name} i32 {operand}, {n}')} to i64")
 
     # -- values
     def value(self, number: int, index: tuple[Index, ...]) -> Any:
@@ -254,6 +261,9 @@ class Emitter:
         if op in expr.ELEMENTWISE:
             args = [self.value(i, index) for i in step.inputs]
             dtypes = [self.steps[i].spec.dtype for i in step.inputs]
+            if op in ("sin", "cos") and dtype.kind == "f" and dtype.itemsize >= 4 \
+                    and magnitude(self.steps, step.inputs[0]) <= NEAR:
+                op = f"near {op}"
             return expr.emit_op(fn, op, args, dtypes, dtype)
         if op == "full":
             return expr.constant(dtype, step.attrs[0])
@@ -336,8 +346,12 @@ class Emitter:
         key = self.value(step.inputs[0], ())
         offset = self.value(step.inputs[1], ())
         position = flatten(index, row_major(step.spec.shape))
-        block = self.index(quotient(position, 4))
-        word = self.index(remainder(position, 4))
+        if position.terms and position.offset:      # a later part of what is drawn
+            at = fn.add(self.index(position + -position.offset), self.told(position.offset))
+            short = position.bounds()[1] < 1 << 32
+            block, word = self._divided("udiv", at, 4, short), self._divided("urem", at, 4, short)
+        else:
+            block, word = self.index(quotient(position, 4)), self.index(remainder(position, 4))
         counter = fn.val(f"add i64 {offset}, {block}")
         c = [fn.val(f"trunc i64 {counter} to i32"),
              fn.val(f"trunc i64 {fn.val(f'lshr i64 {counter}, 32')} to i32"), "0", "0"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target
-from facula.codegen.tiles import masked_load, masked_store, sums_over_k
+from facula.codegen.tiles import masked_load, masked_store, rolled, sums_over_k
 
-__all__ = ["Walked", "multiply_add", "register_tile"]
+__all__ = ["Walked", "multiply_add", "multiply_pairs", "register_tile"]
 
 MultiplyAdd = Callable[[Fn, str, str, str, str], None]
 
@@ -42,6 +43,15 @@ def multiply_add(t: Target, lanes: int, scalar: str) -> MultiplyAdd:
     return write
 
 
+def multiply_pairs(fn: Fn, lanes: int, x: str, y: str, total: str, into: str) -> None:
+    """into = x * y + total, on vectors of float32 sums and of pairs of bfloat16 (AVX512-BF16's
+    vdpbf16ps), which pass for float32, too."""
+    sums, pairs = f"<{lanes} x float>", f"<{2 * lanes} x bfloat>"
+    f = fn.module.declare(f"{sums} @llvm.x86.avx512bf16.dpbf16ps.512({sums}, {pairs}, {pairs})")
+    a, b = (fn.val(f"bitcast {sums} {v} to {pairs}") for v in (x, y))
+    fn.do(f"{into} = call {sums} {f}({sums} {total}, {pairs} {a}, {pairs} {b})")
+
+
 def register_tile(module: Module, name: str, t: Target, scalar: str, size: tuple[int, int],
                   a: Walked, b: Walked, ld: int, mad: MultiplyAdd | None = None) -> str:
     """The function `name` of a register tile of `size` rows and columns; written once.
@@ -49,14 +59,37 @@ def register_tile(module: Module, name: str, t: Target, scalar: str, size: tuple
     (A, B, C, kc, first): C[rows, cols] (+)= A[rows, kc] B[kc, cols], with B's and C's columns
     side by side and C's rows `ld` apart.
     """
-    if name in module.functions:
-        return name
+    if name not in module.functions:
+        # kernels of the same sizes, and those of other batch sizes, have the same tiles
+        write = _written.__wrapped__ if mad is not None else _written
+        text, declarations = write(t, scalar, size, _Walk(a.inner, a.k_step, a.ahead),
+                                   _Walk(b.inner, b.k_step, b.ahead), ld, mad)
+        for at, signature in declarations:
+            module.declarations.setdefault(at, signature)
+        module.functions[name] = text.replace("@TILE(", f"@{name}(", 1).replace(
+            "!llvm.loop !1\n", f"!llvm.loop {rolled(module)}\n", 1)
+    return name
+
+
+class _Walk(NamedTuple):
+    """A `Walked` by itself."""
+
+    inner: int
+    k_step: int
+    ahead: int
+
+
+@functools.lru_cache(maxsize=256)
+def _written(t: Target, scalar: str, size: tuple[int, int], a: _Walk, b: _Walk, ld: int,
+             mad: MultiplyAdd | None) -> tuple[str, list[tuple[str, str]]]:
+    """The text of a register tile by the name of TILE, and what it declares."""
     rows, cols = size
     item = 4 if scalar == "float" else 8
     lanes = t.lanes(item)
     mad = mad or multiply_add(t, lanes, scalar)
     params = (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"))
-    fn = Fn(module, name, params, attrs=f"noinline {t.attributes}", linkage="internal")
+    module = Module()
+    fn = Fn(module, "TILE", params, attrs=f"noinline {t.attributes}", linkage="internal")
     vector = f"<{lanes} x {scalar}>"
     widths = [min(lanes, cols - j) for j in range(0, cols, lanes)]
     tile = [(i, j) for i in range(rows) for j in range(len(widths))]
@@ -93,4 +126,4 @@ def register_tile(module: Module, name: str, t: Target, scalar: str, size: tuple
         at = fn.gep(scalar, "%c", places[i, j])
         masked_store(fn, scalar, lanes, widths[j], sums[i, j], at, item)
     fn.finish()
-    return name
+    return module.functions["TILE"], list(module.declarations.items())

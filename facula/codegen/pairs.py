@@ -12,47 +12,46 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 from facula.codegen.brgemm import Place, Vector
 from facula.codegen.contract import Contraction, Epilogue
 from facula.codegen.llvm import Fn, Module
+from facula.codegen.microkernel import multiply_pairs
 from facula.codegen.pack import Source
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, batch_offset, operand, smin, unravel
 
-__all__ = ["Pairs", "emit_pairs"]
+__all__ = ["Pairs", "as_pairs", "emit_pairs"]
 
 _CHUNK = 128
 """Pairs of k that a tile packs."""
+
+_WITHIN = 512
+"""Up to how many rows of A each tile packs the columns of B that it reads: with more of them a copy
+of B is used often enough to be made once."""
 
 
 class Pairs(Vector):
     """A product of bfloat16 matrices, summed in float32."""
 
+    beside = True
+    """Whether a tile can have a packed panel of its own."""
+
     def __init__(self, module: Module, name: str, c: Contraction, epilogue: Epilogue | None,
                  t: Target, roles: tuple[str, str]):
         super().__init__(module, name, replace(c, k=-(-c.k // 2)), epilogue, t, roles)
         self.whole = c
+        self.within = self.beside and c.n > 1 == c.b_strides[-1] and any(c.b_strides[:-2]) \
+            and 0 < c.m <= _WITHIN and c.k > 0 and not c.varies
+        self.mad = self._multiply_add
 
     def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
-        pairs = f"<{2 * self.lanes} x bfloat>"
-        f = fn.module.declare(f"{self.vector} @llvm.x86.avx512bf16.dpbf16ps.512({self.vector}, "
-                              f"{pairs}, {pairs})")
-        a, b = (fn.val(f"bitcast {self.vector} {v} to {pairs}") for v in (x, y))
-        fn.do(f"{into} = call {self.vector} {f}({self.vector} {total}, {pairs} {a}, {pairs} {b})")
-
-    def _as_pairs(self, source: Source) -> Source | None:
-        """The same memory with pairs as elements; None where they do not lie so."""
-        numbers = (source.k, source.j_stride, source.offset, *source.batch_strides)
-        if source.k_stride != 1 or any(n % 2 for n in numbers):
-            return None
-        return replace(source, dtype="float32", itemsize=4, k=source.k // 2,
-                       batch_strides=tuple([s // 2 for s in source.batch_strides]),
-                       j_stride=source.j_stride // 2, offset=source.offset // 2)
+        multiply_pairs(fn, self.lanes, x, y, total, into)
 
     def _packed(self, which: int, source: Source, width: int) -> Place:
         """A copy in panels of pairs."""
-        pairs = self._as_pairs(source)
+        pairs = as_pairs(source)
         if pairs is not None:
             return self._pack(which, pairs, width)
         return self._pack(which, replace(source, k=self.c.k), width, emit=lambda module, name:
@@ -85,7 +84,7 @@ class Pairs(Vector):
 
     def _place_a(self) -> Place:
         source = self._source_a()
-        pairs = self._as_pairs(source)
+        pairs = as_pairs(source)
         if pairs is None:
             return self._packed(0, source, self.mr)
         if self._crowded(pairs):
@@ -93,7 +92,46 @@ class Pairs(Vector):
         return self._in_place(pairs)
 
     def _place_b(self) -> Place:
+        if self.within:
+            self.source = self._source_b()
+            return Place(self.roles[1], self.source.batch_strides, 0, self.nr, 1,
+                         self.source.offset, "i16")
         return self._packed(1, self._source_b(), self.nr)
+
+    def _columns(self, fn: Fn, pb: str, panel: str, j: Any, k0: Any, cols: int) -> None:
+        apart, k = self.source.k_stride, self.source.k
+        f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+
+        def pair(at: Any, to: Any, both: bool) -> None:
+            low = fn.gep("i16", pb, fn.add(fn.mul(at, 2 * apart), j))
+            for first in range(0, cols, 16):
+                _interleave(fn, low, apart, fn.gep("i32", panel, fn.mul(to, self.nr)), first,
+                            min(16, cols - first), both)
+            for row in (0, apart):      # what the next panel reads: far from what this one does
+                soon = fn.val(f"getelementptr i16, ptr {low}, i64 {row + self.nr}")
+                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 2, i32 1)")
+
+        whole = k // 2
+        end = smin(fn, fn.add(k0, self.kc), whole)
+        with fn.loop(k0, end, hint="k", metadata=fn.module.untouched()) as at:
+            to = at if k0 == 0 else fn.val(f"sub i64 {at}, {k0}")
+            pair(at, to, True)
+        if k % 2:
+            if self.kc >= self.c.k:
+                pair(whole, whole, False)
+            else:
+                with fn.when(fn.val(f"icmp sge i64 {fn.add(k0, self.kc)}, {self.c.k}")):
+                    pair(whole, fn.val(f"sub i64 {whole}, {k0}"), False)
+
+
+def as_pairs(source: Source) -> Source | None:
+    """The same memory with pairs as elements; None where they do not lie so."""
+    numbers = (source.k, source.j_stride, source.offset, *source.batch_strides)
+    if source.k_stride != 1 or any(n % 2 for n in numbers):
+        return None
+    return replace(source, dtype="float32", itemsize=4, k=source.k // 2,
+                   batch_strides=tuple([s // 2 for s in source.batch_strides]),
+                   j_stride=source.j_stride // 2, offset=source.offset // 2)
 
 
 def emit_pairs(module: Module, name: str, x: Source, width: int, t: Target) -> int:

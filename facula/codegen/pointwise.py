@@ -12,7 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from facula.codegen.contract import Contraction
-from facula.codegen.epilogue import Epilogue
+from facula.codegen.epilogue import Epilogue, bind
 from facula.codegen.llvm import Fn
 from facula.codegen.target import target
 from facula.schedule.index import Index, loop_var, unflatten
@@ -43,7 +43,7 @@ def product_of(c: Convolution) -> Contraction | None:
     if c.kind == "conv_input":
         out, red = red, out
     whole = c.groups * out * places
-    return Contraction(c.dtype, (c.x[0], c.groups), out, places, red,
+    return Contraction("bfloat16" if c.short else c.dtype, (c.x[0], c.groups), out, places, red,
                        (0, c.w[0] // c.groups * first, own, other),
                        (image, red * channel, channel, live[-1][1]),
                        (whole, out * places, places, 1), a_offset=c.b.offset,
@@ -55,7 +55,25 @@ class Pointwise(Epilogue):
 
     def ask(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any,
             batch_indices: tuple[Any, ...]) -> None:
-        """Neighbouring places are many: the processor sees them coming."""
+        """Neighbouring places are many: the processor sees them coming, but for those of a short
+        line of bfloat16, which would be waited for as they are written."""
+        assert self.c is not None
+        if self.c.dtype != "bfloat16":
+            return
+        writer, self.begun = self.begin(fn), True
+        named, _, variables = self._axes()
+        rounded = self.rounded(variables, named[-1], self.c.sums)
+        if rounded is None:
+            return
+        em = writer.emitter
+        f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        with fn.loop(0, rows, hint="ask", metadata=fn.module.untouched()) as i:
+            em.open()
+            bind(em, named, [*self._row(fn, batch_indices, fn.add(m0, i)), n0])
+            to = fn.gep("i16", writer.pointer(rounded.slot), em.index(rounded.at))
+            em.close()
+            with fn.loop(0, cols, 32, "line", fn.module.untouched()) as j:
+                fn.do(f"call void {f}(ptr {fn.gep('i16', to, j)}, i32 1, i32 2, i32 1)")
 
     def _axes(self) -> tuple[Sequence[Index], tuple[Index, ...], Sequence[Index]]:
         shape = self.steps[self.product].spec.shape

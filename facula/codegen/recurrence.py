@@ -18,8 +18,8 @@ from typing import Any
 from facula.codegen import expr
 from facula.codegen.direct import View
 from facula.codegen.epilogue import NS_PER_FLOP, Product
+from facula.codegen.kernel import ATTRS, Kernel, KernelWriter, Storage, named
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
-from facula.codegen.loops import ATTRS, Kernel, KernelWriter, Storage, named
 from facula.codegen.pack import Source, emit_pack
 from facula.codegen.target import target, tiling
 from facula.codegen.tiles import PARAMS, operand, sums_over_k

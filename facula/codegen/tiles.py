@@ -9,13 +9,12 @@ from typing import Any
 
 from facula.codegen import half
 from facula.codegen.contract import Contraction, Epilogue, Role
-from facula.codegen.llvm import LLVM_TYPES, Fn
+from facula.codegen.llvm import LLVM_TYPES, Fn, Module
 from facula.dtype import DTYPES
 
 __all__ = ["PARAMS", "Store", "batch_offset", "convert", "mask_literal", "masked_load",
-           "masked_store", "memory_type", "operand", "roles_of", "smin", "start", "sums_over_k",
-           "transposed",
-           "unravel", "wide_load"]
+           "masked_store", "memory_type", "operand", "roles_of", "rolled", "smin", "start",
+           "sums_over_k", "transposed", "unravel", "wide_load"]
 
 PARAMS = (("ptr", "args"), ("ptr", "map"), ("i64", "tile"))
 """Parameters of every kernel."""
@@ -204,7 +203,11 @@ def sums_over_k(fn: Fn, vector: str, tile: Sequence[tuple[int, int]],
     fn.place(body)
     yield sums, nexts
     fn.do("%kn = add nsw i64 %k, 1")
-    still = fn.module.metadata('!{!"llvm.loop.unroll.disable"}')
-    loop = fn.module.metadata(f"!{{!SELF, {still}}}", distinct=True)
-    fn.do(f"br label %{head}, !llvm.loop {loop}")
+    fn.do(f"br label %{head}, !llvm.loop {rolled(fn.module)}")
     fn.place(done)
+
+
+def rolled(module: Module) -> str:
+    """Metadata of a loop that is not to be unrolled."""
+    still = module.metadata('!{!"llvm.loop.unroll.disable"}')
+    return module.metadata(f"!{{!SELF, {still}}}", distinct=True)

@@ -14,7 +14,7 @@ from math import prod
 from typing import Any
 
 from facula.codegen import expr
-from facula.codegen.loops import Kernel, KernelWriter, Storage
+from facula.codegen.kernel import Kernel, KernelWriter, Storage
 from facula.codegen.reductions import combine
 from facula.graph.spec import Step
 from facula.schedule.index import Index, Var, const, flatten, loop_var, row_major, unflatten

@@ -125,7 +125,7 @@ def _pitch(squares: tuple[int, ...], lanes: int, least: int) -> int:
 
 
 class Winograd:
-    """The sums of a `_Forward` kernel (`forward`), by squares of outputs."""
+    """The sums of a `Forward` kernel, by squares of outputs."""
 
     def __init__(self, forward: Any):
         self.f = f = forward

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 from facula.compiler.capture import MISS, Capture, Place, around, settle
@@ -15,6 +17,12 @@ from facula.tensor import Tensor
 
 __all__ = ["Entry", "Late", "EXCLUSIVE", "advance", "flags", "odd", "only_given", "refresh",
            "signed"]
+
+
+@lru_cache(maxsize=64)
+def code(text: str) -> CodeType:
+    """A text compiled.  Calls that differ in sizes alone have one text."""
+    return compile(text, "<string>", "exec")
 
 
 class Entry:
@@ -50,7 +58,7 @@ class Entry:
         self.missed = ""
         scope = dict(self.scope)
         if isinstance(self.guards, str):
-            self.guards = compile(self.guards, "<guards>", "exec")
+            self.guards = code(self.guards)
         exec(self.guards, scope)
         try:
             far, reason = scope["why"](args, kwargs, rec)

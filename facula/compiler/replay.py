@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any
 
 from facula.compiler.capture import Capture, Place, freed
-from facula.compiler.entry import EXCLUSIVE, Entry, flags
+from facula.compiler.entry import EXCLUSIVE, Entry, code, flags
 from facula.compiler.text import Text, parameter_names
 from facula.compiler.world import ATOMS
 from facula.graph.tape import Draw, Update
@@ -145,7 +145,7 @@ class _Builder:
         self.launches()
         self.hand_out()
         text = "\n".join(t.lines)
-        exec(text, t.scope)
+        exec(code(text), t.scope)
         self.entry.replay = t.scope["replay"]
         self.entry.saved, self.entry.sizes = self.entry.collect()
         self.entry.text = text                  # type: ignore[attr-defined]

@@ -100,7 +100,9 @@ class Text:
             if found is not None:
                 why, values = found
                 shown = ", ".join([f"described({v})" for v in values])
-                line = line.replace("return MISS", f"return {n}, {why!r}.format({shown})")
+                # not written out: the guards of calls of other sizes are then the same text
+                line = line.replace("return MISS",
+                                    f"return {n}, {self.const(why)}.format({shown})")
             lines.append(line.replace("return MISS", f"return {n}, ''"))
         return "\n".join(lines).replace("def replay(", "def why(")
 

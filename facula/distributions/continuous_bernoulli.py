@@ -10,7 +10,7 @@ from facula.distributions import constraints
 from facula.distributions.chances import Chances
 from facula.distributions.distribution import family
 from facula.distributions.kl import register_kl
-from facula.distributions.utils import clamp_probs, uniform_like
+from facula.distributions.utils import clamp_probs, open_uniform
 from facula.storage import Size
 from facula.tensor import Tensor
 
@@ -38,34 +38,38 @@ class ContinuousBernoulli(Chances):
         new._lims = self._lims
 
     def _parted(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Where p is far from 1/2; p, with a number that is far from it elsewhere; p - 1/2."""
+        """Where p is far from 1/2; its log-odds, with some that are far elsewhere; p - 1/2.
+
+        Far from 1/2 everything is written in the log-odds t, for the density is in proportion to
+        exp(t x), and of exp(-|t|): p itself rounds to 0 or 1 where t is still a number.
+        """
         p = self.probs
         far = (p <= self._lims[0]) | (p > self._lims[1])
-        return far, p.where(far, self._lims[0]), p - 0.5
+        return far, self.logits.where(far, 1.0), p - 0.5
 
     def _log_norm(self) -> Tensor:
         """The logarithm of what p**x (1 - p)**(1 - x) is divided by, negated."""
-        far, p, x = self._parted()
-        odds = (1 - 2 * p).abs()
-        exact = ((-p).log1p() - p.log()).abs().log() - odds.log()
+        far, t, x = self._parted()
         square = x.square()
+        exact = (t / (0.5 * t).tanh()).log()
         return exact.where(far, math.log(2) + (4 / 3 + 104 / 45 * square) * square)
 
     @property
     def mean(self) -> Tensor:
-        far, p, x = self._parted()
-        exact = p / (2 * p - 1) + 1 / ((-p).log1p() - p.log())
-        return exact.where(far, 0.5 + (1 / 3 + 16 / 45 * x.square()) * x)
+        far, t, x = self._parted()
+        size = t.abs()
+        above = -1 / (-size).expm1() - 1 / size
+        return above.where(t > 0, 1 - above).where(far, 0.5 + (1 / 3 + 16 / 45 * x.square()) * x)
 
     @property
     def variance(self) -> Tensor:
-        far, p, x = self._parted()
-        exact = p * (p - 1) / (1 - 2 * p).square() + 1 / ((-p).log1p() - p.log()).square()
-        square = x.square()
+        far, t, x = self._parted()
+        size, square = t.abs(), x.square()
+        exact = 1 / size.square() - (-size).exp() / (-size).expm1().square()
         return exact.where(far, 1 / 12 - (1 / 15 - 128 / 945 * square) * square)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        return self.icdf(uniform_like(self._param, self._extended_shape(sample_shape)))
+        return self.icdf(open_uniform(self._param, self._extended_shape(sample_shape)))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with no_grad():
@@ -77,26 +81,31 @@ class ContinuousBernoulli(Chances):
 
     def cdf(self, value: Tensor) -> Tensor:
         self._check(value)
-        far, p, _ = self._parted()
-        exact = (p.pow(value) * (1 - p).pow(1 - value) + p - 1) / (2 * p - 1)
-        # In t = log(p / (1 - p)), (exp(t x) - 1) / (exp(t) - 1) as a series around 0.
+        far, t, _ = self._parted()
+        # (exp(t x) - 1) / (exp(t) - 1), for t > 0 with exp(t) taken out of both.
+        size, x = t.abs(), value.clamp(min=0, max=1)
+        exact = (-size * x).expm1() / (-size).expm1()
+        exact = exact * (-size * (1 - x)).exp().where(t > 0, 1.0)
+        # The same as a series around t = 0.
         t = self.logits
-        near = value - t * value * (1 - value) * (0.5 - t * (1 - 2 * value) / 12)
-        inside = exact.where(far, near)
-        return inside.where(value > 0, 0.0).where(value < 1, 1.0)
+        return exact.where(far, x - t * x * (1 - x) * (0.5 - t * (1 - 2 * x) / 12))
 
     def icdf(self, value: Tensor) -> Tensor:
-        far, p, _ = self._parted()
-        no = (-p).log1p()
-        exact = ((-p + value * (2 * p - 1)).log1p() - no) / (p.log() - no)
+        far, t, _ = self._parted()
+        # log(1 + u (exp(t) - 1)) / t, and for t > 0 what mirrors it: 1 - that of -t and 1 - u.
+        size = t.abs()
+        u = value.where(t < 0, 1 - value)
+        low = (u.clamp(max=0.5) * (-size).expm1()).log1p()
+        high = ((1 - value).where(t < 0, value) + u * (-size).exp()).log()
+        part = (-low.where(u < 0.5, high) / size).clamp(max=1)   # exp(-size) may have been lost
+        exact = part.where(t < 0, 1 - part)
         t = self.logits
         return exact.where(far, value + t * value * (1 - value) * (0.5 + t * (1 - 2 * value) / 6))
 
     def entropy(self) -> Tensor:
-        yes, no = self.probs.log(), (-self.probs).log1p()
-        return -(self.mean * (yes - no) + no + self._log_norm())
+        return -(self.mean * self.logits + self._log_no() + self._log_norm())
 
 
 @register_kl(ContinuousBernoulli, ContinuousBernoulli)
 def _kl(p: ContinuousBernoulli, q: ContinuousBernoulli) -> Tensor:
-    return -p.entropy() - (p.mean * q.logits + (-q.probs).log1p() + q._log_norm())
+    return -p.entropy() - (p.mean * q.logits + q._log_no() + q._log_norm())

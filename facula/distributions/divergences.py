@@ -107,7 +107,7 @@ def _to_uniform(p: Any, q: Uniform) -> Tensor:
 
 
 def _to_continuous(p: Any, q: ContinuousBernoulli) -> Tensor:
-    return p.mean * q.logits + (-q.probs).log1p() + q._log_norm()
+    return p.mean * q.logits + q._log_no() + q._log_norm()
 
 
 def _to_pareto(p: Any, q: Pareto) -> Tensor:

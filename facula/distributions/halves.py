@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from facula.distributions import constraints
-from facula.distributions.transformed_distribution import TransformedDistribution
+from facula.distributions.transformed_distribution import TransformedDistribution, of_base
 from facula.distributions.transforms import AbsTransform
 from facula.ops.creation import zeros_like
 from facula.tensor import Tensor
@@ -20,15 +20,12 @@ class Half(TransformedDistribution):
     arg_constraints = {"scale": constraints.positive}
     support = constraints.nonnegative
     has_rsample = True
+    scale = of_base()
     whole: Any
 
     def __init__(self, scale: Any, validate_args: bool | None = None):
         super().__init__(self.whole(0, scale, validate_args=False), AbsTransform(),
                          validate_args=validate_args)
-
-    @property
-    def scale(self) -> Any:
-        return self.base_dist.scale
 
     @property
     def mode(self) -> Tensor:

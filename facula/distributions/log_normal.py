@@ -7,7 +7,7 @@ from typing import Any
 from facula.distributions import constraints
 from facula.distributions.distribution import family
 from facula.distributions.normal import Normal
-from facula.distributions.transformed_distribution import TransformedDistribution
+from facula.distributions.transformed_distribution import TransformedDistribution, of_base
 from facula.distributions.transforms import ExpTransform
 from facula.tensor import Tensor
 
@@ -21,18 +21,11 @@ class LogNormal(TransformedDistribution):
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.positive
     has_rsample = True
+    loc, scale = of_base(), of_base()
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
         super().__init__(Normal(loc, scale, validate_args=validate_args), ExpTransform(),
                          validate_args=validate_args)
-
-    @property
-    def loc(self) -> Any:
-        return self.base_dist.loc
-
-    @property
-    def scale(self) -> Any:
-        return self.base_dist.scale
 
     @property
     def mean(self) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 from facula.distributions import constraints
 from facula.distributions.distribution import family
 from facula.distributions.normal import Normal
-from facula.distributions.transformed_distribution import TransformedDistribution
+from facula.distributions.transformed_distribution import TransformedDistribution, of_base
 from facula.distributions.transforms import StickBreakingTransform
 
 __all__ = ["LogisticNormal"]
@@ -21,17 +21,10 @@ class LogisticNormal(TransformedDistribution):
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.simplex
     has_rsample = True
+    loc, scale = of_base(), of_base()
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
         base = Normal(loc, scale, validate_args=validate_args)
         if not base.batch_shape:
             base = base.expand((1,))
         super().__init__(base, StickBreakingTransform(), validate_args=validate_args)
-
-    @property
-    def loc(self) -> Any:
-        return self.base_dist.base_dist.loc
-
-    @property
-    def scale(self) -> Any:
-        return self.base_dist.base_dist.scale

@@ -7,7 +7,7 @@ from typing import Any
 from facula.distributions import constraints
 from facula.distributions.chances import Chances
 from facula.distributions.distribution import family
-from facula.distributions.transformed_distribution import TransformedDistribution
+from facula.distributions.transformed_distribution import TransformedDistribution, of_base
 from facula.distributions.transforms import SigmoidTransform
 from facula.distributions.utils import broadcast_all, open_uniform
 from facula.nn.functional import logsigmoid
@@ -55,20 +55,9 @@ class RelaxedBernoulli(TransformedDistribution):
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.unit_interval
     has_rsample = True
+    temperature, logits, probs = of_base(), of_base(), of_base()
 
     def __init__(self, temperature: Any, probs: Any = None, logits: Any = None,
                  validate_args: bool | None = None):
-        super().__init__(LogitRelaxedBernoulli(temperature, probs, logits), SigmoidTransform(),
-                         validate_args=validate_args)
-
-    @property
-    def temperature(self) -> Any:
-        return self.base_dist.temperature
-
-    @property
-    def logits(self) -> Tensor:
-        return self.base_dist.logits
-
-    @property
-    def probs(self) -> Tensor:
-        return self.base_dist.probs
+        base = LogitRelaxedBernoulli(temperature, probs, logits, validate_args=validate_args)
+        super().__init__(base, SigmoidTransform(), validate_args=validate_args)

@@ -8,7 +8,7 @@ from typing import Any
 from facula.distributions import constraints
 from facula.distributions.chances import Choices
 from facula.distributions.distribution import family
-from facula.distributions.transformed_distribution import TransformedDistribution
+from facula.distributions.transformed_distribution import TransformedDistribution, of_base
 from facula.distributions.transforms import ExpTransform
 from facula.distributions.utils import broadcast_all, exponential_like, log_sum_exp
 from facula.storage import Size
@@ -59,20 +59,9 @@ class RelaxedOneHotCategorical(TransformedDistribution):
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support = constraints.simplex
     has_rsample = True
+    temperature, logits, probs = of_base(), of_base(), of_base()
 
     def __init__(self, temperature: Any, probs: Any = None, logits: Any = None,
                  validate_args: bool | None = None):
         base = ExpRelaxedCategorical(temperature, probs, logits, validate_args=validate_args)
         super().__init__(base, ExpTransform(), validate_args=validate_args)
-
-    @property
-    def temperature(self) -> Any:
-        return self.base_dist.temperature
-
-    @property
-    def logits(self) -> Tensor:
-        return self.base_dist.logits
-
-    @property
-    def probs(self) -> Tensor:
-        return self.base_dist.probs

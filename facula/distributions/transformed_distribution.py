@@ -15,7 +15,21 @@ from facula.distributions.utils import sum_rightmost
 from facula.storage import Size
 from facula.tensor import Tensor
 
-__all__ = ["TransformedDistribution"]
+__all__ = ["TransformedDistribution", "of_base"]
+
+
+class of_base:
+    """An attribute of a transformed distribution that is that of the one below: `loc = of_base()`.
+    """
+
+    def __set_name__(self, owner: Any, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        base = instance.base_dist
+        return getattr(base.base_dist if isinstance(base, Independent) else base, self.name)
 
 
 @family({"base_distribution": lambda D, t: D.Normal(t([0.0, 1.0]), t([1.0, 0.5])),

@@ -18,6 +18,7 @@ from facula.graph import record as _record
 from facula.graph.history import reachable, saved
 from facula.graph.record import FREED, LOCK, Graph, Node, Recorder
 from facula.graph.recover import Late, recover
+from facula.graph.runnable import Runnable
 from facula.graph.spec import Spec, Step
 from facula.runtime import flight, watch
 from facula.runtime.allocator import Buffer, from_numpy_private
@@ -49,7 +50,7 @@ HOME_REFS = 5
 """References to a leaf nobody holds: a local, getrefcount's argument, and the graph's three."""
 
 def make_executable(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int],
-                    lasting: frozenset[int] = frozenset()) -> Any:
+                    lasting: frozenset[int] = frozenset()) -> Runnable:
     """Compile a program; the compiler is loaded with the first one."""
     from facula.schedule.executable import make_executable as make
     caller = _record.recorder().compiled
@@ -110,7 +111,7 @@ class Program:
         self.lasting = frozenset([i for i in lasting or () if steps[i].op == "leaf"])
         self.runs = 0
         self.threshold = compile_after(steps, self.outputs, self.donations)
-        self.executable: Any = None
+        self.executable: Runnable | None = None
 
     def run(self, values: list[Any], failed: Any = None) -> list[Buffer]:
         """The outputs' memory; `values` are the leaves' buffers and numbers in order.
@@ -121,8 +122,8 @@ class Program:
         executable = self.executable
         if executable is not None:
             if failed is not None and executable.start is not None:
-                return executable.start(values, failed)       # type: ignore[no-any-return]
-            return executable.run(values)                     # type: ignore[no-any-return]
+                return executable.start(values, failed)
+            return executable.run(values)
         self.runs += 1
         if self.runs > self.threshold:
             self.executable = executable = make_executable(self.steps or [], self.outputs,
@@ -130,7 +131,7 @@ class Program:
             self.nbytes = executable.nbytes
             self.steps = None
             keep.compiled(self)
-            return executable.run(values)                     # type: ignore[no-any-return]
+            return executable.run(values)
         return self.interpret(values)
 
     def forget(self) -> None:
@@ -148,8 +149,8 @@ class Program:
         if executable is None:
             return self.run(values, failed)
         if failed is not None and executable.start_into is not None:
-            return executable.start_into(values, given, failed)   # type: ignore[no-any-return]
-        return executable.run_into(values, given)             # type: ignore[no-any-return]
+            return executable.start_into(values, given, failed)
+        return executable.run_into(values, given)
 
     def interpret(self, values: list[Any]) -> list[Buffer]:
         from facula.reference.interpreter import interpret

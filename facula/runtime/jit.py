@@ -12,20 +12,21 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from facula import config
-from facula.codegen.llvm import LIGHT
+from facula.codegen.llvm import LIGHT, STRIDED
 from facula.runtime import cache
 
 __all__ = ["Kernel", "Host", "host", "compile_kernels", "load_kernels", "compile_text",
            "assembly", "statistics"]
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 """Raised when the way from text to machine code changes (pipeline, code model, flags)."""
 
 
@@ -103,21 +104,40 @@ def host_features() -> Any:
     return _binding().get_host_cpu_features()
 
 
-@lru_cache(maxsize=None)
-def _strided() -> None:
-    """Lets loops over every second element, of any number of rounds, read whole vectors and pick
-    from them, instead of gathering one by one: a pooling of short lines takes a sixth of the time.
-    """
-    llvm = _binding()
-    # LLVM ends the process that names an option it does not know
-    if 20 <= llvm.llvm_version_info[0] <= 22:
-        llvm.set_option("facula", "--enable-masked-interleaved-mem-accesses=true")
+class _Masked:
+    """Whether LLVM may read and write interleaved elements under a mask: an option of the whole
+    process, on which all modules that are being compiled agree."""
+
+    def __init__(self) -> None:
+        self._free = threading.Condition()
+        self._on, self._users = False, 0
+
+    @contextmanager
+    def allowed(self, on: bool) -> Iterator[None]:
+        llvm = _binding()
+        # LLVM ends the process that names an option it does not know
+        on &= 20 <= llvm.llvm_version_info[0] <= 22
+        with self._free:
+            self._free.wait_for(lambda: self._on == on or not self._users)
+            if self._on != on:
+                llvm.set_option("facula", "--enable-masked-interleaved-mem-accesses="
+                                + ("true" if on else "false"))
+                self._on = on
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._free:
+                self._users -= 1
+                self._free.notify_all()
+
+
+_masked = _Masked()
 
 
 @lru_cache(maxsize=None)
 def _host(isa: str) -> Host:
     llvm = _binding()
-    _strided()
     import llvmlite
     version = f"{CODE_VERSION}/{llvmlite.__version__}/{'.'.join(map(str, llvm.llvm_version_info))}"
     triple = llvm.get_process_triple()
@@ -201,7 +221,8 @@ def _optimised(text: str, machine: Any, target: Host) -> Any:
         options.loop_unrolling = False
         builder = llvm.create_pass_builder(machine, options)
         passes = builder.getModulePassManager()
-    _unlocked(ffi.lib.LLVMPY_RunNewModulePassManager)(passes, module, builder)
+    with _masked.allowed(text.startswith(STRIDED)):
+        _unlocked(ffi.lib.LLVMPY_RunNewModulePassManager)(passes, module, builder)
     # llvmlite's object would not do it: its `_dispose` is the empty one of its first base class
     ffi.lib.LLVMPY_DisposeNewModulePassManger(passes)
     passes.detach()
@@ -311,7 +332,8 @@ def compile_kernels(items: Iterable[tuple[str, str]], threads: int | None = None
         if threads is None:
             from facula.runtime.threads import get_num_threads
             threads = get_num_threads()
-        todo = list(missing.values())
+        # the longest first, so that no thread is left alone with one of them at the end
+        todo = sorted(missing.values(), key=lambda item: -len(item[1]))
         if threads > 1 and len(todo) > 1:
             with ThreadPoolExecutor(min(threads, len(todo))) as pool:
                 objects = list(pool.map(_object_for, todo))

@@ -177,7 +177,7 @@ class Program:
 
     def _report(self, plan: ProgramPlan, before: dict[str, float], seconds: float) -> None:
         made = {k: statistics[k] - before[k] for k in ("compiled", "loaded", "reused")}
-        print(f"facula: program {plan.name}: {sum(len(p.kernels) for p in plan.phases)} kernels "
+        print(f"facula: {plan.name}: {sum(len(p.kernels) for p in plan.phases)} kernels "
               f"in {len(plan.phases)} phases, {made['compiled']:.0f} compiled, "
               f"{made['loaded']:.0f} from disk, {made['reused']:.0f} reused, arena "
               f"{plan.arena_bytes} bytes, {seconds * 1e3:.1f} ms", file=sys.stderr)

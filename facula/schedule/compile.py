@@ -14,18 +14,14 @@ from facula.codegen.convolution import emit_convolution_group
 from facula.codegen.convolve import Convolution
 from facula.codegen.direct import View
 from facula.codegen.epilogue import Product, emit_product
-from facula.codegen.loops import Kernel, Storage, emit_group
+from facula.codegen.kernel import Kernel, Storage
+from facula.codegen.loops import emit_group
 from facula.codegen.pointwise import Pointwise, product_of
 from facula.codegen.recurrence import emit_recurrence
 from facula.codegen.updates import emit_copy, emit_update
 from facula.graph.spec import Step
 from facula.runtime.plan import KernelPlan, PhasePlan, ProgramPlan
-from facula.schedule.fuse import (
-    Group,
-    Item,
-    in_parts,
-    squeeze,
-)
+from facula.schedule.groups import Group, Item, squeeze
 from facula.schedule.index import row_major
 from facula.schedule.memory import Interval, place
 from facula.schedule.places import Places
@@ -39,6 +35,7 @@ from facula.schedule.products import (
     stored_operands,
 )
 from facula.schedule.recurrences import parts_read
+from facula.schedule.roots import in_parts
 
 __all__ = ["Native", "Report", "build"]
 
@@ -93,7 +90,7 @@ class _Unit:
 
 
 def build(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-          lasting: frozenset[int] = frozenset(), name: str = "program",
+          lasting: frozenset[int] = frozenset(),
           varies: Mapping[int, frozenset[str]] | None = None) -> Native:
     """The plan that computes `outputs`; `donations` maps outputs to leaves they may overwrite.
 
@@ -101,16 +98,17 @@ def build(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, in
     runs.  `varies` says of the products of groups, by their numbers, which of their extents m, n
     and k are others in programs that are to share their machine code with this one.
     """
-    return _Build(steps, outputs, donations, lasting, name, varies or {}).native()
+    return _Build(Places(steps, outputs, donations), lasting, varies or {}).native()
 
 
-class _Build(Places):
-    """Writes the kernels."""
+class _Build:
+    """Writes the kernels over the places in `memory`, to which it adds temporaries of theirs."""
 
-    def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
-                 lasting: frozenset[int], name: str, varies: Mapping[int, frozenset[str]]):
-        super().__init__(steps, outputs, donations)
-        self.name, self.varies = name, varies
+    def __init__(self, memory: Places, lasting: frozenset[int],
+                 varies: Mapping[int, frozenset[str]]):
+        self.memory, self.places = memory, memory.places
+        self.steps, self.outputs = memory.steps, memory.outputs
+        self.varies = varies
         self.lasting = {self.places[n].slot: n for n in sorted(lasting)}
         self.kept: list[tuple[int, int]] = []
         self.packs: dict[int, int] = {}              # slot -> bytes of what is kept
@@ -149,7 +147,7 @@ class _Build(Places):
         room = MOST_KEPT if self.lasting else 0
         for u in units:
             source, copy = u.operands if u.early and len(u.operands) == 2 else (-1, -1)
-            size = self.temporaries.get(int(copy), 0)
+            size = self.memory.temporaries.get(int(copy), 0)
             if source not in self.lasting or not 0 < size <= room or \
                     sum(copy in v.operands for v in units if v.early) > 1:
                 rest.append(u)
@@ -157,8 +155,8 @@ class _Build(Places):
             room -= size
             once.append(u)
             self.kept.append((self.lasting[int(source)], size))
-            self.arguments.append((int(copy), "P"))
-            self.packs[int(copy)] = self.temporaries.pop(int(copy))
+            self.memory.arguments.append((int(copy), "P"))
+            self.packs[int(copy)] = self.memory.temporaries.pop(int(copy))
             self.prepared.discard(int(copy))
         return once, rest
 
@@ -175,33 +173,33 @@ class _Build(Places):
             u.level = max(u.level, min(later, default=u.level + 1) - 1)
         for slot, users in touching.items():
             levels = [u.level for u in users]
-            self.spans[slot] = [min(levels), max(levels)]
+            self.memory.spans[slot] = [min(levels), max(levels)]
 
     def _ordered(self) -> Iterable[Group]:
         """Groups after those they depend on."""
         done: set[int] = set()
-        for root in self.groups:
+        for root in self.memory.groups:
             stack = [root.number]
             while stack:
                 g = stack[-1]
-                waiting = [d for d in self.groups[g].deps if d not in done]
+                waiting = [d for d in self.memory.groups[g].deps if d not in done]
                 if waiting:
                     stack.extend(waiting)
                     continue
                 stack.pop()
                 if g not in done:
                     done.add(g)
-                    yield self.groups[g]
+                    yield self.memory.groups[g]
 
     def _emit(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
         number = group.number
         if group.kind == "update":
             step = group.items[0].step
             units = []
-            if step not in self.donated:
-                copy = emit_copy(self.steps, step, self._storage, self._scalars)
+            if step not in self.memory.donated:
+                copy = emit_copy(self.steps, step, self.memory.storage, self.memory.scalars)
                 units.append(_Unit(copy, start, list(copy.slots), number))
-            update = emit_update(self.steps, step, self._storage, self._scalars)
+            update = emit_update(self.steps, step, self.memory.storage, self.memory.scalars)
             units.append(_Unit(update, start + len(units), list(update.slots), number))
             return units
         if group.kind == "contract":
@@ -212,21 +210,21 @@ class _Build(Places):
             return self._emit_attention(group, start)
         if len(group.items) == 1 and in_parts(self.steps, group.items[0].step):
             return self._emit_parts(group, start)
-        if group.items[0].step in self.moved:
+        if group.items[0].step in self.memory.moved:
             return []
-        kernel = emit_group(self.steps, group, self._storage, self._scalars)
+        kernel = emit_group(self.steps, group, self.memory.storage, self.memory.scalars)
         return [_Unit(kernel, start, list(kernel.slots), number)]
 
     def _emit_attention(self, group: Group, start: int) -> list[_Unit]:
         numbers = [item.step for item in group.items]
         attention, places = attention_of(self.steps, numbers, lambda n: n in self.places,
-                                         self._lies)
+                                         self.memory.lies)
         made = emit_attention(attention, [RESULTS[self.steps[n].op] for n in numbers],
                               {letter: self.places[step].slot for letter, step in places.items()})
         tmp = []
         for size in made.temporaries:
-            slot = self._slot()
-            self.temporaries[slot], self.spans[slot] = size, [start, start]
+            slot = self.memory.slot()
+            self.memory.temporaries[slot], self.memory.spans[slot] = size, [start, start]
             tmp.append(slot)
         return [_Unit(kernel, start, self._resolved(operands, tmp), group.number)
                 for kernel, operands in made.phases[0]]
@@ -235,19 +233,19 @@ class _Build(Places):
         """What of a concatenation is not in its place, each part by a kernel of its own: no
         element asks where it is from."""
         number = group.items[0].step
-        step, place = self.steps[number], self._put_together(number)
+        step, place = self.steps[number], self.memory.put_together(number)
         units = []
-        for source, byte in zip(step.inputs, self._windows(number), strict=True):
+        for source, byte in zip(step.inputs, self.memory.windows(number), strict=True):
             found = self.places.get(source)
             if 0 in self.steps[source].spec.shape or found is not None and (
-                    self.views.get(found.slot) == self._byte(place.slot, byte)):
+                    self.memory.views.get(found.slot) == self._byte(place.slot, byte)):
                 continue
-            to = Storage(self._view(place.slot, byte), place.strides)
+            to = Storage(self.memory.view(place.slot, byte), place.strides)
             units.append(self._copy(group, source, to, start))
-        if number in self.staged:
+        if number in self.memory.staged:
             end = start + bool(units)
             units.append(self._copy(group, number, self.places[number], end, place))
-            span = self.spans.setdefault(place.slot, [start, end])
+            span = self.memory.spans.setdefault(place.slot, [start, end])
             span[0], span[1] = min(span[0], start), max(span[1], end)
         return units
 
@@ -264,13 +262,13 @@ class _Build(Places):
         def storage(n: int) -> Storage | None:
             if n == source and made is not None:
                 return made
-            return to if n == copy else self._storage(n)
+            return to if n == copy else self.memory.storage(n)
 
-        kernel = emit_group(steps, alone, storage, self._scalars)
+        kernel = emit_group(steps, alone, storage, self.memory.scalars)
         return _Unit(kernel, level, list(kernel.slots), group.number)
 
     def _byte(self, slot: int, byte: int) -> tuple[int, int]:
-        base, offset = self.views.get(slot, (slot, 0))
+        base, offset = self.memory.views.get(slot, (slot, 0))
         return base, offset + byte
 
     def _emit_contract(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
@@ -278,38 +276,41 @@ class _Build(Places):
         product = next(i.step for i in group.items if i.role == "all")
         if steps[product].op in CONVOLUTIONS:
             convolution, a, b = convolution_of(steps, product, lambda n: n in self.places,
-                                               self._lies)
+                                               self.memory.lies)
+            if isinstance(convolution, Convolution) and self.places[b].slot in self.lasting:
+                convolution = replace(convolution, lasting=True)
             matrices = product_of(convolution) if isinstance(convolution, Convolution) else None
             if matrices is not None:
                 made = emit_product(steps, group, matrices, self.places[b].slot,
-                                    self.places[a].slot, self._storage, self._scalars, Pointwise)
+                                    self.places[a].slot, self.memory.storage,
+                                    self.memory.scalars, Pointwise)
                 return self._in_phases(group, made, (a, b), start, ends)
             more = [self.places[i].slot for i in steps[product].inputs[2:]]
             made = emit_convolution_group(steps, group, convolution,
                                           [self.places[a].slot, self.places[b].slot, *more],
-                                          self._storage, self._scalars)
+                                          self.memory.storage, self.memory.scalars)
         else:
             place = self.places.get(product)
             strides = place.strides if place is not None \
                 else row_major(steps[product].spec.shape)
             c, a, b = contraction_of(steps, product, lambda n: n in self.places, strides,
-                                     self._lies)
+                                     self.memory.lies)
             self.extents[group.number] = c.m, c.n, c.k
             if group.number in self.varies:
                 c = replace(c, varies=self.varies[group.number])
             made = emit_product(steps, group, c, self.places[a].slot, self.places[b].slot,
-                                self._storage, self._scalars)
+                                self.memory.storage, self.memory.scalars)
         return self._in_phases(group, made, (a, b), start, ends)
 
     def _emit_recurrence(self, group: Group, start: int, ends: dict[int, int]) -> list[_Unit]:
         number = group.items[0].step
         weight, strides, offset = operand_of(
             self.steps, number, stored_operands(self.steps[number])[0], lambda n: n in self.places,
-            self._lies)
+            self.memory.lies)
         made = emit_recurrence(self.steps, [i.step for i in group.items],
                                parts_read(self.steps, self.outputs, number),
-                               self.places[weight].slot, View(strides, offset), self._storage,
-                               self._scalars)
+                               self.places[weight].slot, View(strides, offset),
+                               self.memory.storage, self.memory.scalars)
         return self._in_phases(group, made, (weight,), start, ends)
 
     def _in_phases(self, group: Group, made: Product, sources: Sequence[int], start: int,
@@ -317,13 +318,13 @@ class _Build(Places):
         """The kernels of a product that reads `sources`: those that pack, then the others."""
         tmp = []
         for size in made.temporaries:
-            slot = self._slot()
-            self.temporaries[slot] = size
+            slot = self.memory.slot()
+            self.memory.temporaries[slot] = size
             tmp.append(slot)
         # packing waits for its own operand only, and happens once for all who read it
         behind = {self.places[s].slot: s for s in sources}
-        ready = {slot: ends[self.home[s].number] + 1 for slot, s in behind.items()
-                 if s in self.home}
+        ready = {slot: ends[self.memory.home[s].number] + 1 for slot, s in behind.items()
+                 if s in self.memory.home}
         units: list[_Unit] = []
         mine = list(tmp)            # the slot of each temporary: its own, or that of an equal one
         first: dict[int, int] = {}  # slot -> the phase after which it is there
@@ -361,9 +362,9 @@ class _Build(Places):
             found = self.places.get(step)
             if found is None:
                 continue
-            slot = self.views.get(found.slot, (found.slot, 0))[0]
-            if slot in self.temporaries:
-                span = self.spans.setdefault(slot, [first, last])
+            slot = self.memory.views.get(found.slot, (found.slot, 0))[0]
+            if slot in self.memory.temporaries:
+                span = self.memory.spans.setdefault(slot, [first, last])
                 span[0], span[1] = min(span[0], first), max(span[1], last)
 
     def _plan(self, once: list[_Unit], units: list[_Unit], reports: list[Report]) -> Native:
@@ -372,24 +373,24 @@ class _Build(Places):
         # the longest tiles first, so that the last to finish are short
         def planned(u: _Unit) -> KernelPlan:
             return KernelPlan(u.kernel.name, u.kernel.text, tuple([int(s) for s in u.operands]),
-                              u.kernel.ntiles, u.group)
+                              u.kernel.ntiles, u.group, u.kernel.numbers)
 
         for u in sorted(units, key=lambda u: (u.level, -u.kernel.cost / max(u.kernel.ntiles, 1))):
             phases[u.level].append(planned(u))
-        intervals = [Interval(slot, size, *self.spans[slot])
-                     for slot, size in self.temporaries.items() if slot in self.spans]
+        intervals = [Interval(slot, size, *self.memory.spans[slot])
+                     for slot, size in self.memory.temporaries.items() if slot in self.memory.spans]
         offsets, arena = place(intervals)
-        for slot, (base, start) in self.views.items():
+        for slot, (base, start) in self.memory.views.items():
             offsets[slot] = offsets[base] + start
         first = [PhasePlan(tuple(map(planned, once)))] if once else []
         plan = ProgramPlan((*first, *(PhasePlan(tuple(p)) for p in phases if p)),
-                           self.slots, tuple(self.arguments), arena, offsets, {}, len(first),
-                           sum(u.kernel.cost for u in units), self.name)
+                           self.memory.slots, tuple(self.memory.arguments), arena, offsets, {},
+                           len(first), sum(u.kernel.cost for u in units))
         outputs = [(self.steps[o].spec.numel * self.steps[o].spec.dtype.itemsize,
-                    self.donated.get(o)) for o in self.outputs]
+                    self.memory.donated.get(o)) for o in self.outputs]
         sizes = {place.slot: self.steps[n].spec.numel * self.steps[n].spec.dtype.itemsize
                  for n, place in self.places.items()}
-        return Native(plan, self.inputs, outputs, reports,
-                      {**self.temporaries, **self.packs, **sizes}, frozenset(self.places),
+        return Native(plan, self.memory.inputs, outputs, reports,
+                      {**self.memory.temporaries, **self.packs, **sizes}, frozenset(self.places),
                       self.extents, self.kept)
 

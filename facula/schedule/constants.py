@@ -2,9 +2,11 @@
 
 Two kinds of programs do so.  What products read of the leaves that a linear map is made of
 (`facula.graph.record.Graph.last`: weights and activations, the same in every product with a
-curvature matrix) is packed by phases of their own (`facula.runtime.plan.ProgramPlan.once`).  And a
-program without gradients on blocked layouts (`facula.schedule.layout`) reads packed weights and
-numbers a channel that depend on nothing but leaves: these are a program of their own.  Either runs
+curvature matrix), and convolutions of bfloat16 of their weights in a program without gradients, is
+packed by phases of their own (`facula.runtime.plan.ProgramPlan.once`).  And a program without
+gradients whose convolutions are on blocked layouts (`facula.schedule.layout`), or of bfloat16,
+reads weights packed or rounded and numbers a channel that depend on nothing but leaves: these are a
+program of their own.  Either runs
 when one of those leaves has another content than the last time, told by `Buffer.stamp`; what it has
 made is an argument of the rest.  It is dropped as soon as a leaf is written, shown to somebody
 outside or freed (`facula.runtime.allocator.drop`).
@@ -17,12 +19,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from facula import config
 from facula.codegen.lower import MOVEMENT
 from facula.graph.spec import Step
 from facula.runtime.allocator import Buffer, forget, stamped
 from facula.schedule.products import PRODUCTS
 
-__all__ = ["Kept", "Split", "fixed_steps", "split"]
+__all__ = ["Kept", "Split", "fixed_steps", "pair_weights", "split"]
 
 MOST = 1 << 16
 """Elements of a value other than a weight that is worth keeping."""
@@ -68,6 +71,24 @@ def _data(steps: Sequence[Step]) -> set[int]:
 def fixed_steps(steps: Sequence[Step]) -> list[bool]:
     """Which steps of a program depend on its parameters alone."""
     return _fixed(steps, _data(steps))
+
+
+def pair_weights(steps: Sequence[Step]) -> frozenset[int]:
+    """The bfloat16 leaves that convolutions in pairs have as their weights, in a program without
+    gradients, where they are likely to stay: packed forms of them can be kept."""
+    if not config.flag.LAYOUT:
+        return frozenset()
+    found = set()
+    for step in steps:
+        if step.op in ("conv_input", "conv_weight") or step.mask:
+            return frozenset()
+        if step.op == "conv":
+            at = step.inputs[1]
+            while steps[at].op in MOVEMENT or steps[at].op == "cast":
+                at = steps[at].inputs[0]
+            if steps[at].op == "leaf" and steps[at].spec.dtype.name == "bfloat16":
+                found.add(at)
+    return frozenset(found)
 
 
 def _kept(steps: Sequence[Step], outputs: Sequence[int]) -> set[int]:

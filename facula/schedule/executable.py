@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from facula import config
+from facula.graph.runnable import Runnable
 from facula.graph.spec import Step
 from facula.runtime.allocator import Buffer, changed, empty, from_numpy_private, together
 from facula.runtime.jit import statistics
 from facula.runtime.program import Program
 from facula.schedule import stored
 from facula.schedule.compile import Native, Report, build
-from facula.schedule.constants import Kept, Split, split
+from facula.schedule.constants import Kept, Split, pair_weights, split
 from facula.schedule.folding import folded
 from facula.schedule.layout import in_blocks
 from facula.schedule.resized import (
@@ -42,11 +43,10 @@ takes to compile others."""
 
 
 class Executable:
-    """What `facula.graph.flush` runs instead of the interpreter.
+    """What `facula.graph.flush` runs instead of the interpreter: a `Runnable`.
 
     `steps` are the program's steps after simplification; `parts` its native parts with what NumPy
-    computes after each.  `run(values)` returns the outputs' memory; `start(values, failed)`, where
-    there is one, does so while the program may still be running in the background.
+    computes after each.
 
     A program that is one met before with other sizes shares kernels with it and with others to
     come (`facula.schedule.resized`), until it has run so often that kernels of its own are worth
@@ -61,9 +61,9 @@ class Executable:
                  dynamic: bool | None = None, lasting: frozenset[int] = frozenset(),
                  known: Simplified | None = None):
         self.run: Callable[[list[Any]], list[Buffer]]
+        self.run_into: Callable[[list[Any], Any], list[Buffer]]
         self.start: Callable[[list[Any], Any], list[Buffer]] | None = None
-        self.start_into: Callable[..., list[Buffer]] | None = None
-        self.run_into: Callable[..., list[Buffer]]
+        self.start_into: Callable[[list[Any], Any, Any], list[Buffer]] | None = None
         started = time.perf_counter()
         before = dict(statistics)
         self.leaves = [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")]
@@ -326,12 +326,13 @@ def _print_steps(steps: Sequence[Step], outputs: Sequence[int]) -> None:
 class _Halved:
     """An executable in two: what is made of parameters alone, and the rest.
 
-    The same to the outside as `Executable`; see `facula.schedule.constants`.
+    A `Runnable`, too; see `facula.schedule.constants`.
     """
 
     def __init__(self, parts: Split, dynamic: bool | None):
         self.head = Executable(parts.head, parts.kept, {})
-        self.tail = tail = Executable(parts.tail, parts.outputs, {}, dynamic)
+        self.tail = tail = Executable(parts.tail, parts.outputs, {}, dynamic,
+                                      pair_weights(parts.tail))
         self.kept = kept = Kept(self._make)
         self.steps, self.outputs = tail.steps, tail.outputs
         self.leaves, self.rest = parts.leaves, parts.rest
@@ -340,9 +341,11 @@ class _Halved:
         def given(v: list[Any]) -> list[Any]:
             return [*[v[i] for i in self.rest], *kept.of([v[i] for i in self.leaves])]
 
-        self.run = lambda v: tail.run(given(v))
-        self.run_into = lambda v, w: tail.run_into(given(v), w)
-        self.start = self.start_into = None
+        self.run: Callable[[list[Any]], list[Buffer]] = lambda v: tail.run(given(v))
+        self.run_into: Callable[[list[Any], Any], list[Buffer]] = \
+            lambda v, w: tail.run_into(given(v), w)
+        self.start: Callable[[list[Any], Any], list[Buffer]] | None = None
+        self.start_into: Callable[[list[Any], Any, Any], list[Buffer]] | None = None
         if tail.start is not None:
             self.start = lambda v, failed: tail.start(given(v), failed)     # type: ignore[misc]
         if tail.start_into is not None:
@@ -375,18 +378,28 @@ class _Halved:
         return self.head.nbytes + self.tail.nbytes + sum(self._sizes())
 
 
+def _in_pairs(steps: Sequence[Step]) -> bool:
+    """Whether a program has no gradients and convolutions of bfloat16, whose weights are worth
+    keeping as they are read."""
+    ops = {s.op for s in steps}
+    return config.flag.LAYOUT and ops.isdisjoint(("conv_input", "conv_weight")) and any(
+        s.op == "conv" and steps[s.inputs[1]].spec.dtype.name == "bfloat16" for s in steps)
+
+
 def make_executable(steps: Sequence[Step], outputs: Sequence[int],
                     donations: dict[int, int], dynamic: bool | None = None,
-                    lasting: frozenset[int] = frozenset()) -> Executable | _Halved:
+                    lasting: frozenset[int] = frozenset()) -> Runnable:
     """Compile a program; see `facula.graph.flush.make_executable`."""
     if donations or not any(s.op == "conv" for s in steps) or any(s.mask for s in steps):
         return Executable(steps, outputs, donations, dynamic, lasting)
     made = simplify(steps, outputs)
     simple, wanted, places = folded(made[0], made[2])
     found = in_blocks(simple, wanted)
+    if found is None and _in_pairs(simple):
+        found = simple, wanted, {i: i for i, s in enumerate(simple) if s.op in ("leaf", "scalar")}
     parts = None if found is None else split(*found[:2])
     if found is None or parts is None:
-        return Executable(steps, outputs, donations, dynamic, lasting, made)
+        return Executable(steps, outputs, donations, dynamic, lasting | pair_weights(steps), made)
     # leaves by their place among those of the program as it was recorded
     leaf = {places[made[1][i]]: k for k, i in enumerate(
         [i for i, s in enumerate(steps) if s.op in ("leaf", "scalar")])}

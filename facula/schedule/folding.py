@@ -29,6 +29,7 @@ def folded(steps: Sequence[Step], outputs: Sequence[int]
     ends: dict[int, tuple[int, list[int]]] = {}
     for i, step in enumerate(steps):
         if step.op == "conv" and step.spec.dtype.name == "float32" and fixed[step.inputs[1]] \
+                and steps[step.inputs[1]].spec.dtype is step.spec.dtype \
                 and not fixed[step.inputs[0]]:
             chain = _chain(steps, i, fixed, users, kept)
             # one number a channel to be added is nothing that could become less

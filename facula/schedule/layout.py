@@ -69,8 +69,8 @@ def fits(steps: Sequence[Step], number: int, lanes: int) -> bool:
     step = steps[number]
     x, w = (steps[i].spec for i in step.inputs)
     groups = step.attrs[3]
-    if step.spec.dtype.name != "float32" or len(x.shape) != 4 or 0 in step.spec.shape \
-            or not x.numel:
+    if step.spec.dtype.name != "float32" or x.dtype is not step.spec.dtype \
+            or len(x.shape) != 4 or 0 in step.spec.shape or not x.numel:
         return False
     if -(-w.shape[0] // lanes) * lanes > WASTE * w.shape[0] and work(steps, number) >= LEAST:
         return False

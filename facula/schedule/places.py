@@ -9,26 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from facula.codegen.contract import crowded
-from facula.codegen.loops import Storage
+from facula.codegen.kernel import Storage
 from facula.codegen.lower import Place, accesses
 from facula.graph.spec import Step
 from facula.ops.primitive.recurrent import RECURRENT
 from facula.runtime.plan import STATUS_SLOT
-from facula.schedule.fuse import (
-    REDUCE,
-    SCAN,
-    UPDATE,
-    Group,
-    Item,
-    choose_roots,
-    group_items,
-    in_parts,
-    item_index,
-    item_start,
-    memory_behind,
-    rearranged,
-)
+from facula.schedule.fuse import group_items, memory_behind
+from facula.schedule.groups import Group, Item, item_index, item_start
 from facula.schedule.index import row_major
+from facula.schedule.kinds import REDUCE, SCAN, UPDATE
 from facula.schedule.products import (
     CONVOLUTIONS,
     RESULTS,
@@ -41,6 +30,7 @@ from facula.schedule.products import (
     stored_operands,
 )
 from facula.schedule.recurrences import read_in_place
+from facula.schedule.roots import choose_roots, in_parts, rearranged
 
 __all__ = ["Places"]
 
@@ -80,7 +70,8 @@ class Places:
         self._intermediates()
         self._in_place()
 
-    def _slot(self) -> int:
+    def slot(self) -> int:
+        """A new slot."""
         self.slots += 1
         return self.slots - 1
 
@@ -88,16 +79,16 @@ class Places:
         for number, step in enumerate(self.steps):
             dtype = step.spec.dtype
             if step.op == "leaf":
-                slot = self._slot()
+                slot = self.slot()
                 self.places[number] = Storage(slot, leaf_strides(step))
                 self.arguments.append((slot, "P"))
                 self.inputs.append((number, 0))
             elif step.op == "scalar":
                 code = "d" if dtype.kind in "fc" else "Q" if dtype.name == "uint64" else "q"
-                slot = self._slot()
+                slot = self.slot()
                 self.numbers[number] = Storage(slot, ())
                 for part in range(2 if dtype.kind == "c" else 1):
-                    self.arguments.append((slot if not part else self._slot(), code))
+                    self.arguments.append((slot if not part else self.slot(), code))
                     self.inputs.append((number, part))
 
     def _outputs(self) -> None:
@@ -107,7 +98,7 @@ class Places:
             if leaf is not None:
                 self.places[o] = Storage(self.places[leaf].slot, strides)
                 continue
-            slot = self._slot()
+            slot = self.slot()
             self.places[o] = Storage(slot, strides)
             self.arguments.append((slot, "P"))
 
@@ -200,10 +191,10 @@ class Places:
             if self.views.get(slot, (slot, 0))[0] not in self.temporaries:
                 # in an output, of which there are no views: made in a temporary and copied
                 self.staged[number] = Storage(self._take(number), row_major(step.spec.shape))
-            place = self._put_together(number)
-            for source, view in zip(step.inputs, self._windows(number), strict=True):
+            place = self.put_together(number)
+            for source, view in zip(step.inputs, self.windows(number), strict=True):
                 if self._may_lie(source, place.strides, products.get(source, ())):
-                    self.places[source] = Storage(self._view(place.slot, view), place.strides)
+                    self.places[source] = Storage(self.view(place.slot, view), place.strides)
 
     def _rearrange(self, number: int, products: dict[int, list[tuple[int, int]]]) -> None:
         """Have the value that step `number` rearranges computed into that step's memory."""
@@ -220,24 +211,24 @@ class Places:
         self.places[source] = Storage(self.places[number].slot, strides)
         self.moved.add(number)
 
-    def _put_together(self, number: int) -> Storage:
+    def put_together(self, number: int) -> Storage:
         """Where a concatenation is made."""
         return self.staged.get(number) or self.places[number]
 
-    def _windows(self, number: int) -> list[int]:
+    def windows(self, number: int) -> list[int]:
         """The byte at which each input of a concatenation begins."""
         step, at, found = self.steps[number], 0, []
-        axis, place = step.attrs[0], self._put_together(number)
+        axis, place = step.attrs[0], self.put_together(number)
         for source in step.inputs:
             found.append(at)
             at += (self.steps[source].spec.shape[axis] * place.strides[axis]
                    * step.spec.dtype.itemsize)
         return found
 
-    def _view(self, slot: int, start: int) -> int:
+    def view(self, slot: int, start: int) -> int:
         """A slot for what begins `start` bytes into a temporary, or into what is in one."""
         base, offset = self.views.get(slot, (slot, 0))
-        made = self._slot()
+        made = self.slot()
         self.views[made] = (base, offset + start)
         return made
 
@@ -259,7 +250,7 @@ class Places:
 
     def _take(self, number: int, nbytes: int = 0) -> int:
         """The slot of a new temporary of the size of a value, or of more."""
-        slot, step = self._slot(), self.steps[number]
+        slot, step = self.slot(), self.steps[number]
         self.temporaries[slot] = max(step.spec.numel * step.spec.dtype.itemsize, nbytes)
         return slot
 
@@ -356,11 +347,14 @@ class Places:
         return True
 
     # -- for those who write kernels
-    def _storage(self, number: int) -> Storage | None:
+    def storage(self, number: int) -> Storage | None:
+        """Where a step's value lies; None if it is not in memory."""
         return self.places.get(number)
 
-    def _lies(self, number: int) -> tuple[int, ...]:
+    def lies(self, number: int) -> tuple[int, ...]:
+        """The strides of a value that is in memory."""
         return self.places[number].strides
 
-    def _scalars(self, number: int) -> Storage | None:
+    def scalars(self, number: int) -> Storage | None:
+        """Where a scalar lies; None if the step is none."""
         return self.numbers.get(number)

@@ -214,7 +214,8 @@ def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int]
                "conv_weight": (shapes[0], out, shapes[1])}[step.op]
     stride, low, dilation, groups = step.attrs[:4]
     return (Convolution(step.op, step.spec.dtype.name, x, w, y, stride, low, dilation, groups,
-                        View(*left), View(*right), parts), a, b)
+                        View(*left), View(*right), parts,
+                        steps[step.inputs[0]].spec.dtype is not step.spec.dtype), a, b)
 
 
 def stored_operands(step: Step) -> Sequence[int]:

@@ -273,11 +273,10 @@ def _number(a: Any, b: Any, t: Fraction) -> Any:
 
 def _enter(part: _Part, kernel: KernelPlan) -> KernelPlan:
     """A kernel as one of a form; the form is made, or made wider, if need be."""
-    if kernel.numbers:
-        return kernel
     name, text = Form.plain(kernel.name, kernel.llvm_text)
     lines = text.split("\n")
-    forms = part.forms.setdefault((kernel.group, len(lines), len(kernel.slots)), [])
+    operands = len(kernel.slots) + len(kernel.numbers)
+    forms = part.forms.setdefault((kernel.group, len(lines), operands), [])
     for form in forms:
         different = form.differences(lines)
         if different is None:
@@ -290,8 +289,8 @@ def _enter(part: _Part, kernel: KernelPlan) -> KernelPlan:
         if not form.text:           # it is the only text of its form that there has been
             return kernel
         own, text = form.named(name)
-        return replace(kernel, name=own, llvm_text=text, numbers=told)
-    forms.append(Form(lines, len(kernel.slots)))
+        return replace(kernel, name=own, llvm_text=text, numbers=(*kernel.numbers, *told))
+    forms.append(Form(lines, operands))
     return kernel
 
 
@@ -339,12 +338,15 @@ _families: OrderedDict[Any, Family] = OrderedDict()
 MOST_PATIENCE = 16
 """Runs of a second size that are interpreted at most."""
 
+INTERPRETING = 3e-5
+"""Seconds that the interpreter takes for a step beside its work."""
+
 
 def patience(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
              seconds: float) -> int | None:
-    """How many runs to interpret, of `seconds` each, of a program that would be the second of its
-    family.  The last batch of an epoch is not worth compiling for as soon as it comes; a third
-    size finds most of its kernels, and is.  None if the program is no such second."""
+    """How many runs to interpret, of `seconds` of work each, of a program that would be the second
+    of its family.  The last batch of an epoch is not worth compiling for as soon as it comes; a
+    third size finds most of its kernels, and is.  None if the program is no such second."""
     family = _families.get(_key(steps, outputs, donations))
     if family is None or family.shared:
         return None
@@ -354,7 +356,8 @@ def patience(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int,
     compiling = COMPILING * len(steps)
     if family.interpreted > compiling:
         return None             # so many sizes that their kernels are worth it by now
-    runs = min(int(compiling / max(seconds, 1e-6)), MOST_PATIENCE)
+    seconds += INTERPRETING * len(steps)
+    runs = min(int(compiling / seconds), MOST_PATIENCE)
     family.interpreted += min(runs, 4) * seconds
     return runs
 

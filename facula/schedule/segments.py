@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from facula.graph.spec import Step
-from facula.schedule.fuse import lowered
+from facula.schedule.kinds import lowered
 
 __all__ = ["Segment", "segments"]
 

@@ -339,15 +339,24 @@ def _reduction(b: _Builder, op: str, attrs: tuple[Any, ...], i: int, step: Step,
 
 def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ...],
                  ins: list[Step], out: Spec, where: str | None) -> int | None:
-    """Of nothing, or the gradient of a small weight: then in parts, which are summed in turn."""
+    """Of nothing, of bfloat16 tensors, which need not be widened, or the gradient of a small
+    weight: then in parts, which are summed in turn."""
     if any(s.spec.numel == 0 for s in ins):
         return b.full(0, out)
+    if all(s.op == "cast" and b.steps[s.inputs[0]].spec.dtype.name == "bfloat16" for s in ins) \
+            and out.dtype.name == "float32":
+        from facula.codegen.convolve_pairs import worth_pairs
+        image = out if op == "conv_input" else ins[0].spec
+        weight = out if op == "conv_weight" else ins[1].spec
+        whole = op != "conv_weight" or not attrs[4]
+        if whole and worth_pairs(op, image.shape, weight.shape, attrs[3]):
+            return b.add(op, attrs, tuple([s.inputs[0] for s in ins]), out, where)
     if op != "conv_weight" or attrs[4]:
         return None
     from facula.codegen.convolve_weight import weight_parts
     stride, low, dilation, groups, _ = attrs
     parts = weight_parts(ins[0].spec.shape, out.shape, ins[1].spec.shape, stride, low, dilation,
-                         groups, out.dtype.itemsize)
+                         groups, ins[0].spec.dtype.itemsize)
     if not parts:
         return None
     split = spec((parts, *out.shape), out.dtype)

@@ -1,6 +1,6 @@
 """Recompute or keep: which values cost less to write down and read than to compute again.
 
-`fuse.choose_roots` asks.  What is at stake is memory's traffic and how long its values live, both
+`roots.choose_roots` asks.  What is at stake is memory's traffic and how long its values live, both
 of which are counted in bytes here.
 """
 

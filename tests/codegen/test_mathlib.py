@@ -9,6 +9,7 @@ import pytest
 from facula import config
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.mathlib import FUNCTIONS, FUNCTIONS2, emit_math, emit_math2
+from facula.codegen.mathlib.trigonometric import NEAR
 from facula.codegen.target import target
 from facula.dtype import float32, float64
 from facula.runtime.jit import assembly, compile_kernels
@@ -247,6 +248,17 @@ def test_loops_become_vectors(name, dtype):
     # an intrinsic that no instruction answers would be a call of the C library after all
     assert not {c.split(".")[1] for c in called if c.startswith("llvm.")} & {
         "exp", "log", "sin", "cos", "pow", "floor", "round", "roundeven", "rint", "trunc"}
+
+
+@both
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_of_small_arguments_is_the_same_bit_by_bit(name, dtype):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-NEAR, NEAR, 2000), rng.uniform(-7, 7, 2000),
+                        [NEAR, -NEAR, 0.0, -0.0, 1e-300, 5e-39]]).astype(dtype)
+    bits = f"i{dtype.itemsize}"
+    np.testing.assert_array_equal(run(f"near {name}", x).view(bits), run(name, x).view(bits))
+    assert not [c for c in calls(f"near {name}", dtype)[0] if not c.startswith("llvm.")]
 
 
 @pytest.mark.parametrize("isa", ["sse2", "avx2"])

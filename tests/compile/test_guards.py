@@ -174,3 +174,20 @@ def test_explain_has_a_reason_for_every_recording():
     said = sum(n for reason, n in fn.reasons.items())
     assert said >= fn.recordings - 1, fn.explain()
     assert not any(r.rstrip().endswith("again:") for r in fn.reasons), fn.explain()
+
+
+def test_calls_of_other_sizes_have_one_text():
+    """What is compiled of a recorded call is compiled once for all batch sizes, and still each of
+    them says of its own sizes that they are others."""
+    net = nn.Linear(20, 3)
+    call = facula.compile(lambda x: net(x).sum())
+    with facula.no_grad():
+        for n in (5, 6, 7):
+            for _ in range(3):
+                call(facula.rand(n, 20))
+        texts = {entry.text for entry in call.entries}
+        assert len(call.entries) == 3 and len(texts) == 1
+        for entry, n in zip(call.entries, (7, 6, 5), strict=True):
+            _, why = entry.why((facula.rand(9, 20),), {}, facula.graph.record.recorder())
+            assert "float32[9, 20]" in why and f"was a tensor float32[{n}, 20]" in why
+    assert len({entry.guards for entry in call.entries}) == 1

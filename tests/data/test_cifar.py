@@ -177,7 +177,7 @@ def test_fashion_is_held_to_its_published_archives(served):
 
     class Fashion(FashionMNIST):
         mirrors = [address]
-        archives = {}
+        contents = {}
 
     raw = folder / "Fashion" / "raw"
     os.makedirs(raw)
@@ -187,13 +187,13 @@ def test_fashion_is_held_to_its_published_archives(served):
     (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
     with pytest.raises(DataError, match="download=True"):
         Fashion(folder, train=False)
-    Fashion.archives = {"t10k-labels-idx1-ubyte.gz": md5(b"")}
+    Fashion.contents = {"t10k-labels-idx1-ubyte.gz": md5(b"")}
     with pytest.raises(DataError, match="MD5"):
         Fashion(folder, train=False, download=True)
-    Fashion.archives = {"t10k-labels-idx1-ubyte.gz":
+    Fashion.contents = {"t10k-labels-idx1-ubyte.gz":
                         md5((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())}
     found = Fashion(folder, train=False, download=True)
     assert found.targets.tolist() == [9, 1] and found.classes[9] == "Ankle boot"
-    Fashion.archives = FashionMNIST.archives
+    Fashion.contents = FashionMNIST.contents
     with pytest.raises(DataError, match="MD5"):
         Fashion(folder, train=False)

@@ -189,9 +189,11 @@ def test_download_of_something_else(tmp_path, mirror, monkeypatch) -> None:
     folder, url = mirror
     root = tmp_path / "root"
     monkeypatch.setattr(Elsewhere, "mirrors", [url])
-    (folder / (IMAGES + ".gz")).write_bytes(gzip.compress(b"not the file"))
-    with pytest.raises(DataError, match=r"could not be downloaded(.|\n)*SHA-256"):
-        Elsewhere(root, train=False, download=True)
+    for content, message in ((idx(np.zeros((2, 28, 28), np.uint8)), "SHA-256"),
+                             (b"not the file", "not an IDX file")):
+        (folder / (IMAGES + ".gz")).write_bytes(gzip.compress(content))
+        with pytest.raises(DataError, match=rf"could not be downloaded(.|\n)*{message}"):
+            Elsewhere(root, train=False, download=True)
     (folder / (IMAGES + ".gz")).write_bytes(b"<html>403 Forbidden</html>")
     with pytest.raises(DataError, match="corrupted"):
         Elsewhere(root, train=False, download=True)

@@ -207,3 +207,29 @@ def test_bad_parameters_are_named(name):
     if d.event_shape:
         with pytest.raises(ValueError):
             d.log_prob(tensor(np.zeros((*d.event_shape, 7)).tolist()))
+
+
+def test_a_continuous_bernoulli_variable_of_extreme_odds():
+    """Where p has rounded to 0 or 1: t exp(t x) / (exp(t) - 1) of the log-odds t."""
+    t = facula.tensor([-1000.0, -90.0, 90.0, 1000.0], dtype=facula.float64, requires_grad=True)
+    d = D.ContinuousBernoulli(logits=t)
+    size = np.abs(t.detach().numpy())
+    x = np.array([0.001, 0.25, 0.25, 0.999])
+    close(d.log_prob(facula.tensor(x)), np.log(size) - size * np.array([0.001, 0.25, 0.75, 0.001]))
+    low = 1 / size
+    close(d.mean, np.where([True, True, False, False], low, 1 - low))
+    close(d.variance, low * low)
+    close(d.entropy(), 1 - np.log(size))
+    for u in (0.0, 1e-9, 0.3, 1 - 1e-9, 1.0):
+        close(d.cdf(d.icdf(facula.full((4,), u, dtype=facula.float64))), np.full(4, u))
+    close(D.kl_divergence(d, d), np.zeros(4))
+    d.rsample((20,)).sum().backward()
+    assert t.grad.isfinite().all() and (t.grad > 0).all()
+    free = D.ContinuousBernoulli(0.3, validate_args=False)
+    assert free.cdf(facula.tensor(math.nan)).isnan()
+
+
+def test_what_is_not_to_be_checked_is_not():
+    assert D.RelaxedBernoulli(0.5, 1.5, validate_args=False).probs == 1.5
+    with pytest.raises(ValueError, match="probs"):
+        D.RelaxedBernoulli(0.5, 1.5, validate_args=True)

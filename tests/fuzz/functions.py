@@ -172,7 +172,7 @@ def order(b: Any) -> Draft | None:
         return None
     axis = axis_of(b, x)
     if b.rng.random() < 0.5:
-        return Draft(f"OUT = {x}.argsort({axis})",
+        return Draft(f"OUT = {x}.argsort({axis}, stable=True)",
                      f"OUT = np.array(np.argsort({x}, {axis}, kind='stable'), order='C')", (x,),
                      exact_only=True)
     return Draft(f"OUT = {x}.sort({axis})[0].clone()",

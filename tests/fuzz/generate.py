@@ -22,6 +22,8 @@ __all__ = ["generate", "Builder"]
 SHAPES = [(), (1,), (3,), (4,), (2, 3), (3, 3), (1, 3), (3, 1), (4, 3), (2, 1, 3), (2, 3, 4),
           (1, 1), (2, 4), (5,), (6,), (4, 2), (2, 2, 2)]
 EMPTY = [(0,), (0, 3), (2, 0, 3), (3, 0)]
+LONG = (7, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100, 129)
+"""Around the lengths of vectors and of what is unrolled."""
 KINDS = ["float32"] * 5 + ["float64"] * 3 + ["float16", "bfloat16", "int64", "int64", "int32",
                                               "uint8", "bool", "bool", "complex64"]
 
@@ -51,6 +53,8 @@ class Builder:
         self.frozen: set[int] = set()            # memory of leaves that require gradients
         self.lines: list[Line] = []
         self.count = 0
+        self.length = {n: n for n in range(7)}   # what the sizes in SHAPES stand for
+        self.most, self.bound = 200, 100         # elements of an array, and how large they may be
         self.fixed = False                       # shapes depend on values
         self.overlaps = False                    # something is written to what it is read from
 
@@ -89,6 +93,7 @@ class Builder:
             dtype = "float64" if self.smooth else rng.choice(KINDS)
         if shape is None:
             shape = rng.choice(EMPTY if rng.random() < 0.06 and not self.smooth else SHAPES)
+            shape = tuple([self.length[n] for n in shape])
         name = f"v{self.count}"
         self.count += 1
         seed = self.seed * 1000 + self.count
@@ -170,11 +175,18 @@ class Builder:
         self.lines.append(Line(code, meaning, out, uses))
         return True
 
-    @staticmethod
-    def _tame(a: Any) -> bool:
+    def lengthen(self) -> None:
+        """From now on, let some sizes stand for more than a vector has lanes."""
+        rng = random.Random(self.seed)
+        for n in range(2, 7):
+            if rng.random() < 0.5:
+                self.length[n] = rng.choice(LONG)
+        self.most, self.bound = 20_000, 1000
+
+    def _tame(self, a: Any) -> bool:
         if a.dtype.kind in "bu" or not a.size:
-            return a.size <= 200
-        return a.size <= 200 and bool((np.abs(a.astype("c16")) <= 100).all())
+            return a.size <= self.most
+        return a.size <= self.most and bool((np.abs(a.astype("c16")) <= self.bound).all())
 
     def finish(self) -> Graph:
         used = {u for line in self.lines for u in line.uses}
@@ -190,6 +202,8 @@ def generate(seed: int, length: int | None = None) -> Graph:
     grad = rng.random() < 0.5
     smooth = grad and rng.random() < 0.5
     b = Builder(seed, grad, smooth)
+    if seed % 3 == 2 and not smooth:        # differences take a run for each element
+        b.lengthen()
     if length is None:
         length = 200 if rng.random() < 0.01 else rng.randint(5, 25)
     for _ in range(rng.randint(2, 4)):

@@ -114,3 +114,9 @@ def test_messages_are_those_of_pytorch():
                                              library.tensor(b, dtype=library.float64))
             texts.append(str(error.value).replace("torch", "facula"))
         assert texts[0] == texts[1]
+
+
+def test_integers_of_any_length_are_compared_exactly():
+    assert_close(2 ** 70, 2 ** 70)
+    with pytest.raises(AssertionError, match="Absolute difference: 1"):
+        assert_close(2 ** 70 + 1, 2 ** 70)

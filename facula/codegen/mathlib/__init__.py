@@ -28,6 +28,11 @@ FUNCTIONS: dict[str, Callable[[Val], Val]] = {
 }
 """Functions of one number."""
 
+_BOUNDED: dict[str, Callable[[Val], Val]] = {
+    "near sin": trigonometric.near_sin, "near cos": trigonometric.near_cos,
+}
+"""Functions of one number that is known to be small."""
+
 FUNCTIONS2: dict[str, Callable[[Val, Val], Val]] = {
     "atan2": arcs.atan2, "pow": binary.pow_, "hypot": binary.hypot, "fmod": binary.fmod,
 }
@@ -35,8 +40,12 @@ FUNCTIONS2: dict[str, Callable[[Val, Val], Val]] = {
 
 
 def emit_math(fn: Fn, name: str, value: str, dtype: DType) -> str:
-    """Write `name`(value) for float32 or float64; KeyError for a function that is not here."""
-    return FUNCTIONS[name](Val(fn, value, register_type(dtype))).name
+    """Write `name`(value) for float32 or float64; KeyError for a function that is not here.
+
+    "near sin" and "near cos" are for values of at most `trigonometric.NEAR`.
+    """
+    function = _BOUNDED.get(name) or FUNCTIONS[name]
+    return function(Val(fn, value, register_type(dtype))).name
 
 
 def emit_math2(fn: Fn, name: str, a: str, b: str, dtype: DType) -> str:

@@ -20,14 +20,17 @@ from facula.codegen.mathlib.values import (
     two_sum,
 )
 
-__all__ = ["sin", "cos", "tan"]
+__all__ = ["sin", "cos", "tan", "near_sin", "near_cos", "NEAR"]
+
+NEAR = 2.0 ** 20
+"""Arguments up to which `near_sin` and `near_cos` are right."""
 
 _TWO_OVER_PI = float.fromhex("0x1.45f306dc9c883p-1")
 # pi/2 in three parts of 33 bits and the rest; then as 25 bits and the rest
 _PIO2 = tuple(map(float.fromhex, ("0x1.921fb544p+0", "0x1.0b4611a6p-34", "0x1.3198a2ep-69",
                                   "0x1.b839a252049c1p-104")))
 _PIO2_SHORT = (float.fromhex("0x1.921fb5p+0"), float.fromhex("0x1.110b4611a6263p-26"))
-_LIMIT = 2.0 ** 20
+_LIMIT = NEAR
 _LIMIT_SHORT = 2.0 ** 28
 
 
@@ -76,8 +79,8 @@ def _sine_of(y: Val, tail: Val, quadrant: Val) -> Val:
     return _turn(quadrant, s + s_low, k + k_low)
 
 
-def _circular(x: Val, shift: int) -> Val:
-    """sin of x plus `shift` right angles."""
+def _circular(x: Val, shift: int, near_only: bool = False) -> Val:
+    """sin of x plus `shift` right angles; with `near_only` of an x that is no more than NEAR."""
     def far(x: Val) -> Val:
         y, tail, n = reduce_far(x)
         return _sine_of(y, tail, n + shift)
@@ -85,14 +88,16 @@ def _circular(x: Val, shift: int) -> Val:
     name = "cos" if shift else "sin"
     if x.t == "double":
         y, tail, n = _reduce(x)
-        near = _sine_of(y, tail, n + shift)
-        value = select(x.abs().gt(_LIMIT), far_call(name, [x], _LIMIT, far), near)
+        value = _sine_of(y, tail, n + shift)
+        if not near_only:
+            value = select(x.abs().gt(_LIMIT), far_call(name, [x], _LIMIT, far), value)
     else:
         wide = x.cast("fpext", "double")
         y, n = _reduce_short(wide)
-        near = _turn(n.cast("trunc", "i32") + shift, *_series_float(y.cast("fptrunc", "float")))
-        beyond = far_call(name, [x], _LIMIT_SHORT, far)
-        value = select(x.abs().gt(_LIMIT_SHORT), beyond, near)
+        value = _turn(n.cast("trunc", "i32") + shift, *_series_float(y.cast("fptrunc", "float")))
+        if not near_only:
+            beyond = far_call(name, [x], _LIMIT_SHORT, far)
+            value = select(x.abs().gt(_LIMIT_SHORT), beyond, value)
     return value if shift else select(x.eq(0.0), x, value)        # -0 stays -0
 
 
@@ -102,6 +107,14 @@ def sin(x: Val) -> Val:
 
 def cos(x: Val) -> Val:
     return _circular(x, 1)
+
+
+def near_sin(x: Val) -> Val:
+    return _circular(x, 0, True)
+
+
+def near_cos(x: Val) -> Val:
+    return _circular(x, 1, True)
 
 
 def _tangent_of(y: Val, tail: Val, n: Val) -> Val:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from facula.errors import FaculaError
-from facula.graph.record import recorder
+from facula.graph.record import recorder, settle
 from facula.graph.tape import changes as _changes
 from facula.nn.modules import state
 from facula.nn.modules.explain import locate
@@ -50,6 +50,7 @@ class Module(Hookable, Walkable):
 
     training: bool
     call_super_init: bool = False
+    _called: bool = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not self.call_super_init and (args or kwargs):
@@ -76,6 +77,8 @@ class Module(Hookable, Walkable):
     # -- calling
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run `forward`, with the hooks; an error of facula's comes out with its place named."""
+        if not self._called:
+            _first_call(self)
         try:
             if not (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks
                     or self._backward_pre_hooks or GLOBAL.forward or GLOBAL.forward_pre
@@ -512,6 +515,20 @@ class Module(Hookable, Walkable):
         if hasattr(new.__dict__.get("forward"), "is_compiled"):
             del new.__dict__["forward"]
         return new
+
+
+def _first_call(module: Module) -> None:
+    """Draw parameters that are still to be drawn.
+
+    Computed with the first step they would make it a program of its own, of which the second
+    finds no kernel again.  Within a recorded function nothing happens.
+    """
+    rec = recorder()
+    if rec.tape is None and rec.outer is None and not rec.depth:
+        if any(p._node.value is None for p in module.parameters() if not is_lazy(p)):
+            settle()
+        for part in module.modules():
+            part.__dict__["_called"] = True
 
 
 def _indent(text: str) -> str:

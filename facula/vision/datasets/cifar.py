@@ -6,13 +6,10 @@ strings, lists and dicts and nothing else, after their MD5 has been found to be 
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import io
 import os
 import pickle
 import tarfile
-import urllib.request
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -22,7 +19,7 @@ from facula.data import rng
 from facula.data.arrays import to_tensor
 from facula.data.fetch import Source
 from facula.errors import DataError
-from facula.vision.datasets.mnist import write
+from facula.vision.datasets.published import check, fetch, write
 from facula.vision.datasets.vision import VisionDataset
 from facula.vision.image import make_image
 from facula.vision.transforms.pipeline import Pipeline, pipeline
@@ -122,7 +119,7 @@ class CIFAR10(VisionDataset):
                             "download it") from None
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-        self._check(path, data, md5)
+        check(data, md5, path)
         try:
             found = _Unpickler(io.BytesIO(data), encoding="latin1").load()
         except Exception as error:
@@ -131,21 +128,10 @@ class CIFAR10(VisionDataset):
             raise DataError(f"{path}: holds a {type(found).__name__} and not a dict")
         return found
 
-    def _check(self, where: str, data: bytes, md5: str) -> None:
-        found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if md5 and found != md5:
-            raise DataError(f"{where}: corrupted: its MD5 is {found}, and that of the published "
-                            f"file is {md5}")
-
     def _download(self, wanted: dict[str, str]) -> None:
         """Fetch the archive and write the files in it that are wanted."""
-        try:
-            request = urllib.request.Request(self.url, headers={"User-Agent": "facula"})
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                packed = answer.read()
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise DataError(f"{self.url} could not be downloaded: {error}") from None
-        self._check(self.url, packed, self.tgz_md5)
+        packed = fetch(self.url, timeout=60)
+        check(packed, self.tgz_md5, self.url)
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             for name, md5 in wanted.items():
                 try:
@@ -155,7 +141,7 @@ class CIFAR10(VisionDataset):
                 if member is None:
                     raise DataError(f"{self.url}: there is no {name} in it")
                 data = member.read()
-                self._check(f"{self.url}: {name}", data, md5)
+                check(data, md5, f"{self.url}: {name}")
                 write(self._path(name), data)
 
     @property

@@ -2,17 +2,13 @@
 
 A file is looked for under `root` first, unpacked or as .gz, where torchvision keeps it; then in
 the package; and only then, if asked for, on the public mirrors.  Whatever is read is checked: its
-form, its length and its SHA-256.
+form, its length and its checksum.
 """
 
 from __future__ import annotations
 
 import gzip
-import hashlib
-import http.client
 import os
-import tempfile
-import urllib.request
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -23,11 +19,12 @@ from facula.data import rng
 from facula.data.arrays import Held, peek, to_tensor
 from facula.data.fetch import Source, take_rows
 from facula.errors import DataError
+from facula.vision.datasets.published import check, fetch, write
 from facula.vision.datasets.vision import VisionDataset
 from facula.vision.image import make_image
 from facula.vision.transforms.pipeline import Pipeline, pipeline
 
-__all__ = ["FashionMNIST", "MNIST", "read_idx", "write"]
+__all__ = ["FashionMNIST", "MNIST", "read_idx"]
 
 _FILES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "files")
 _NAMES = {True: ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -58,19 +55,21 @@ def read_idx(data: bytes, name: str) -> np.ndarray:
 
 
 def _read(path: str) -> bytes:
-    """The content of a file, unpacked if its name ends in .gz."""
     try:
-        if not path.endswith(".gz"):
-            with open(path, "rb") as file:
-                return file.read()
-        with gzip.open(path, "rb") as packed:
-            return packed.read()
-    except EOFError:
-        raise DataError(f"{path}: truncated: the compressed data ends too early") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: corrupted: {error}") from None
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _unpack(data: bytes, where: str) -> bytes:
+    """The content of a .gz."""
+    try:
+        return gzip.decompress(data)
+    except EOFError:
+        raise DataError(f"{where}: truncated: the compressed data ends too early") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{where}: corrupted: {error}") from None
 
 
 class MNIST(VisionDataset):
@@ -101,10 +100,8 @@ class MNIST(VisionDataset):
             "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         "t10k-labels-idx1-ubyte":
             "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"}
-    """SHA-256 of the unpacked files; a subclass for other files lists its own, or none."""
-
-    archives: dict[str, str] = {}
-    """MD5 of the .gz files, where that is what was published."""
+    """SHA-256 or MD5, whichever was published, of the unpacked files or of those called .gz; a
+    subclass for other files lists its own, or none."""
 
     bundled: str | None = os.path.join(_FILES, "mnist")
     """The package's folder of these files, if it has one."""
@@ -132,63 +129,36 @@ class MNIST(VisionDataset):
         for folder in folders:
             for path in (os.path.join(folder, name), os.path.join(folder, name + ".gz")):
                 if os.path.isfile(path):
-                    data = self._unpacked(path)
-                    array = read_idx(data, path)
-                    self._check(name, data, path)
-                    return array, path
+                    return self._array(_read(path), path), path
         if not download:
             raise DataError(f"Dataset not found: there is no {name} or {name}.gz in "
                             f"{' or '.join(folders)}. You can use download=True to download it")
-        path = self._download(name)
-        return read_idx(_read(path), path), path
+        return self._download(name)
 
-    def _unpacked(self, path: str) -> bytes:
-        """The content of a file on this machine."""
-        if os.path.basename(path) in self.archives:
-            with open(path, "rb") as file:
-                self._check_archive(file.read(), path)
-        return _read(path)
+    def _array(self, data: bytes, where: str) -> np.ndarray:
+        """What is in a file, packed if it is called .gz; DataError unless it is as published."""
+        name = where.replace(os.sep, "/").rpartition("/")[2]
+        if name.endswith(".gz"):
+            check(data, self.contents.get(name, ""), where)
+            name, data = name[:-3], _unpack(data, where)
+        array = read_idx(data, where)
+        check(data, self.contents.get(name, ""), where)
+        return array
 
-    def _check_archive(self, packed: bytes, path: str) -> None:
-        """Is this the published .gz?"""
-        wanted = self.archives.get(path.rpartition("/")[2])
-        found = hashlib.md5(packed, usedforsecurity=False).hexdigest()
-        if wanted is not None and found != wanted:
-            raise DataError(f"{path}: corrupted: its MD5 is {found}, and that of the published "
-                            f"file is {wanted}")
-
-    def _check(self, name: str, data: bytes, path: str) -> None:
-        """Is this the published file?"""
-        wanted = self.contents.get(name)
-        if wanted is None:
-            return
-        found = hashlib.sha256(data).hexdigest()
-        if found != wanted:
-            raise DataError(f"{path}: corrupted: the SHA-256 of its content is {found}, and that "
-                            f"of the published {name} is {wanted}")
-
-    def _download(self, name: str) -> str:
-        """Fetch one file from the first mirror that has it; returns where it is now."""
+    def _download(self, name: str) -> tuple[np.ndarray, str]:
+        """Fetch one file from the first mirror that has it; the array, and where it is now."""
         problems = []
         for mirror in self.mirrors:
             url = f"{mirror.rstrip('/')}/{name}.gz"
             try:
-                request = urllib.request.Request(url, headers={"User-Agent": "facula"})
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    packed = answer.read()
-                self._check_archive(packed, url)
-                try:
-                    data = gzip.decompress(packed)
-                except (EOFError, OSError, zlib.error) as error:
-                    raise DataError(f"{url}: corrupted: {error}") from None
-                self._check(name, data, url)
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                reason = str(error) if isinstance(error, DataError) else f"{url}: {error}"
-                problems.append(reason)
+                packed = fetch(url)
+                array = self._array(packed, url)
+            except DataError as error:
+                problems.append(str(error))
                 continue
             path = os.path.join(self.raw_folder, name + ".gz")
             write(path, packed)
-            return path
+            return array, path
         raise DataError(f"{name}.gz could not be downloaded:\n  " + "\n  ".join(problems))
 
     @property
@@ -259,8 +229,7 @@ class FashionMNIST(MNIST):
     mirrors = ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
                "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/"
                "fashion/"]
-    contents: dict[str, str] = {}
-    archives = {"train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    contents = {"train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
                 "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
                 "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
                 "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310"}
@@ -292,20 +261,3 @@ class _Digits(Source):
         images = self.images.array().take(indices, axis=0, mode="clip")[:, None]
         labels = take_rows(self.labels.array(), indices, self.labels.tensor.dtype)
         return [self.steps.run(images, stream), labels]
-
-
-def write(path: str, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".download-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise

@@ -43,8 +43,8 @@ FLAGS: tuple[Flag, ...] = (
          "0 computes 3x3 convolutions in float32 by plain sums, which is slower and about half as "
          "inexact"),
     Flag("LAYOUT", True, bool,
-         "0 leaves all values of programs without gradients in the order that the user has, where "
-         "convolutions would keep their channels in blocks"),
+         "0 leaves all values in the order that the user has, where convolutions would keep their "
+         "channels in blocks"),
     Flag("NUM_THREADS", 0, int,
          "threads that share a program's work; 0 means as many as CPU affinity and the cgroup's "
          "quota allow"),

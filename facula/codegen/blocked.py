@@ -87,7 +87,7 @@ def squares_suit(c: Blocks) -> bool:
     if c.w[2:] != (3, 3) or c.stride != (1, 1) or c.dilation != (1, 1):
         return False
     squares = c.x[0] * prod(-(-n // 2) for n in c.y[2:])
-    return squares >= 16 and 4 * squares <= 1.4 * c.x[0] * prod(c.y[2:]) and c.w[0] >= 2 * c.lanes
+    return squares >= 16 and 4 * squares <= 1.4 * c.x[0] * prod(c.y[2:]) and c.w[0] >= c.lanes
 
 
 def emit_blocks(c: Blocks, finish: Any) -> tuple[Kernel, Any]:

@@ -14,12 +14,13 @@ from typing import Any
 
 from facula.codegen.blocked import Blocks, Direct, copy_blocks
 from facula.codegen.contract import Kernel
+from facula.codegen.direct import Tiles
 from facula.codegen.llvm import Fn
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block
 
-__all__ = ["Squares"]
+__all__ = ["Squares", "forth", "halved"]
 
 _ROOM = 384 << 10           # bytes of the 16 products of a tile, and of what they are made of
 
@@ -120,7 +121,7 @@ class Squares:
                                                 for lane in range(lanes)])
         each = f.reds * lanes * nr              # of the weight: one of 16, one panel
         packed = fn.gep(scalar, packed, fn.mul(fn.mul(ob, f.each), 16 * each))
-        valid = [counts[0], *(_halved(fn, n) for n in counts[1:])]
+        valid = [counts[0], *(halved(fn, n) for n in counts[1:])]
         total: Any = valid[0]
         for all_, n in zip(self.squares[1:], valid[1:], strict=True):
             # squares are numbered in whole lines
@@ -134,8 +135,8 @@ class Squares:
             copy_blocks(tiles, fn, self.even, fn.gep(scalar, source, fn.mul(c0, f.strides[1])),
                         f.strides, count, starts, counts[0], cache)
             with fn.loop(0, count, hint="c") as k:
-                self._forth(fn, fn.gep(scalar, cache, fn.mul(k, extents)),
-                            fn.gep(scalar, turned, fn.mul(k, pitch)), valid, far)
+                forth(tiles, fn, self.even, self.squares, fn.gep(scalar, cache, fn.mul(k, extents)),
+                      fn.gep(scalar, turned, fn.mul(k, pitch)), valid, far)
             kc = fn.mul(count, lanes)
             weight = fn.gep(scalar, packed, fn.mul(c0, lanes * nr))
             with fn.loop(0, f.each, hint="p") as p, fn.loop(0, 16, hint="m") as m:
@@ -156,32 +157,6 @@ class Squares:
                 count = smin(fn, fn.val(f"sub i64 {f.reds}, {c0}"), self.depth)
                 some(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
         return self._back(fn, made, sums, valid, width, pitch, plane)
-
-    def _forth(self, fn: Fn, lines: str, to: str, valid: list[Any], far: int) -> None:
-        """The 4x4 squares of one block of channels, transformed: to[16][square]."""
-        tiles, lanes = self.tiles, self.c.lanes
-        scalar, vector = tiles.scalar, tiles.vector
-        steps = self.even.extent_strides
-        down, along = self.squares[1:]
-
-        def op(name: str, a: str, b: str) -> str:
-            return fn.val(f"{name} {vector} {a}, {b}")
-
-        def four(a: str, b: str, c: str, d: str) -> list[str]:
-            return [op("fsub", a, c), op("fadd", b, c), op("fsub", c, b), op("fsub", b, d)]
-
-        with fn.loop(0, valid[0], hint="n") as n, fn.loop(0, valid[1], hint="y") as y, \
-                fn.loop(0, valid[2], hint="x") as x:
-            place = fn.add(fn.add(fn.mul(n, steps[0]), fn.mul(y, 2 * steps[1])), fn.mul(x, 2))
-            at = fn.gep(scalar, lines, fn.mul(place, lanes))
-            d = [[fn.load(vector, fn.gep(scalar, at, (r * steps[1] + k) * lanes), 4)
-                  for k in range(4)] for r in range(4)]
-            columns = [four(*(d[r][k] for r in range(4))) for k in range(4)]
-            square = fn.add(fn.mul(fn.add(fn.mul(n, down), y), along), x)
-            there = fn.gep(scalar, to, fn.mul(square, lanes))
-            for i in range(4):
-                for j, value in enumerate(four(*(columns[k][i] for k in range(4)))):
-                    fn.store(vector, value, fn.gep(scalar, there, (4 * i + j) * far), 4)
 
     def _back(self, fn: Fn, made: str, sums: str, valid: list[Any], width: int, pitch: int,
               plane: int) -> str:
@@ -229,6 +204,33 @@ class Squares:
         return fn.val(f"icmp ne i{lanes} {bits}, 0")
 
 
-def _halved(fn: Fn, n: Any) -> Any:
+def forth(tiles: Tiles, fn: Fn, even: Block, squares: tuple[int, ...], lines: str, to: str,
+          valid: list[Any], far: int) -> None:
+    """The 4x4 squares of one block of channels, transformed: to[16][square]."""
+    scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
+    steps = even.extent_strides
+    down, along = squares[1:]
+
+    def op(name: str, a: str, b: str) -> str:
+        return fn.val(f"{name} {vector} {a}, {b}")
+
+    def four(a: str, b: str, c: str, d: str) -> list[str]:
+        return [op("fsub", a, c), op("fadd", b, c), op("fsub", c, b), op("fsub", b, d)]
+
+    with fn.loop(0, valid[0], hint="n") as n, fn.loop(0, valid[1], hint="y") as y, \
+            fn.loop(0, valid[2], hint="x") as x:
+        place = fn.add(fn.add(fn.mul(n, steps[0]), fn.mul(y, 2 * steps[1])), fn.mul(x, 2))
+        at = fn.gep(scalar, lines, fn.mul(place, lanes))
+        d = [[fn.load(vector, fn.gep(scalar, at, (r * steps[1] + k) * lanes), 4)
+              for k in range(4)] for r in range(4)]
+        columns = [four(*(d[r][k] for r in range(4))) for k in range(4)]
+        square = fn.add(fn.mul(fn.add(fn.mul(n, down), y), along), x)
+        there = fn.gep(scalar, to, fn.mul(square, lanes))
+        for i in range(4):
+            for j, value in enumerate(four(*(columns[k][i] for k in range(4)))):
+                fn.store(vector, value, fn.gep(scalar, there, (4 * i + j) * far), 4)
+
+
+def halved(fn: Fn, n: Any) -> Any:
     """How many squares n lines touch."""
     return (n + 1) // 2 if isinstance(n, int) else fn.val(f"ashr i64 {fn.add(n, 1)}, 1")

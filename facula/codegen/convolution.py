@@ -9,6 +9,7 @@ from typing import Any
 
 from facula.codegen import expr
 from facula.codegen.blocked import Blocks, emit_blocks
+from facula.codegen.blocked_weight import BlocksWeight, OnBlocks
 from facula.codegen.contract import Role
 from facula.codegen.convolve import Convolution, Emitted, emit_convolution
 from facula.codegen.direct import Tiles
@@ -30,7 +31,8 @@ __all__ = ["emit_convolution_group"]
 class _Finish(Epilogue):
     """The items of a group on the tiles of a convolution; see `facula.codegen.convolve.Finish`."""
 
-    def __init__(self, steps: Sequence[Step], group: Group, product: int, c: Convolution | Blocks,
+    def __init__(self, steps: Sequence[Step], group: Group, product: int,
+                 c: Convolution | Blocks | BlocksWeight,
                  storage: Callable[[int], Storage | None],
                  scalars: Callable[[int], Storage | None]):
         super().__init__(steps, group, product, None, storage, scalars)
@@ -286,15 +288,17 @@ class _Finish(Epilogue):
                     self._point(fn, (*lead, own, *unflatten(flat, rest)), names, row, t)
 
 
-def emit_convolution_group(steps: Sequence[Step], group: Group, c: Convolution | Blocks,
+def emit_convolution_group(steps: Sequence[Step], group: Group,
+                           c: Convolution | Blocks | BlocksWeight,
                            slots: Sequence[int],
                            storage: Callable[[int], Storage | None],
                            scalars: Callable[[int], Storage | None]) -> Product:
     """The kernels of a convolution's group; `slots` are those of its operands."""
     product = next(i.step for i in group.items if i.role == "all")
-    if isinstance(c, Blocks):
-        made = Emitted([], [emit_blocks(c, _Finish(steps, group, product, c, storage, scalars))],
-                       [])
+    if not isinstance(c, Convolution):
+        finish = _Finish(steps, group, product, c, storage, scalars)
+        made = Emitted([], [emit_blocks(c, finish) if isinstance(c, Blocks) else
+                            (OnBlocks(c, target(), finish).emit(), finish)], [])
     else:
         made = emit_convolution(c, lambda: _Finish(steps, group, product, c, storage, scalars))
     out = Product()

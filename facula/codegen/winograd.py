@@ -24,7 +24,7 @@ from facula.codegen.llvm import Fn, Module
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
 
-__all__ = ["Winograd", "WinogradWeight", "worthwhile"]
+__all__ = ["Winograd", "WinogradWeight", "weight_back", "worthwhile"]
 
 _POINTS = 256       # places of a tile
 
@@ -375,7 +375,7 @@ class WinogradWeight:
                     z = fn.gep(scalar, made, fn.add(
                         fn.mul(fn.add(fn.mul(m, self.height), i), s.width), fn.mul(p, s.nr)))
                     fn.do(f"call void @{name}(ptr {x}, ptr {v}, ptr {z}, i64 {kc}, i1 {begun})")
-        return self._back(fn, made, sums, count, channels)
+        return weight_back(tiles, fn, made, sums, count, channels, s.width, self.height)
 
     def _spread(self, fn: Fn, columns: str, to: str, valid: list[Any], counts: list[Any]) -> None:
         """The squares of a panel of the gradient: to[16][square][nr] from columns[place][nr]."""
@@ -414,31 +414,33 @@ class WinogradWeight:
                     there = fn.add(fn.add(fn.mul(square, s.nr), v), (4 * row_ + j) * plane)
                     fn.store(vector, value, fn.gep(scalar, to, there), tiles.item)
 
-    def _back(self, fn: Fn, made: str, sums: str, count: Any, channels: Any) -> str:
-        """3x3 gradients from the 16 products."""
-        s, tiles = self.w.sizes, self.w.tiles
-        scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
-        watch = fn.alloca(vector, 1)
-        fn.store(vector, "zeroinitializer", watch, 64)
-        half = tiles.constant(0.5)
 
-        def op(name: str, a: str, b: str) -> str:
-            return fn.val(f"{name} {vector} {a}, {b}")
+def weight_back(tiles: Tiles, fn: Fn, made: str, sums: str, count: Any, channels: Any, width: int,
+                height: int) -> str:
+    """sums[channel and tap, output channel] from 16 products made[channel, output channel], which
+    are `height` channels of `width` apart; whether any of it is not finite (an i1)."""
+    scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
+    watch = fn.alloca(vector, 1)
+    fn.store(vector, "zeroinitializer", watch, 64)
+    half = tiles.constant(0.5)
 
-        def three(a: str, b: str, c: str, d: str) -> list[str]:
-            both = op("fmul", op("fadd", b, c), half)
-            return [op("fadd", a, both), op("fmul", op("fsub", b, c), half), op("fadd", both, d)]
+    def op(name: str, a: str, b: str) -> str:
+        return fn.val(f"{name} {vector} {a}, {b}")
 
-        with fn.loop(0, count, hint="c") as c, fn.loop(0, channels, lanes, "v") as v:
-            at = fn.gep(scalar, made, fn.add(fn.mul(c, s.width), v))
-            m = [[fn.load(vector, fn.gep(scalar, at, (4 * a + b) * self.height * s.width),
-                          tiles.item) for b in range(4)] for a in range(4)]
-            columns = [three(*(m[a][b] for a in range(4))) for b in range(4)]
-            total = ""
-            for y in range(3):
-                for x, value in enumerate(three(*(columns[b][y] for b in range(4)))):
-                    total = op("fadd", total, value) if total else value
-                    to = fn.add(fn.mul(fn.add(fn.mul(c, 9), 3 * y + x), s.width), v)
-                    fn.store(vector, value, fn.gep(scalar, sums, to), tiles.item)
-            _watched(tiles, fn, watch, total)
-        return _finite(tiles, fn, watch)
+    def three(a: str, b: str, c: str, d: str) -> list[str]:
+        both = op("fmul", op("fadd", b, c), half)
+        return [op("fadd", a, both), op("fmul", op("fsub", b, c), half), op("fadd", both, d)]
+
+    with fn.loop(0, count, hint="c") as c, fn.loop(0, channels, lanes, "v") as v:
+        at = fn.gep(scalar, made, fn.add(fn.mul(c, width), v))
+        m = [[fn.load(vector, fn.gep(scalar, at, (4 * a + b) * height * width), tiles.item)
+              for b in range(4)] for a in range(4)]
+        columns = [three(*(m[a][b] for a in range(4))) for b in range(4)]
+        total = ""
+        for y in range(3):
+            for x, value in enumerate(three(*(columns[b][y] for b in range(4)))):
+                total = op("fadd", total, value) if total else value
+                to = fn.add(fn.mul(fn.add(fn.mul(c, 9), 3 * y + x), width), v)
+                fn.store(vector, value, fn.gep(scalar, sums, to), tiles.item)
+        _watched(tiles, fn, watch, total)
+    return _finite(tiles, fn, watch)

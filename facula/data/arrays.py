@@ -40,7 +40,7 @@ def new_tensor(shape: tuple[int, ...], dtype: DType) -> tuple[Tensor, np.ndarray
     """A tensor not yet filled, and the ndarray to fill before anyone sees the tensor."""
     what = spec(shape, dtype)
     buffer = empty(what.numel * dtype.itemsize)
-    return from_buffer(buffer, what), buffer.array(what)
+    return from_buffer(buffer, what), buffer.new_array(what)
 
 
 class Held:

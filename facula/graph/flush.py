@@ -197,11 +197,13 @@ def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[i
     return FIRST_RUNS if len(steps) < 1000 else 4 * FIRST_RUNS
 
 
-def flush(rec: Recorder, background: bool = False) -> None:
+def flush(rec: Recorder, background: bool = False, steady: bool = False) -> None:
     """Run everything that `rec` has pending.
 
     With `background` a program may be left running; what it raises then comes out of whatever
-    waits for it: the next flush, or the first look at a value.
+    waits for it: the next flush, or the first look at a value.  With `steady` the interpreter
+    runs the program however often it comes, or never does, so that the last bits are the same
+    each time.
 
     Raises what the operations raise (an index out of range); the values that would have come of
     it then raise the same error when they are asked for, and everything older is as it was.
@@ -213,13 +215,13 @@ def flush(rec: Recorder, background: bool = False) -> None:
             return
         held = hold()
         try:
-            _run(rec, graph, background)
+            _run(rec, graph, background, steady)
         finally:
             if held:
                 release()
 
 
-def _run(rec: Recorder, graph: Graph, background: bool) -> None:
+def _run(rec: Recorder, graph: Graph, background: bool, steady: bool) -> None:
     """`flush`, with the lock and with something pending in `graph`."""
     if flight.current is not None:
         _land(graph)
@@ -243,6 +245,8 @@ def _run(rec: Recorder, graph: Graph, background: bool) -> None:
                                           dict(donations), graph.lasting)
         program.place = programs, key
     program.used = graph.sequence
+    if steady and program.threshold:
+        program.threshold = _NEVER
     values = [n.value for _, n in graph.leaves]
     anomaly = None if rec.watch is None else rec.watch.examine(graph)
     try:

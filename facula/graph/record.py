@@ -308,7 +308,7 @@ def recorder() -> Recorder:
     return _local.rec
 
 
-def flush(rec: Recorder, background: bool = False) -> None:
+def flush(rec: Recorder, background: bool = False, steady: bool = False) -> None:
     """Run a recorder's pending graph; `facula.graph.flush` puts its own function here."""
 
 

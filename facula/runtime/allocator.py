@@ -209,14 +209,23 @@ class Buffer:
         """
         if flight.current is not None:
             flight.finish()
-        array = np.asarray((_Lent if lend else _View)(self, spec, strides))
+        return self._seen((_Lent if lend else _View)(self, spec, strides), spec)
+
+    def new_array(self, spec: Spec) -> np.ndarray:
+        """`array` of memory that has just been taken: no program knows of it, so that there is
+        nothing to wait for."""
+        return self._seen(_View(self, spec, None), spec)
+
+    @staticmethod
+    def _seen(view: _View, spec: Spec) -> np.ndarray:
+        array = np.asarray(view)
         return array.view(spec.dtype.np) if spec.dtype.name in _FOREIGN else array
 
     def snapshot(self, spec: Spec, strides: Strides | None = None) -> Buffer:
         """A private row-major copy of the value as it is now."""
         out = empty(spec.numel * spec.dtype.itemsize)
         if out.nbytes:
-            np.copyto(out.array(spec), self.array(spec, strides))
+            np.copyto(out.new_array(spec), self.array(spec, strides))
         return out
 
     def __del__(self, _pool: _Pool = _POOL) -> None:
@@ -345,7 +354,7 @@ def from_numpy_private(array: np.ndarray, fresh: bool = False) -> Buffer:
     from facula.graph.spec import spec
     out = empty(array.nbytes)
     if array.nbytes:
-        np.copyto(out.array(spec(array.shape, from_numpy_dtype(array.dtype))), array)
+        np.copyto(out.new_array(spec(array.shape, from_numpy_dtype(array.dtype))), array)
     return out
 
 

@@ -1,11 +1,12 @@
-"""Layouts: convolutions of a program without gradients keep their channels in blocks.
+"""Layouts: convolutions of a program keep their channels in blocks.
 
 A convolution reads and writes fastest where as many neighbouring channels as a vector has lanes
 lie side by side at every place: `[N, C, H, W]` as `[N, C / lanes, H, W, lanes]`.  Here a program is
 rewritten so that whole chains stay in that form: convolutions become `conv_blocks`, whose weight is
 packed by ordinary steps (which depend on parameters alone, see `facula.schedule.constants`), and
 everything elementwise, pooling, padding, slicing, sums over places and concatenations between them
-are computed on the blocks.  Only what cannot be is brought back to the plain order.
+are computed on the blocks.  Only what cannot be is brought back to the plain order.  Programs with
+gradients of convolutions in them are the matter of `facula.schedule.layout_back`.
 
 A step has a blocked form along one axis of its shape, the one that the channels are part of:
 its size is divided by the lanes, which become a last axis.  Where the channels are no multiple of
@@ -26,7 +27,7 @@ from facula.codegen.target import target
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, spec
 
-__all__ = ["in_blocks"]
+__all__ = ["LEAST", "Rewrite", "fits", "in_blocks", "work"]
 
 _REDUCE = frozenset(["sum", "prod", "amax", "amin", "any", "all"])
 _OTHERS = frozenset(["conv_input", "conv_weight"])
@@ -52,17 +53,18 @@ def in_blocks(steps: Sequence[Step], outputs: Sequence[int]
     if len(found) == 1:
         image, own = steps[steps[found[0]].inputs[0]].spec, steps[found[0]].spec
         least = max(least, ALONE * (image.numel + own.numel))
-    if lanes < 4 or not any(_fits(steps, i, lanes) and _work(steps, i) >= least for i in found):
+    if lanes < 4 or not any(fits(steps, i, lanes) and work(steps, i) >= least for i in found):
         return None
-    return _Rewrite(steps, lanes).run(outputs)
+    return Rewrite(steps, lanes).run(outputs)
 
 
-def _work(steps: Sequence[Step], number: int) -> int:
+def work(steps: Sequence[Step], number: int) -> int:
+    """Multiplications of a convolution."""
     step = steps[number]
     return step.spec.numel * prod(steps[step.inputs[1]].spec.shape[1:])
 
 
-def _fits(steps: Sequence[Step], number: int, lanes: int) -> bool:
+def fits(steps: Sequence[Step], number: int, lanes: int) -> bool:
     """Whether a convolution can be computed on blocks."""
     step = steps[number]
     x, w = (steps[i].spec for i in step.inputs)
@@ -70,12 +72,14 @@ def _fits(steps: Sequence[Step], number: int, lanes: int) -> bool:
     if step.spec.dtype.name != "float32" or x.dtype is not step.spec.dtype \
             or len(x.shape) != 4 or 0 in step.spec.shape or not x.numel:
         return False
-    if -(-w.shape[0] // lanes) * lanes > WASTE * w.shape[0] and _work(steps, number) >= LEAST:
+    if -(-w.shape[0] // lanes) * lanes > WASTE * w.shape[0] and work(steps, number) >= LEAST:
         return False
     return bool(groups == 1 or groups == x.shape[1] == w.shape[0])
 
 
-class _Rewrite:
+class Rewrite:
+    """A program being rewritten: where the value of each of its steps is, in either form."""
+
     def __init__(self, steps: Sequence[Step], lanes: int):
         self.old, self.lanes = steps, lanes
         self.steps: list[Step] = []
@@ -242,11 +246,11 @@ class _Rewrite:
         return None
 
     def _convolution(self, number: int, step: Step) -> bool:
-        if not _fits(self.old, number, self.lanes):
+        if not fits(self.old, number, self.lanes):
             return False
         image, weight = step.inputs
         known = self.blocked.get(image)
-        if (known is None or known[1] != 1) and _work(self.old, number) < LEAST:
+        if (known is None or known[1] != 1) and work(self.old, number) < LEAST:
             return False
         x, w = (self.old[i].spec.shape for i in step.inputs)
         stride, low, dilation, groups = step.attrs

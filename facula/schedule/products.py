@@ -12,6 +12,7 @@ from math import prod
 
 from facula.codegen.attend import Attention
 from facula.codegen.blocked import Blocks
+from facula.codegen.blocked_weight import BlocksWeight
 from facula.codegen.contract import Contraction
 from facula.codegen.convolve import Convolution
 from facula.codegen.direct import View
@@ -25,7 +26,8 @@ __all__ = ["ATTENTION", "CONVOLUTIONS", "PRODUCTS", "WHOLE", "attention_of", "co
            "convolution_of", "has_strides", "leaf_strides", "operand_behind", "operand_of",
            "order_in", "stored_operands", "terms"]
 
-CONVOLUTIONS = frozenset(["conv", "conv_input", "conv_weight", "conv_blocks"])
+_ON_BLOCKS = frozenset(["conv_blocks", "conv_weight_blocks"])
+CONVOLUTIONS = _ON_BLOCKS | {"conv", "conv_input", "conv_weight"}
 PRODUCTS = CONVOLUTIONS | {"matmul"}
 """Operations that have kernels of their own, with what follows them as the end of their tiles."""
 
@@ -125,7 +127,7 @@ def has_strides(steps: Sequence[Step], number: int, which: int, stop: Callable[[
     """Whether a product finds operand `which` in memory of these strides without a copy."""
     find = _operand if steps[number].op == "matmul" else _whole
     found = find(steps, number, which, stop, lambda n: strides)[1]
-    return found is not None and (steps[number].op != "conv_blocks"
+    return found is not None and (steps[number].op not in _ON_BLOCKS
                                   or _side_by_side(steps[number], which, found[0]))
 
 
@@ -159,6 +161,8 @@ def terms(steps: Sequence[Step], number: int) -> int:
     step = steps[number]
     if step.op == "conv_blocks":
         return prod(step.attrs[1][1:])
+    if step.op == "conv_weight_blocks":
+        return prod(step.attrs[2]) // step.attrs[2][1]
     found = PRIMS[step.op].terms
     assert found is not None
     return found([steps[i].spec for i in step.inputs], step.attrs, step.spec)
@@ -170,14 +174,16 @@ def source_behind(steps: Sequence[Step], number: int, which: int,
     source, found = _whole(steps, number, which, stop)
     step = steps[number]
     if found is None or steps[source].op == "scalar" or (
-            step.op == "conv_blocks" and not _side_by_side(step, which, found[0])):
+            step.op in _ON_BLOCKS and not _side_by_side(step, which, found[0])):
         return steps[number].inputs[which]
     return source
 
 
 def _side_by_side(step: Step, which: int, strides: Strides) -> bool:
     """Whether an operand in blocks lies as its kernel reads it: the weight whole, and vectors of
-    the source each together."""
+    the source, or of a gradient, each together."""
+    if step.op == "conv_weight_blocks":
+        return strides[-1] == 1 or which == 0 and not step.attrs[6]
     return which == 0 and (not step.attrs[7] or strides[-1] == 1)
 
 
@@ -190,7 +196,8 @@ def operand_of(steps: Sequence[Step], number: int, which: int, in_memory: Callab
 
 
 def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int], bool],
-                   lies: Callable[[int], Strides]) -> tuple[Convolution | Blocks, int, int]:
+                   lies: Callable[[int], Strides]
+                   ) -> tuple[Convolution | Blocks | BlocksWeight, int, int]:
     """The convolution of step `number`, and the steps in memory that it reads."""
     step = steps[number]
     a, left = _whole(steps, number, 0, in_memory, lies)
@@ -198,6 +205,8 @@ def convolution_of(steps: Sequence[Step], number: int, in_memory: Callable[[int]
     assert left is not None and right is not None
     if step.op == "conv_blocks":
         return Blocks(*step.attrs, a=View(*left), b=View(*right)), a, b
+    if step.op == "conv_weight_blocks":
+        return BlocksWeight(*step.attrs, a=View(*left), b=View(*right)), a, b
     shapes = [steps[i].spec.shape for i in step.inputs]
     parts = step.attrs[4] if step.op == "conv_weight" else 0
     out = step.spec.shape[1:] if parts else step.spec.shape

@@ -19,6 +19,7 @@ from facula.codegen.forms import Form
 from facula.graph.spec import Step, spec
 from facula.runtime.plan import KernelPlan, PhasePlan
 from facula.schedule.compile import Native, build
+from facula.schedule.layout_back import training_in_blocks
 from facula.schedule.segments import Segment, segments
 from facula.schedule.simplify import simplify
 
@@ -46,7 +47,7 @@ Simplified = tuple[list[Step], dict[int, int], list[int]]
 class Simple:
     """A program after simplification, in parts; `given` are its donations.
 
-    `new` says where the steps before simplification are now.
+    `new` says where the leaves before simplification are now.
     """
 
     steps: list[Step]
@@ -59,11 +60,23 @@ class Simple:
 def simplified(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int],
                made: Simplified | None = None) -> Simple:
     """Simplify a program, unless `made` is what came of that, and cut it into parts."""
-    found, new, kept = made or simplify(steps, outputs)
+    found, new, kept = made or _laid_out(steps, outputs)
     place = {o: kept[k] for k, o in enumerate(outputs)}
     given = {place[o]: new[leaf] for o, leaf in donations.items()
              if found[new[leaf]].op == "leaf"}
     return Simple(found, new, kept, given, segments(found, kept))
+
+
+def _laid_out(steps: Sequence[Step], outputs: Sequence[int]) -> Simplified:
+    """A program simplified, and its convolutions on blocks of channels if it is to be trained with
+    them there."""
+    found, new, kept = simplify(steps, outputs)
+    blocks = training_in_blocks(found, kept)
+    if blocks is None:
+        return found, new, kept
+    leaves = {old: n for n, old in blocks[2].items()}
+    found, again, kept = simplify(*blocks[:2])
+    return found, {i: again[leaves[n]] for i, n in new.items() if n in leaves}, kept
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,344 @@
+"""Gradients of convolutions' weights from operands on blocks: the kernel of `conv_weight_blocks`.
+
+The gradient of the result is `[N, O / lanes, H, W, lanes]`, the source is `[N, C / lanes, H, W,
+lanes]` or, where it has fewer channels than a vector has lanes, `[N, C, H, W]`.  Vectors of a
+register tile are blocks of output channels, its rows the lanes of a block of input channels (or the
+taps of one channel of a plain source), and the sum runs over places.  Nothing is turned before it:
+both operands lie as the register tile reads them.
+
+Kernels of 3x3 taps are computed by minimal filtering, by the transpose of the products in
+`facula.codegen.blocked_squares`; see `facula.codegen.winograd` for the method and its sources.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from facula import config
+from facula.codegen.blocked import copy_blocks
+from facula.codegen.blocked_squares import forth, halved
+from facula.codegen.contract import Kernel
+from facula.codegen.direct import Tiles, View
+from facula.codegen.llvm import Fn, Module
+from facula.codegen.target import Target
+from facula.codegen.tiles import PARAMS, operand, smin, unravel
+from facula.codegen.walks import Block, Walk, grow
+from facula.codegen.winograd import weight_back
+
+__all__ = ["BlocksWeight", "OnBlocks"]
+
+
+_NOWHERE = View(())
+_POINTS = 256               # places of the gradient that are summed over together
+
+
+@dataclass(frozen=True)
+class BlocksWeight:
+    """The gradient of a weight; `x`, `w` and `y` are the shapes as the user has them."""
+
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    y: tuple[int, ...]
+    stride: tuple[int, ...]
+    low: tuple[int, ...]
+    dilation: tuple[int, ...]
+    blocked: bool                   # the source, too
+    lanes: int
+    parts: int
+    a: View = _NOWHERE
+    b: View = _NOWHERE
+
+    kind = "conv_weight_blocks"
+    dtype = "float32"
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * prod(self.y) * prod(self.w[1:]) / (2.25 if self.squares else 1.0)
+
+    @property
+    def squares(self) -> bool:
+        """Whether it costs less by minimal filtering, transforms included."""
+        if not config.flag.WINOGRAD or not self.blocked or self.lanes < 8 \
+                or self.x[1] % self.lanes or self.w[0] % self.lanes:
+            return False
+        if self.w[2:] != (3, 3) or self.stride != (1, 1) or self.dilation != (1, 1):
+            return False
+        squares = self.y[0] * prod(-(-n // 2) for n in self.y[2:])
+        return squares >= 64 and 4 * squares <= 1.4 * self.y[0] * prod(self.y[2:])
+
+    def attrs(self) -> tuple[Any, ...]:
+        """As the attributes of a step."""
+        return (self.x, self.w, self.y, self.stride, self.low, self.dilation, self.blocked,
+                self.lanes, self.parts)
+
+
+def _rows(most: int, lanes: int) -> int:
+    """Rows of a register tile: lanes of one block, halved until they fit."""
+    rows = lanes
+    while rows > most:
+        rows //= 2
+    return rows
+
+
+class OnBlocks:
+    """The kernel of a gradient."""
+
+    def __init__(self, c: BlocksWeight, t: Target, finish: Any):
+        self.c, self.t, self.finish = c, t, finish
+        self.module = Module()
+        self.tiles = tiles = Tiles(self.module, c.dtype, t)
+        lanes = tiles.lanes
+        self.walks = tuple(Walk(out, k, -p, s, d, n) for n, out, k, s, p, d in zip(
+            c.x[2:], c.y[2:], c.w[2:], c.stride, c.low, c.dilation, strict=True))
+        self.counts = (c.y[0], *c.y[2:])
+        self.unit = lanes if c.blocked else 1
+        self.units = -(-c.x[1] // self.unit)
+        self.taps = prod(c.w[2:])
+        self.o_blocks = -(-c.w[0] // lanes)
+        self.nv = min(2, self.o_blocks)
+        self.nr = self.nv * lanes
+        panels = -(-self.o_blocks // self.nv)
+        # each operand is transformed again for each tile of the other's channels
+        most = 64 if c.squares else 128
+        self.each = -(-panels // -(-panels // max(most // self.nr, 1)))
+        self.o_tiles = -(-panels // self.each)
+        self.width = self.each * self.nr
+        most = 4 if c.squares else max((1 << 15) // (self.width * self.taps * self.unit), 1)
+        self.depth = -(-self.units // -(-self.units // most))
+        self.c_tiles = -(-self.units // self.depth)
+        self.rows = _rows(t.tile(self.nv), lanes)
+        size = grow(self.counts, [1] * len(self.counts), _POINTS)
+        while size[0] == 1 < size[1] and \
+                prod(self._block(size).extents) * self.unit > 1 << 14:
+            size[1] = -(-size[1] // 2)
+        self.block = self._block(size)
+
+    def _block(self, size: list[int]) -> Block:
+        return Block(self.walks, self.counts, tuple(size), tuple(size))
+
+    def emit(self) -> Kernel:
+        c, tiles = self.c, self.tiles
+        scalar, lanes = tiles.scalar, tiles.lanes
+        fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
+        fn.written = True
+        source, grads = operand(fn, 0), operand(fn, 1)
+        parts = max(c.parts, 1)
+        part, cb, ob = unravel(fn, "%tile", (parts, self.c_tiles, self.o_tiles))
+        u0, o0 = fn.mul(cb, self.depth), fn.mul(ob, self.width)
+        units = smin(fn, fn.val(f"sub i64 {self.units}, {u0}"), self.depth) \
+            if self.units % self.depth else self.depth
+        left = fn.val(f"sub i64 {c.w[0]}, {o0}") if self.o_tiles > 1 else c.w[0]
+        channels = smin(fn, left, self.width)
+        rows = self.depth * self.unit * self.taps
+        ld = -(-rows // lanes) * lanes
+        sums = fn.alloca(scalar, ld * self.width)
+        turned = fn.alloca(scalar, ld * self.width + lanes)
+        source = fn.gep(scalar, source, fn.add(fn.mul(u0, c.a.strides[1]), c.a.offset))
+        grads = fn.gep(scalar, grads, fn.add(
+            fn.mul(fn.mul(ob, self.each * self.nv), c.b.strides[1]), c.b.offset))
+        share = -(-c.x[0] // parts)
+        low = fn.mul(part, share)
+        high: Any = smin(fn, fn.add(low, share), c.x[0]) if c.parts else c.x[0]
+        blocks = fn.val(f"sdiv i64 {fn.add(channels, lanes - 1)}, {lanes}") \
+            if not isinstance(channels, int) else -(-channels // lanes)
+        if c.squares:
+            wrong = _Squares(self).sum(fn, source, grads, low, high, units, blocks, channels, sums)
+            with fn.when(wrong):
+                self._sum(fn, source, grads, low, high, units, blocks, sums)
+        else:
+            self._sum(fn, source, grads, low, high, units, blocks, sums)
+        tiles.turn(fn, sums, self.width, turned, ld, ld, self.width)
+        here = smin(fn, fn.val(f"sub i64 {c.x[1]}, {fn.mul(u0, self.unit)}"),
+                    self.depth * self.unit) if self.c_tiles > 1 else c.x[1]
+        self.finish.taps(fn, part, o0, channels, fn.mul(fn.mul(u0, self.unit), self.taps),
+                         fn.mul(here, self.taps), turned, ld)
+        fn.finish()
+        return Kernel("KERNEL", ("a", "b", *self.finish.roles()),
+                      parts * self.c_tiles * self.o_tiles, self.module, 1.0)
+
+    def begun(self, fn: Fn, n: Any, b: Any, low: Any) -> str:
+        """Whether these are the first places of a tile (an i1)."""
+        return fn.val(f"and i1 {fn.val(f'icmp eq i64 {n}, {low}')}, "
+                      f"{fn.val(f'icmp eq i64 {b}, 0')}")
+
+    def _sum(self, fn: Fn, source: str, grads: str, low: Any, high: Any, units: Any, blocks: Any,
+             sums: str) -> None:
+        """Fill sums[channel and tap, output channel] by plain sums."""
+        c, block, tiles = self.c, self.block, self.tiles
+        scalar, lanes, unit = tiles.scalar, tiles.lanes, self.unit
+        each = prod(block.extents)
+        cache = fn.alloca(scalar, self.depth * each * unit + lanes)
+        columns = fn.alloca(scalar, self.each * block.points * self.nr)
+        table = tiles.table("KERNEL_places", [unit * at for at in
+                                              block.offsets(block.size, block.out_steps)])
+        image, channel, *places = c.a.strides
+        with fn.loop(low, high, block.size[0], "n") as n, \
+                fn.loop(0, prod(block.blocks[1:]), hint="b") as b:
+            starts = [n, *(fn.mul(i, size) for i, size in
+                           zip(unravel(fn, b, block.blocks[1:]), block.size[1:], strict=True))]
+            counts = block.valid(fn, starts, high)
+            if c.blocked:
+                copy_blocks(tiles, fn, block, source, list(c.a.strides), units, starts, counts[0],
+                            cache)
+            else:
+                tiles.copy_source(fn, block, source, [image, *places], channel, units, starts,
+                                  counts[0], cache)
+            self._columns(fn, grads, starts, counts, blocks, columns)
+            begun = self.begun(fn, n, b, low)
+            kc: Any = 1
+            for size in counts:
+                kc = fn.mul(kc, size)
+            panels = fn.val(f"sdiv i64 {fn.add(blocks, self.nv - 1)}, {self.nv}") \
+                if not isinstance(blocks, int) else -(-blocks // self.nv)
+            with fn.loop(0, panels, hint="p") as p, fn.loop(0, units, hint="u") as u:
+                v = fn.gep(scalar, columns, fn.mul(p, block.points * self.nr))
+                x = fn.gep(scalar, cache, fn.mul(u, each * unit))
+                z = fn.gep(scalar, sums, fn.add(fn.mul(u, unit * self.taps * self.width),
+                                                fn.mul(p, self.nr)))
+                self._registers(fn, x, v, z, kc, begun, table)
+
+    def _registers(self, fn: Fn, x: str, v: str, z: str, kc: Any, begun: str, table: str) -> None:
+        """The register tiles of one unit of channels and one panel of columns."""
+        tiles, scalar = self.tiles, self.tiles.scalar
+        taps = self.block.taps()
+        if self.unit == 1:
+            most = self.t.tile(self.nv)
+            rows = -(-self.taps // -(-self.taps // most))
+            for t0 in range(0, self.taps, rows):
+                some = range(t0, min(t0 + rows, self.taps))
+                name = tiles.micro(f"KERNEL_micro_{t0}", [taps[t] for t in some], self.nv,
+                                   [t * self.width for t in some], table, self.nr)
+                fn.do(f"call void @{name}(ptr {x}, ptr {v}, ptr {z}, i64 {kc}, i1 {begun})")
+            return
+        name = tiles.micro("KERNEL_micro", range(self.rows), self.nv,
+                           [i * self.taps * self.width for i in range(self.rows)], table, self.nr)
+        where = tiles.table("KERNEL_taps", [t * self.unit for t in taps])
+        with fn.loop(0, self.taps, hint="t") as t, fn.loop(0, self.unit, self.rows, "i") as i:
+            far = fn.load("i32", fn.gep("i32", where, t), 4)
+            at = fn.gep(scalar, x, fn.add(fn.val(f"sext i32 {far} to i64"), i))
+            there = fn.gep(scalar, z, fn.add(fn.mul(t, self.width),
+                                             fn.mul(i, self.taps * self.width)))
+            fn.do(f"call void @{name}(ptr {at}, ptr {v}, ptr {there}, i64 {kc}, i1 {begun})")
+
+    def _columns(self, fn: Fn, grads: str, starts: list[Any], counts: list[Any], blocks: Any,
+                 columns: str) -> None:
+        """The gradient's vectors of a panel side by side: [panel, place, nr]."""
+        tiles, block = self.tiles, self.block
+        scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
+        image, channel, *places, _ = self.c.b.strides
+        strides = block.point_strides
+
+        def dimension(d: int, from_: str, to: str) -> None:
+            if d == len(counts):
+                fn.store(vector, fn.load(vector, from_, 4), to, 4)
+                return
+            with fn.loop(0, counts[d], hint="y") as y:
+                dimension(d + 1, fn.gep(scalar, from_, fn.mul(y, [image, *places][d])),
+                          fn.gep(scalar, to, fn.mul(y, strides[d] * self.nr)))
+
+        with fn.loop(0, blocks, hint="q") as q:
+            panel = fn.val(f"udiv i64 {q}, {self.nv}")
+            to = fn.gep(scalar, columns, fn.add(
+                fn.mul(panel, block.points * self.nr),
+                fn.mul(fn.val(f"urem i64 {q}, {self.nv}"), lanes)))
+            from_ = fn.gep(scalar, grads, fn.mul(q, channel))
+            for i, step in zip(starts, [image, *places], strict=True):
+                from_ = fn.gep(scalar, from_, fn.mul(i, step))
+            dimension(0, from_, to)
+
+
+class _Squares:
+    """The same sums by the transpose of minimal filtering."""
+
+    def __init__(self, w: OnBlocks):
+        self.w = w
+        counts = w.counts
+        size = grow(counts, [1, min(2, counts[1]), counts[2]], _POINTS)
+        self.block = Block(w.walks, counts, tuple(size), tuple(size))
+        self.squares = (size[0], *(-(-n // 2) for n in size[1:]))
+        even = (size[0], *(2 * n for n in self.squares[1:]))
+        self.even = Block(w.walks, counts, even, even)
+        self.height = w.depth * w.tiles.lanes
+
+    def sum(self, fn: Fn, source: str, grads: str, low: Any, high: Any, units: Any, blocks: Any,
+            channels: Any, sums: str) -> str:
+        """Fill sums[channel and tap, output channel]; whether any of it is not finite (an i1)."""
+        w, block, tiles = self.w, self.block, self.w.tiles
+        c, scalar, lanes, nr = w.c, tiles.scalar, tiles.lanes, w.nr
+        each, total = prod(self.even.extents) * lanes, prod(self.squares)
+        pitch = total * lanes
+        far = w.depth * pitch
+        cache = fn.alloca(scalar, w.depth * each)
+        turned = fn.alloca(scalar, 16 * far)
+        across = fn.alloca(scalar, 16 * total * nr)
+        made = fn.alloca(scalar, 16 * self.height * w.width)
+        table = tiles.table("KERNEL_squares", [k * lanes for k in range(total)])
+        name = tiles.micro("KERNEL_micro_squares", range(w.rows), w.nv,
+                           [i * w.width for i in range(w.rows)], table, nr)
+        with fn.loop(low, high, block.size[0], "n") as n, \
+                fn.loop(0, prod(block.blocks[1:]), hint="b") as b:
+            starts = [n, *(fn.mul(i, size) for i, size in
+                           zip(unravel(fn, b, block.blocks[1:]), block.size[1:], strict=True))]
+            counts = block.valid(fn, starts, high)
+            valid = [counts[0], *(halved(fn, k) for k in counts[1:])]
+            copy_blocks(tiles, fn, self.even, source, list(c.a.strides), units, starts, counts[0],
+                        cache)
+            with fn.loop(0, units, hint="u") as u:
+                forth(tiles, fn, self.even, self.squares, fn.gep(scalar, cache, fn.mul(u, each)),
+                      fn.gep(scalar, turned, fn.mul(u, pitch)), valid, far)
+            begun = w.begun(fn, n, b, low)
+            kc: Any = 1
+            for size in valid:
+                kc = fn.mul(kc, size)
+            with fn.loop(0, blocks, w.nv, "p") as p:
+                self._spread(fn, grads, p, blocks, starts, counts, valid, across)
+                with fn.loop(0, 16, hint="m") as m, fn.loop(0, units, hint="u") as u, \
+                        fn.loop(0, lanes, w.rows, "i") as i:
+                    x = fn.gep(scalar, turned, fn.add(fn.add(fn.mul(m, far), fn.mul(u, pitch)), i))
+                    v = fn.gep(scalar, across, fn.mul(m, total * nr))
+                    row = fn.add(fn.add(fn.mul(m, self.height), fn.mul(u, lanes)), i)
+                    z = fn.gep(scalar, made, fn.add(fn.mul(row, w.width), fn.mul(p, lanes)))
+                    fn.do(f"call void @{name}(ptr {x}, ptr {v}, ptr {z}, i64 {kc}, i1 {begun})")
+        return weight_back(tiles, fn, made, sums, fn.mul(units, lanes), channels, w.width,
+                           self.height)
+
+    def _spread(self, fn: Fn, grads: str, first: Any, blocks: Any, starts: list[Any],
+                counts: list[Any], valid: list[Any], to: str) -> None:
+        """The squares of a panel of the gradient: to[16][square][nr]."""
+        w, tiles = self.w, self.w.tiles
+        scalar, vector, lanes, nr = tiles.scalar, tiles.vector, tiles.lanes, w.nr
+        image, channel, *places, _ = w.c.b.strides
+        _, down, along = self.squares
+        plane = prod(self.squares) * nr
+        some = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), w.nv) if w.o_blocks % w.nv else w.nv
+        base = fn.gep(scalar, grads, fn.mul(first, channel))
+        for i, step in zip(starts, [image, *places], strict=True):
+            base = fn.gep(scalar, base, fn.mul(i, step))
+
+        def four(a: str, b: str) -> list[str]:
+            return [a, fn.val(f"fadd {vector} {a}, {b}"), fn.val(f"fsub {vector} {a}, {b}"),
+                    fn.val(f"fneg {vector} {b}")]
+
+        with fn.loop(0, some, hint="j") as j, fn.loop(0, valid[0], hint="n") as n, \
+                fn.loop(0, valid[1], hint="y") as y, fn.loop(0, valid[2], hint="x") as x:
+            far = fn.add(fn.add(fn.mul(j, channel), fn.mul(n, image)),
+                         fn.add(fn.mul(y, 2 * places[0]), fn.mul(x, 2 * places[1])))
+            corner = fn.gep(scalar, base, far)
+            inside = {d: fn.val(f"icmp slt i64 {fn.add(fn.mul(i, 2), 1)}, {counts[d]}")
+                      for d, i in ((1, y), (2, x)) if w.counts[d] % 2}
+            g = []
+            for r in (0, 1):
+                for k in (0, 1):
+                    at = fn.gep(scalar, corner, r * places[0] + k * places[1])
+                    for on, d in ((r, 1), (k, 2)):      # the half of a square that is nowhere
+                        if on and d in inside:
+                            at = fn.val(f"select i1 {inside[d]}, ptr {at}, ptr @KERNEL_zeros")
+                    g.append(fn.load(vector, at, 4))
+            sides = [four(g[k], g[2 + k]) for k in (0, 1)]
+            square = fn.add(fn.mul(fn.add(fn.mul(n, down), y), along), x)
+            there = fn.gep(scalar, to, fn.add(fn.mul(square, nr), fn.mul(j, lanes)))
+            for r in range(4):
+                for k, value in enumerate(four(sides[0][r], sides[1][r])):
+                    fn.store(vector, value, fn.gep(scalar, there, (4 * r + k) * plane), 4)

@@ -1,0 +1,184 @@
+"""Training steps on blocks of channels: the gradients are those of float64, whatever stands between
+the convolutions, and what is not finite stays where it is."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import facula
+import facula.nn.functional as F
+from facula import config, nn
+from facula.schedule import layout, layout_back
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Layouts are changed for small convolutions too, and everything is compiled."""
+    monkeypatch.setattr(layout, "LEAST", 0)
+    monkeypatch.setattr(layout_back, "LEAST", 0)
+    monkeypatch.setattr(layout_back, "PLACES", 0)
+    monkeypatch.setattr(config.flag, "INTERPRET", False)
+
+
+def operations(made):
+    return [s.op for executable in made for s in executable.steps]
+
+
+def gradients(net, x, dtype, take=lambda y: (y * y).sum()):
+    """Loss and gradients of a network on `x`, which has one, too."""
+    net = net.to(dtype)
+    for p in net.parameters():
+        p.grad = None
+    x = facula.tensor(x, dtype=dtype, requires_grad=True)
+    x._peek(), [p._peek() for p in net.parameters()]
+    loss = take(net(x))
+    loss.backward()
+    return [loss.detach().numpy(), x.grad.numpy(), *[p.grad.numpy() for p in net.parameters()]]
+
+
+def agree(net, x, made, tolerance=2e-5, on_blocks=True):
+    have = gradients(net, x, facula.float32)
+    assert ("conv_weight_blocks" in operations(made)) == on_blocks
+    assert ("conv_weight" in operations(made)) != on_blocks
+    want = gradients(net, x, facula.float64)
+    for a, b in zip(have, want, strict=True):
+        assert a.dtype == np.float32
+        assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b) + 1e-4
+
+
+def drawn(*shape):
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+CASES = [  # images, channels, outputs, more, size, kernel, padding, dilation
+    (2, 16, 16, 16, (9, 9), 3, 1, 1), (3, 32, 48, 16, (12, 7), 3, 0, 1),
+    (1, 16, 32, 32, (5, 6), (1, 3), 0, 1), (4, 48, 16, 64, (7, 7), 1, 0, 1),
+    (2, 16, 80, 16, (13, 11), 5, 2, 1), (2, 32, 32, 48, (11, 12), 3, 2, 2),
+    (5, 16, 144, 16, (6, 5), 3, 1, 1), (70, 16, 16, 16, (3, 4), 3, 1, 1),
+    (1, 16, 16, 16, (31, 33), 3, 1, 1), (2, 16, 16, 16, (4, 4), 3, 3, 1),
+    (6, 160, 32, 16, (8, 6), 3, 1, 1)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_two_convolutions(case, made):
+    n, c, o, more, size, kernel, padding, dilation = case
+    net = nn.Sequential(nn.Conv2d(c, o, kernel, 1, padding, dilation), nn.ReLU(),
+                        nn.Conv2d(o, more, kernel, 1, padding, dilation))
+    agree(net, drawn(n, c, *size), made)
+
+
+@pytest.mark.parametrize("channels, stride, kernel",
+                         list(itertools.product((1, 3, 8), (1, 2), (3, 5))))
+def test_a_first_convolution_of_few_channels(channels, stride, kernel, made):
+    """Its input has no gradient, and no blocks."""
+    net = nn.Sequential(nn.Conv2d(channels, 32, kernel, stride, 1), nn.Tanh(),
+                        nn.Conv2d(32, 16, 3))
+    x = facula.tensor(drawn(3, channels, 17, 14))
+    results = []
+    for dtype in (facula.float32, facula.float64):
+        net.to(dtype)
+        for p in net.parameters():
+            p.grad = None
+            p._peek()
+        (net(x.to(dtype)) ** 2).sum().backward()
+        results.append([p.grad.numpy() for p in net.parameters()])
+        if dtype is facula.float32:
+            assert "conv_weight_blocks" in operations(made)
+    for a, b in zip(*results, strict=True):
+        assert np.linalg.norm(a - b) <= 2e-5 * np.linalg.norm(b)
+
+
+POOLS = [nn.MaxPool2d(2), nn.MaxPool2d(3), nn.MaxPool2d((2, 3)), nn.MaxPool2d(3, 2),
+         nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, 3), nn.MaxPool2d(2, ceil_mode=True),
+         nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(4), nn.BatchNorm2d(32), nn.Dropout(0.0),
+         nn.Upsample(scale_factor=2), nn.ZeroPad2d(1), nn.LeakyReLU(0.1)]
+
+
+@pytest.mark.parametrize("between", POOLS, ids=str)
+def test_what_stands_between(between, made):
+    net = nn.Sequential(nn.Conv2d(16, 32, 3), between, nn.Conv2d(32, 16, 3), nn.Flatten())
+    agree(net, drawn(2, 16, 13, 15), made)
+
+
+@pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.MaxPool2d(3)], ids=str)
+def test_windows_that_do_not_meet_need_no_scatter(layer, made):
+    agree(nn.Sequential(nn.Conv2d(16, 32, 3), layer, nn.Conv2d(32, 16, 3)), drawn(2, 16, 14, 13),
+          made)
+    assert "scatter" not in operations(made[:1])
+
+
+def test_ties_and_indices(made):
+    """The first of equal elements has the gradient; places that are asked for are right."""
+    x = facula.tensor(np.ones((1, 16, 8, 8), np.float32), requires_grad=True)
+    w = facula.tensor(np.ones((16, 16, 1, 1), np.float32), requires_grad=True)
+    y, places = F.max_pool2d(F.conv2d(F.conv2d(x, w), w), 2, return_indices=True)
+    y.sum().backward()
+    grads = x.grad.numpy()
+    assert np.array_equal(grads[0, 0, ::2, ::2], np.full((4, 4), 256.0))
+    assert np.count_nonzero(grads) == 16 * 16
+    want = np.arange(64).reshape(8, 8)[::2, ::2]
+    assert np.array_equal(places.numpy()[0, 3], want)
+    assert "conv_weight_blocks" in operations(made)
+
+
+def test_what_is_not_finite_stays_where_it_is(made):
+    """In a weight's gradient that is a channel, in an input's the kernel around a place."""
+    for bad in (np.nan, np.inf, -np.inf):
+        spot, seed = np.zeros((2, 32, 20, 20), np.float32), drawn(2, 48, 20, 20)
+        spot[0, 5, 7, 9] = seed[1, 3, 11, 12] = bad
+        results = []
+        for dtype in (facula.float32, facula.float64):
+            x, one, w, at = (facula.tensor(v, dtype=dtype) for v in (
+                drawn(2, 32, 20, 20), drawn(32, 32, 1, 1), drawn(48, 32, 3, 3), spot))
+            for t in (x, one, w):
+                t.requires_grad_()
+                t._peek()
+            y = F.conv2d(F.conv2d(x, one) + at, w, padding=1)
+            y.backward(facula.tensor(seed, dtype=dtype))
+            results.append((x.grad.numpy(), w.grad.numpy()))
+        for have, want in zip(*results, strict=True):
+            assert np.array_equal(np.isnan(have), np.isnan(want))
+            finite = np.isfinite(want)
+            assert np.array_equal(np.isfinite(have), finite) and 0 < finite.sum() < finite.size
+            assert np.allclose(have[finite], want[finite], 1e-3, 1e-3)
+    assert "conv_weight_blocks" in operations(made)
+
+
+@pytest.mark.parametrize("net", [
+    nn.Sequential(nn.Conv2d(16, 32, 3, 2), nn.Conv2d(32, 16, 3)),
+    nn.Sequential(nn.Conv2d(16, 32, 3, groups=2), nn.Conv2d(32, 16, 3)),
+    nn.Sequential(nn.Conv2d(16, 20, 3), nn.Conv2d(20, 16, 3))], ids=["strided", "groups", "lanes"])
+def test_what_does_not_fit_keeps_its_order(net, made):
+    """Strides where the input has a gradient, groups, channels that lanes do not divide."""
+    agree(net, drawn(2, 16, 13, 13), made, on_blocks=False)
+
+
+def test_a_step_with_its_update_is_reproduced(made):
+    """Updates in place, several steps, another batch size between them."""
+    def run(flag):
+        config.flag.LAYOUT = flag
+        facula.manual_seed(3)
+        net = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3),
+                            nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(800, 10))
+        optimizer = facula.optim.Adam(net.parameters(), 1e-3)
+        losses = []
+        for n in (6, 6, 4, 6, 5, 6):
+            loss = F.cross_entropy(net(facula.tensor(drawn(n, 1, 28, 28))),
+                                   facula.tensor(np.arange(n)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    before = config.flag.LAYOUT
+    try:
+        plain, blocked, again = run(False), run(True), run(True)
+    finally:
+        config.flag.LAYOUT = before
+    assert "conv_weight_blocks" in operations(made)
+    assert blocked == again
+    assert np.allclose(plain, blocked, 1e-4)

@@ -255,9 +255,12 @@ class _Finish(Epilogue):
             self._point(fn, index, names, line, at)
             return
         w = block.walks[d]
-        last = d == len(lines) - 1
-        with fn.loop(0, counts[d + 1], hint="s",
-                     metadata=self.writer.loop_metadata() if last else "") as i:
+        metadata = ""
+        if d == len(lines) - 1:
+            item = self.steps[self.product].spec.dtype.itemsize
+            metadata = self.writer.masked(item, counts[d + 1]) if 1 < w.out_step <= 8 else \
+                self.writer.loop_metadata()
+        with fn.loop(0, counts[d + 1], hint="s", metadata=metadata) as i:
             place = fn.add(fn.mul(fn.add(starts[d + 1], i), w.out_step), w.out0)
             self._spread(fn, block, starts, counts, lines, (*index, lines[d]),
                          [*names, (lines[d], place)], line,

@@ -130,9 +130,16 @@ class KernelWriter:
         """Metadata of an innermost loop: its rounds touch memory independently."""
         return "!LOOP"
 
-    def masked(self, itemsize: int) -> str:
-        """The same of one whose vectors, of so large elements, are picked under a mask."""
-        self.width = target().lanes(itemsize)
+    def masked(self, itemsize: int, rounds: Any = 0) -> str:
+        """The same of one whose vectors, of so large elements, are picked under a mask.
+
+        After the last whole vector it goes on one by one where it has that many `rounds`, or more
+        than a vector; so vectors are as wide as it takes the fewest steps.
+        """
+        self.width = lanes = target().lanes(itemsize)
+        if isinstance(rounds, int) and rounds:
+            widths = [lanes >> k for k in range(lanes.bit_length() - 1)]
+            self.width = min(widths, key=lambda w: rounds // w + rounds % w)
         return "!PICKING"
 
     def finish(self, ntiles: int, cost: float) -> Kernel:
@@ -143,12 +150,19 @@ class KernelWriter:
         return Kernel(name, text, tuple(self.slots), ntiles, cost, tuple(self.numbers))
 
     def _independent(self, body: str) -> bool:
-        """Whether LLVM needs no proof that rounds of a loop are: it would complain of one that it
-        does not find, where it has been told how wide vectors are."""
-        touching = [line for line in body.splitlines()
-                    if " load " in line or line.lstrip().startswith("store ")]
-        return len(self.module.functions) == 1 and all(
-            "!llvm.access.group" in line or "!invariant.load" in line for line in touching)
+        """Whether LLVM needs no proof that rounds of the loops that pick are independent: it would
+        complain of one that it does not find, where it has been told how wide vectors are."""
+        lines = body.splitlines()
+        for end, line in enumerate(lines):
+            if line.endswith("!llvm.loop !PICKING"):
+                head = line.split("label %")[1].split(",")[0] + ":"
+                for inner in lines[lines.index(head):end]:
+                    if " load " in inner or inner.lstrip().startswith("store "):
+                        if "!llvm.access.group" not in inner and "!invariant.load" not in inner:
+                            return False
+                    elif " call " in inner and "@llvm." not in inner:
+                        return False
+        return True
 
     def resolve(self) -> None:
         """Put metadata nodes in place of the names that the body of the kernel refers to."""
@@ -166,9 +180,11 @@ class KernelWriter:
         group = module.metadata("!{}", distinct=True)
         parallel = module.metadata(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
         whole = module.metadata('!{!"llvm.loop.unroll.disable"}')
-        width = module.metadata(f'!{{!"llvm.loop.vectorize.width", i32 {self.width}}}')
         module.strided = "!PICKING" in body and self._independent(body)
-        if not module.strided:
+        width = ""
+        if module.strided:
+            width = module.metadata(f'!{{!"llvm.loop.vectorize.width", i32 {self.width}}}')
+        else:
             body = body.replace("!PICKING", "!LOOP")
         for name, more in (("!SHORT", f", {whole}"), ("!LOOP", ""), ("!PICKING", f", {width}")):
             parts = body.split(name)

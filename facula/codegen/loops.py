@@ -39,6 +39,9 @@ __all__ = ["emit_group", "point_cost"]
 FEW_LANES = 8
 """So many lanes, or fewer, are unrolled: they would not fill a vector."""
 
+MOST_LANES = 256
+"""A tile of rows with columns keeps its sums of so many lanes in the first cache."""
+
 SHORT = 16
 """A loop of fewer rounds is one that LLVM turns into vectors under a mask, or not at all."""
 
@@ -232,7 +235,7 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
         outer, inner = prod(group.rows[:-1]), group.rows[-1] if group.rows else 1
         rows = [*unflatten(loop_var("p", outer, 0), group.rows[:-1]),
                 *([loop_var("l", inner, 1)] if group.rows else [])]
-        width = min(inner, 256)
+        width = _share(inner)
         if inner < 64 and len(group.rows) > 1:      # too few to fill vectors
             outer, inner, rows = _collapse(steps, group, storage, columns)
             width = min(inner, 1024)
@@ -281,12 +284,20 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
             with ExitStack() as loops:
                 column_loops(loops, writer, group.columns, columns, 0, "")
                 em.open()
+                nest.ask(stage, lane, low, high)
                 lanes(lambda l, s=stage: nest.body(s, "all", l))      # type: ignore[misc]
                 em.close()
             if accumulating:
                 lanes(lambda l, s=stage: nest.close_reductions(s, l))  # type: ignore[misc]
         em.close()
     return writer.finish(ntiles, cost * outer * inner)
+
+
+def _share(inner: int) -> int:
+    """How many of so many lanes a tile has: whole lines of memory, and a power of two of tiles,
+    which threads share evenly."""
+    tiles = 1 << (-(-inner // MOST_LANES) - 1).bit_length()
+    return min(inner, -(-inner // (tiles * 32)) * 32)
 
 
 def _picks(var: Index, touched: Sequence[Index]) -> bool:

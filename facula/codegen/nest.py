@@ -22,6 +22,9 @@ from facula.schedule.kinds import REDUCE, SCAN
 __all__ = ["Nest", "affine", "bounds", "column_loops", "local_array", "offsets", "rows_per_tile",
            "written_out"]
 
+FAR, AHEAD = 1024, 8
+"""So many bytes apart, columns are asked for so many of them before they are read."""
+
 WRITTEN_OUT = 32
 """So many columns, or fewer, are unrolled."""
 
@@ -71,6 +74,37 @@ class Nest:
                                  em.index(flatten(index, local[1])), local[2])
             if self.storage(item.step) is not None:
                 writer.put(item.step, index, value)
+
+    def ask(self, stage: int, lane: Index, low: str | int, high: str | int) -> None:
+        """Ask for the lanes from `low` to `high` of what a later column reads, where columns lie
+        far apart: those are pages apart, where no hardware looks ahead."""
+        if not (lane.terms and self.columns and self.columns[-1].terms):
+            return
+        em, fn, writer = self.writer.emitter, self.writer.fn, self.writer
+        var, column = lane.terms[0][0], self.columns[-1].terms[0][0]
+        read: dict[tuple[int, Index], int] = {}
+        for item in self.items(stage, "all"):
+            start = item_start(self.steps, self.group, item, self.rows, self.columns)
+            for number, index in accesses(self.steps, start, lambda n: self.storage(n) is not None
+                                          or self.group.find(n) is not None):
+                place = self.storage(number)
+                if place is None or number in writer.local:
+                    continue
+                at, size = flatten(index, place.strides), self.steps[number].spec.dtype.itemsize
+                if affine(at, var) and affine(at, column) and at.coefficient(var) == 1 \
+                        and at.coefficient(column) * size >= FAR:
+                    read[place.slot, at] = number
+        f = fn.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for (slot, at), number in read.items():
+            dtype = self.steps[number].spec.dtype
+            kind = expr.memory_type(dtype)
+            with fn.loop(low, high, 64 // dtype.itemsize, "ask", fn.module.untouched()) as l:
+                em.open()
+                em.names[var] = l
+                there = fn.add(em.index(at), AHEAD * at.coefficient(column))
+                soon = fn.val(f"getelementptr {kind}, ptr {writer.pointer(slot)}, i64 {there}")
+                fn.do(f"call void {f}(ptr {soon}, i32 0, i32 3, i32 1)")
+                em.close()
 
     def close_reductions(self, stage: int, here: str | int) -> None:
         """Turn the accumulators of a finished stage into values of the row."""

@@ -88,7 +88,7 @@ def user_line(skip: int = 1) -> str | None:
         name = frame.f_code.co_filename
         own = _own.get(name)
         if own is None:
-            own = _own[name] = name.startswith(HERE) or name.startswith("<frozen")
+            own = _own[name] = name.startswith((HERE, "<frozen"))
         if not own:
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back

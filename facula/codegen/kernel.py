@@ -134,8 +134,11 @@ class KernelWriter:
         """The same of one whose vectors, of so large elements, are picked under a mask.
 
         After the last whole vector it goes on one by one where it has that many `rounds`, or more
-        than a vector; so vectors are as wide as it takes the fewest steps.
+        than a vector; so vectors are as wide as it takes the fewest steps.  One or two rounds are
+        written out before they could be, and LLVM would complain of that.
         """
+        if isinstance(rounds, int) and 0 < rounds < 3:
+            return self.loop_metadata()
         self.width = lanes = target().lanes(itemsize)
         if isinstance(rounds, int) and rounds:
             widths = [lanes >> k for k in range(lanes.bit_length() - 1)]

@@ -60,3 +60,18 @@ def test_functions_of_what_is_picked() -> None:
     got = (x[:, ::2].sin() + x[:, 1::2].exp()).numpy()
     a = x.numpy()
     np.testing.assert_allclose(got, np.sin(a[:, ::2]) + np.exp(a[:, 1::2]), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 6, 9])
+def test_gradients_of_short_lines(size: int) -> None:
+    """What follows the gradient of a strided convolution's input is written to places apart."""
+    generator = np.random.default_rng(size)
+    x = F.from_numpy(generator.standard_normal((2, 3, size, size)).astype(np.float32))
+    w = F.from_numpy(generator.standard_normal((4, 3, 3, 3)).astype(np.float32))
+    found = []
+    for dtype in (F.float32, F.float64):
+        a = x.detach().to(dtype).requires_grad_()
+        y = F.nn.functional.conv2d(F.nn.functional.silu(a), w.to(dtype), stride=2)
+        (y * y).sum().backward()
+        found.append(a.grad.numpy())
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-4)

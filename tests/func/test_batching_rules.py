@@ -47,7 +47,7 @@ def same(got, want):
     assert got.shape == want.shape and got.dtype == want.dtype, (got.shape, want.shape)
     if got.dtype.kind in "fcV":
         wide = np.complex128 if got.dtype.kind == "c" else np.float64
-        tolerance = {2: 2e-2, 4: 2e-5, 8: 2e-5 if got.dtype.kind == "c" else 1e-10,
+        tolerance = {1: 0, 2: 2e-2, 4: 2e-5, 8: 2e-5 if got.dtype.kind == "c" else 1e-10,
                      16: 1e-10}[got.dtype.itemsize]
         np.testing.assert_allclose(got.astype(wide), want.astype(wide), rtol=tolerance,
                                    atol=tolerance)

@@ -143,7 +143,8 @@ class Builder:
                     narrowed = worst and any(
                         model.EPS.get(model.NAMES[self.env[u].dtype], 0.0) < eps for u in uses)
                     if not draft.exact or narrowed:
-                        error = 2 * eps * max(size, 1e-3)
+                        terms = max([self.env[u].size for u in uses], default=1)
+                        error = 2 * eps * max(size, 1e-3) * max(1.0, terms ** 0.5 / 16)
                     if worst:
                         env = {**self.env, **perturbed, "held": []}
                         exec(meaning, env)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import facula
+from facula import config
 
 torch = pytest.importorskip("torch")
 
@@ -111,3 +112,12 @@ def test_refusals() -> None:
         facula.convolution(facula.ones(2, 2), facula.ones(2, 2), None, 1, 0, 1, False, 0, 1)
     with pytest.raises(RuntimeError, match="at least 2 dimensions"):
         facula.feature_dropout(facula.ones(3), 0.5, True)
+
+
+def test_relu_lets_gradients_through_what_is_not_a_number(monkeypatch):
+    """As PyTorch does: NaN is not at or below zero."""
+    for interpret in (True, False):
+        monkeypatch.setattr(config.flag, "INTERPRET", interpret)
+        x = facula.tensor([np.nan, 1.0, -1.0, 0.0, np.inf], requires_grad=True)
+        (facula.relu(x) * 2).sum().backward()
+        assert x.grad.tolist() == [2.0, 2.0, 0.0, 0.0, 2.0]

@@ -31,6 +31,8 @@ def test_derivatives(name: str, dtype: Any) -> None:
 def test_every_dtype_has_the_inferred_spec(name: str, dtype: Any) -> None:
     if name == "argsort" and dtype.kind == "c":
         pytest.skip("complex numbers have no order")
+    if name == "matmul" and dtype.name.startswith("float8"):
+        pytest.skip("8 bits are kept and converted, not computed with")
     for sample in PRIMS[name].samples(maker(dtype, integers=True)):
         meaning(name, sample.arrays, sample)
 

@@ -83,6 +83,8 @@ def close(got: np.ndarray, want: np.ndarray, what: str) -> None:
     """Equal, or for floats equal up to rounding; NaN and infinities in the same places."""
     assert got.shape == want.shape and got.dtype == want.dtype, what
     tolerance = _TOLERANCE.get(want.dtype.name)
+    if want.dtype.name.startswith("float8"):
+        got, want = got.astype(np.float32), want.astype(np.float32)
     if tolerance is None:
         np.testing.assert_array_equal(got, want, err_msg=what)
         return

@@ -27,7 +27,8 @@ def _relu(arrays: Sequence[np.ndarray], attrs: tuple[Any, ...], out: Spec) -> np
 
 
 def _through(out: Any, t: Any) -> Any:
-    return where(prim("gt", out, zeros_like(out)), t, zeros_like(t))
+    # through what is not a number, too: it is not at or below zero
+    return where(prim("le", out, zeros_like(out)), zeros_like(t), t)
 
 
 def _samples(make: Callable[..., np.ndarray]) -> list[Sample]:

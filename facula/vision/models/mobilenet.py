@@ -9,6 +9,7 @@ from typing import Any
 from facula import nn
 from facula.tensor import Tensor
 from facula.vision.models._weights import refuse
+from facula.vision.ops.misc import SqueezeExcitation
 
 __all__ = ["InvertedResidual", "MobileNetV3", "SqueezeExcitation", "mobilenet_v3_large",
            "mobilenet_v3_small"]
@@ -31,24 +32,6 @@ def _conv(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1, dilatio
     if activation is not None:
         layers.append(activation(inplace=True))
     return nn.Sequential(*layers)
-
-
-class SqueezeExcitation(nn.Module):
-    """Channels of `[N, C, H, W]` weighted by what their means say (Hu et al. 2018)."""
-
-    def __init__(self, input_channels: int, squeeze_channels: int,
-                 activation: Callable[..., nn.Module] = nn.ReLU,
-                 scale_activation: Callable[..., nn.Module] = nn.Sigmoid) -> None:
-        super().__init__()
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc1 = nn.Conv2d(input_channels, squeeze_channels, 1)
-        self.fc2 = nn.Conv2d(squeeze_channels, input_channels, 1)
-        self.activation = activation()
-        self.scale_activation = scale_activation()
-
-    def forward(self, input: Tensor) -> Tensor:
-        scale = self.fc2(self.activation(self.fc1(self.avgpool(input))))
-        return self.scale_activation(scale) * input     # type: ignore[no-any-return]
 
 
 class InvertedResidual(nn.Module):

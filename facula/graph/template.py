@@ -90,7 +90,10 @@ class Template:
                 out = (plain[k] if k < count else base + k - count, out[1], out[2])
             outs.append(out)
         if self.pack is None and type(outs[0]) is tuple:
-            return Edge(edge.state, *outs[0])
+            index, spec, rg = outs[0]
+            if edge.index == index and edge.spec is spec and edge.rg is rg:
+                return edge                     # one step, and its result: nothing to add
+            return Edge(edge.state, index, spec, rg)
         return Edge(edge.state, outs=tuple(outs), pack=self.pack)
 
     def _steps(self, places: list[int], base: int, where: str | None) -> tuple[Step, ...]:

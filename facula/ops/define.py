@@ -250,18 +250,17 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
             edge = _elsewhere(rec, key, tensors)
             if edge is None:
                 return _first(rec, key, tensors, body, args, kwargs)
-        graph.state = edge.state
+        graph.state = state = edge.state
         if edge.outs is None:
             result: Any = _new(Tensor)
             result._node = node = _new(Node)
             node.at = (graph, edge.index)
             node.spec = edge.spec
             graph.handles.append(node)
-            if edge.rg:
-                result._rg = True
+            result._rg = edge.rg
         else:
             result = _unpack(graph, edge, tensors)
-        if edge.state.count > _record.MAX_STEPS and not rec.patient:
+        if state.count > _record.MAX_STEPS and not rec.patient:
             _record.flush(rec)
         return result
     finally:

@@ -491,7 +491,8 @@ def _new_edge(rec: Any, key: Any, name: str, tensors: tuple[Tensor, ...], attrs:
     """Check a primitive's operands, infer its result and enter it into the trie."""
     state = rec.graph.state
     specs = [t._node.spec for t in tensors]
-    like = (name, attrs, shape, dtype, *specs, *[p < 0 for p in places])
+    # 1, 1.0 and True are equal, and not the same attribute.
+    like = (name, attrs, *map(type, attrs), shape, dtype, *specs, *[p < 0 for p in places])
     found = _settled.get(like)
     if found is None:
         found = _settle(name, specs, attrs, shape, dtype, places)

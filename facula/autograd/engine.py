@@ -238,7 +238,8 @@ class Pass:
         rec = self.rec
         step = steps[index]
         mask = step.mask
-        like = (step.op, step.attrs, mask, step.spec, *[steps[j].spec for j in step.inputs])
+        like = (step.op, step.attrs, *map(type, step.attrs), mask, step.spec,
+                *[steps[j].spec for j in step.inputs])
         rule = _rules.get(like)
         if rule is None:
             rule = _rules[like] = _Rule(step)
@@ -274,11 +275,15 @@ class Pass:
             if self.where is None:
                 self.where = user_line() or ""
             edge = start.edges[key] = template.enter(rec, places, self.where or None)
-        here.state = edge.state
-        found = []
-        for k, out in zip(edge.pack, edge.outs or ()):
-            part = make(here.handle(out[0], out[1]), out[2])
-            found.append((k, part))
+        return self._along(edge)
+
+    def _along(self, edge: Edge) -> list[tuple[int, Tensor]]:
+        """Follow an edge; what it gives, each with its number in the edge's `pack`."""
+        rec = self.rec
+        graph = rec.graph
+        graph.state = edge.state
+        found = [(k, make(graph.handle(out[0], out[1]), out[2]))
+                 for k, out in zip(edge.pack, edge.outs or ())]
         if edge.state.count > _record.MAX_STEPS and not rec.depth:
             _record.flush(rec)
         return found
@@ -312,7 +317,9 @@ class Pass:
             template = cut(start, graph.state, key[1:], outs, pack)
             if template is not None:
                 rule.templates[flows] = template
-                start.edges[key] = Edge(graph.state, outs=outs, pack=pack)
+                start.edges[key] = edge = Edge(graph.state, outs=outs, pack=pack)
+                del parts, found            # their handles would come in another order
+                return self._along(edge)
         if graph.state.count > _record.MAX_STEPS and not rec.depth:
             _record.flush(rec)
         return found

@@ -151,9 +151,11 @@ def cut(start: State, end: State, places: Sequence[int], outs: Sequence[Any], pa
             out = (k, out[1], out[2])
         relative.append(out)
     found = tuple(made)
-    steps = _known.get(found)
+    # 1, 1.0 and True are equal, and not the same attribute.
+    key = (found, *[kind for step in made for kind in map(type, step[1])])
+    steps = _known.get(key)
     if steps is None:
-        steps = _known[found] = Steps(found)
+        steps = _known[key] = Steps(found)
     single = None
     if len(made) == 1:
         # Found by its operation alone, as it is from wherever else it is recorded.

@@ -17,6 +17,7 @@ from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import Step, freeze_number, spec
 from facula.graph.tape import changes
+from facula.graph.template import Table
 from facula.runtime.allocator import Buffer as _Buffer
 from facula.runtime.allocator import from_numpy_private as _private
 from facula.storage import Size, Storage, lay_out, spread_out
@@ -496,9 +497,7 @@ def _new_edge(rec: Any, key: Any, name: str, tensors: tuple[Tensor, ...], attrs:
     found = _settled.get(like)
     if found is None:
         found = _settle(name, specs, attrs, shape, dtype, places)
-        if len(_settled) >= MAX_SETTLED:
-            _settled.clear()
-        _settled[like] = found
+        _settled.keep(like, found)
     out, mask = found
     step = Step(name, attrs, tuple([~p if p < 0 else p for p in places]), out, mask,
                 user_line(3), view)
@@ -507,8 +506,7 @@ def _new_edge(rec: Any, key: Any, name: str, tensors: tuple[Tensor, ...], attrs:
     return edge
 
 
-MAX_SETTLED = 16384
-_settled: dict[Any, tuple[Any, int]] = {}
+_settled = Table(16384)
 """The result and the mask of primitives, by all that they depend on."""
 
 

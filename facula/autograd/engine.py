@@ -11,7 +11,6 @@ operation it is an edge of the trie: derived once, followed afterwards (`facula.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 
 from facula.errors import GradientError, StaleTensorError, user_line
@@ -19,7 +18,7 @@ from facula.graph import record as _record
 from facula.graph.history import CHEAP, saved
 from facula.graph.record import FREED, Edge, Graph, Node, Recorder
 from facula.graph.spec import Step
-from facula.graph.template import Template, alike, cut
+from facula.graph.template import Table, Template, alike, cut
 from facula.runtime.allocator import Buffer
 from facula.tensor import Tensor, make, prim
 
@@ -64,8 +63,7 @@ class _Rule:
         self.templates: dict[Any, Template] = {}
 
 
-_rules: dict[Any, _Rule] = {}
-MAX_RULES = 4096
+_rules = Table(4096)
 
 
 class Pass:
@@ -242,10 +240,8 @@ class Pass:
                 *[steps[j].spec for j in step.inputs])
         rule = _rules.get(like)
         if rule is None:
-            rule = _rules[like] = _Rule(step)
-            if len(_rules) > MAX_RULES:
-                for old in list(islice(_rules, MAX_RULES // 2)):
-                    del _rules[old]
+            rule = _Rule(step)
+            _rules.keep(like, rule)
         # The operands: the gradient and what the rule reads, which enters the graph first.
         operands = [gradient]
         for k in rule.reads:

@@ -18,10 +18,7 @@ from facula.errors import user_line
 from facula.graph.record import Edge, Recorder, State
 from facula.graph.spec import Step
 
-__all__ = ["Template", "Table", "alike", "cut"]
-
-MAX_TEMPLATES = 4096
-"""So many templates a table holds; past it, the older half is let go."""
+__all__ = ["Template", "Table", "alike", "cut", "forget"]
 
 MAX_LENGTH = 1024
 """Calls that record more steps than this are not kept: they are rare, and seldom come again."""
@@ -180,11 +177,26 @@ def _position(places: Sequence[int], place: int) -> int:
     return -1
 
 
-class Table(dict[Any, Template]):
-    """Templates by what tells their calls apart."""
+class Table(dict[Any, Any]):
+    """What was settled once of calls and steps, by what tells them apart: at most `most` of it."""
 
-    def keep(self, key: Any, template: Template) -> None:
-        self[key] = template
-        if len(self) > MAX_TEMPLATES:
-            for old in list(islice(self, MAX_TEMPLATES // 2)):
+    def __init__(self, most: int):
+        self.most = most
+        _tables.append(self)
+
+    def keep(self, key: Any, value: Any) -> None:
+        """Enter what is not there yet; past the bound, the older half is let go."""
+        self[key] = value
+        if len(self) > self.most:
+            for old in list(islice(self, self.most // 2)):
                 del self[old]
+
+
+_tables: list[Table] = []
+
+
+def forget() -> None:
+    """Nothing that has been settled holds any more: something else has changed that it was
+    settled under."""
+    for table in _tables:
+        table.clear()

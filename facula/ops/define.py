@@ -267,7 +267,7 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
         _release()
 
 
-_templates = Table()
+_templates = Table(4096)
 
 
 def _likeness(rec: Any, key: Any, tensors: Sequence[Tensor]) -> Any:

@@ -25,14 +25,10 @@ recording = sys.modules["facula.tensor"]        # `facula.tensor` is the functio
 @pytest.fixture
 def forgotten() -> Iterator[None]:
     """Nothing is known of what was recorded before."""
-    def forget() -> None:
-        for table in (define._templates, engine._rules, recording._settled):
-            table.clear()
-
-    forget()
+    template.forget()
     with fresh_recorder():
         yield
-    forget()
+    template.forget()
 
 
 def written(steps: Any) -> list[Any]:
@@ -147,15 +143,14 @@ def test_an_error_comes_at_every_place(forgotten: None) -> None:
 
 def test_structures_that_never_come_again_leave_no_more_than_the_bounds(
         monkeypatch: Any, forgotten: None) -> None:
-    monkeypatch.setattr(template, "MAX_TEMPLATES", 20)
-    monkeypatch.setattr(engine, "MAX_RULES", 20)
-    monkeypatch.setattr(recording, "MAX_SETTLED", 20)
+    tables = define._templates, engine._rules, recording._settled
+    for table in tables:
+        monkeypatch.setattr(table, "most", 20)
     for n in range(1, 120):
         x = facula.ones(n, requires_grad=True)
         (x.sin() * n).sum().backward()
         np.testing.assert_allclose(x.grad.numpy(), n * np.cos(np.ones(n)), rtol=1e-6)
-        assert len(define._templates) <= 20
-        assert len(engine._rules) <= 20 and len(recording._settled) <= 20
+        assert all(len(table) <= 20 for table in tables)
 
 
 def test_the_line_is_of_the_call_at_hand(forgotten: None) -> None:
@@ -168,3 +163,18 @@ def test_the_line_is_of_the_call_at_hand(forgotten: None) -> None:
     where = [s.where for s in steps() if s.op == "sin"]
     assert first.shape == second.shape
     assert len(set(where)) == 2 and all(__file__ in str(w) for w in where)
+
+
+def test_the_default_dtype_is_not_remembered(forgotten: None) -> None:
+    found = []
+    try:
+        for dtype in (facula.float32, facula.float64, facula.float32):
+            facula.set_default_dtype(dtype)
+            for x in (facula.arange(4), facula.arange(4) + 1):
+                for y in (x / 3, x / facula.tensor([3])):
+                    found.append(y.dtype)
+                    np.testing.assert_allclose(y.numpy(), x.numpy().astype(dtype.name)
+                                               / np.asarray(3, dtype.name))
+    finally:
+        facula.set_default_dtype(facula.float32)
+    assert found == [d for d in (facula.float32, facula.float64, facula.float32) for _ in range(4)]

@@ -103,7 +103,9 @@ def test_what_stands_between(between, made):
     agree(net, drawn(2, 16, 13, 15), made)
 
 
-@pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.MaxPool2d(3)], ids=str)
+@pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.MaxPool2d(3), nn.MaxPool2d(2, 3),
+                                   nn.MaxPool2d(2, 3, dilation=2),
+                                   nn.MaxPool2d((3, 2), ceil_mode=True)], ids=str)
 def test_windows_that_do_not_meet_need_no_scatter(layer, made):
     agree(nn.Sequential(nn.Conv2d(16, 32, 3), layer, nn.Conv2d(32, 16, 3)), drawn(2, 16, 14, 13),
           made)

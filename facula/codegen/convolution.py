@@ -9,7 +9,7 @@ from typing import Any
 
 from facula.codegen import expr
 from facula.codegen.blocked import Blocks, emit_blocks
-from facula.codegen.blocked_weight import BlocksWeight, OnBlocks
+from facula.codegen.blocked_weight import BlocksWeight, WeightKernel
 from facula.codegen.contract import Role
 from facula.codegen.convolve import Convolution, Emitted, emit_convolution
 from facula.codegen.direct import Tiles
@@ -299,7 +299,7 @@ def emit_convolution_group(steps: Sequence[Step], group: Group,
     if not isinstance(c, Convolution):
         finish = _Finish(steps, group, product, c, storage, scalars)
         made = Emitted([], [emit_blocks(c, finish) if isinstance(c, Blocks) else
-                            (OnBlocks(c, target(), finish).emit(), finish)], [])
+                            (WeightKernel(c, target(), finish).emit(), finish)], [])
     else:
         made = emit_convolution(c, lambda: _Finish(steps, group, product, c, storage, scalars))
     out = Product()

@@ -89,7 +89,7 @@ class _Training(Rewrite):
         low, dilation = step.attrs[1:3]
         back = tuple([(k - 1) * d - p for k, d, p in zip(w[2:], dilation, low, strict=True)])
         turned = (w[1], w[0], *w[2:])
-        c = Blocks(y, turned, x, (1, 1), back, dilation, False, True, self.lanes)
+        c = Blocks(y, turned, x, (1, 1), back, dilation, True, self.lanes)
         if squares_suit(c):
             c = c.by_squares()
         weight = self._plain(step.inputs[1])

@@ -317,12 +317,19 @@ def flush(rec: Recorder, background: bool = False, steady: bool = False) -> None
     """Run a recorder's pending graph; `facula.graph.flush` puts its own function here."""
 
 
-def settle() -> None:
+def settle(wanted: Iterable[Node] | None = None) -> bool:
     """Run what is pending, so that what follows is recorded as if it had always been in memory.
 
-    A copy that is pending, of weights that were loaded, would make the next step another program
-    than all later ones.  Nothing happens while a function is traced or recorded to be replayed.
+    Parameters that are still to be drawn, or copies of weights that were loaded, would make the
+    next step a program of its own, of which no later one finds a kernel again.  With `wanted`
+    only if one of these is pending.  The values have the same last bits however often they are
+    computed.
+
+    Nothing happens while a function is traced or recorded to be replayed; False says so.
     """
     rec = recorder()
-    if rec.tape is None and rec.outer is None and not rec.depth:
-        flush(rec)
+    if rec.tape is not None or rec.outer is not None or rec.depth:
+        return False
+    if wanted is None or any([n.value is None for n in wanted]):
+        flush(rec, steady=True)
+    return True

@@ -262,7 +262,8 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
             node.at = (graph, edge.index)
             node.spec = edge.spec
             graph.handles.append(node)
-            result._rg = edge.rg
+            if edge.rg:
+                result._rg = True
         else:
             result = _unpack(graph, edge, tensors)
         if state.count > _record.MAX_STEPS and not rec.patient:

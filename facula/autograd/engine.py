@@ -270,7 +270,8 @@ class Pass:
                 return self._applied(rule, flows, key, steps, index, operands)
             if self.where is None:
                 self.where = user_line() or ""
-            edge = start.edges[key] = template.enter(rec, places, self.where or None)
+            edge = template.enter(rec, places, self.where or None)
+            rec.link(start, key, edge)
         return self._along(edge)
 
     def _along(self, edge: Edge) -> list[tuple[int, Tensor]]:
@@ -310,10 +311,11 @@ class Pass:
                 p._storage is None and p._node.at[0] is graph for _, p in found]):
             outs = tuple([(p._node.at[1], p._node.spec, p._rg) for _, p in found])
             pack = tuple([k for k, _ in found])
-            template = cut(start, graph.state, key[1:], outs, pack)
+            template = cut(rec, start, graph.state, key[1:], outs, pack)
             if template is not None:
                 rule.templates[flows] = template
-                start.edges[key] = edge = Edge(graph.state, outs=outs, pack=pack)
+                edge = Edge(graph.state, outs=outs, pack=pack)
+                rec.link(start, key, edge)
                 del parts, found            # their handles would come in another order
                 return self._along(edge)
         if graph.state.count > _record.MAX_STEPS and not rec.depth:

@@ -237,13 +237,21 @@ def _run(rec: Recorder, graph: Graph, background: bool, steady: bool) -> None:
     donations, copies, homes = _homes(graph, alive)
     key = (tuple([n.at[1] for n in alive]), graph.freed, donations)
     programs = graph.state.programs
-    if programs is None:
-        programs = graph.state.programs = {}
-    program = programs.get(key)
+    program = None if programs is None else programs.get(key)
+    likeness = 0
     if program is None:
-        program = programs[key] = Program(graph.state.path(), key[0], graph.freed,
-                                          dict(donations), graph.lasting)
-        program.place = programs, key
+        steps = graph.state.path()
+        program = Program(steps, key[0], graph.freed, dict(donations), graph.lasting)
+        if graph.draft and rec.tape is None:
+            likeness = hash((key, *[(s.op, s.attrs, s.inputs, s.spec, s.mask) for s in steps]))
+            before = rec.met_before(likeness)
+            if before is not None:
+                program.runs, program.threshold = before
+                likeness = 0
+        if not likeness:
+            _enter(rec, graph, program, key)
+    elif graph.draft:
+        rec.enter(graph)
     program.used = graph.sequence
     if steady and program.threshold:
         program.threshold = _NEVER
@@ -268,6 +276,12 @@ def _run(rec: Recorder, graph: Graph, background: bool, steady: bool) -> None:
         _clear(graph)
         graph.failure = error
         raise
+    if likeness:
+        # New, and perhaps never to come again: its place in the trie has to be earned.
+        if program.executable is None:
+            rec.meet(likeness, program.runs, program.threshold)
+        else:
+            _enter(rec, graph, program, key)
     for node, slot, origin, twice in zip(alive, program.slots, program.origins,
                                          program.twice):
         value = buffers[slot]
@@ -287,6 +301,17 @@ def _run(rec: Recorder, graph: Graph, background: bool, steady: bool) -> None:
         _remember(graph, program, buffers, alive)
     if anomaly is not None:
         raise anomaly
+
+
+def _enter(rec: Recorder, graph: Graph, program: Program, key: Any) -> None:
+    """Let a program be found by its structure."""
+    if graph.draft:
+        rec.enter(graph)
+    programs = graph.state.programs
+    if programs is None:
+        programs = graph.state.programs = {}
+    programs[key] = program
+    program.place = programs, key
 
 
 def _land(graph: Graph) -> None:
@@ -350,6 +375,7 @@ def _clear(graph: Graph) -> None:
         if node.at[0] is graph:
             node.at = _NOWHERE
     graph.steps = []
+    graph.draft = []
     graph.leaves = []
     graph.leaf_nodes = {}
     graph.leaf_map = {}
@@ -363,6 +389,7 @@ def _remember(graph: Graph, program: Program, buffers: list[Buffer], alive: list
     steps = program.history
     assert steps is not None
     graph.steps = steps
+    graph.draft = []
     known = {i: n for i, n in graph.leaves}
     held = {index: node for index, node in zip((program.outputs[s] for s in program.slots), alive)}
     place = {index: k for k, index in enumerate(program.outputs)}

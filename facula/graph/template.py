@@ -10,7 +10,7 @@ position, and entered anew with the operands of another call: all of them as one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -78,7 +78,7 @@ class Template:
                 edge = Edge(rec.new_state(self._steps(plain, base, where or user_line(3))))
                 if single is not None:
                     edge.index, edge.spec, edge.rg = base, steps[0][3], steps[0][4] != 0
-                state.edges[key] = edge
+                rec.link(state, key, edge)
         count = self.count
         outs = []
         for out in self.outs:
@@ -109,8 +109,8 @@ def alike(places: Sequence[int]) -> Any:
     return flows, tuple([places.index(p) for p in places])
 
 
-def cut(start: State, end: State, places: Sequence[int], outs: Sequence[Any], pack: Any
-        ) -> Template | None:
+def cut(rec: Recorder, start: State, end: State, places: Sequence[int], outs: Sequence[Any],
+        pack: Any) -> Template | None:
     """What was recorded between two states as a template; None where it cannot be one.
 
     `places` are those of the operands, `outs` as in `Edge.outs`.  None if a step reads
@@ -156,7 +156,8 @@ def cut(start: State, end: State, places: Sequence[int], outs: Sequence[Any], pa
     single = None
     if len(made) == 1:
         # Found by its operation alone, as it is from wherever else it is recorded.
-        for key, edge in start.edges.items():
+        drafted = [(k, e) for s, k, e in rec.graph.draft[-4:] if s is start]
+        for key, edge in chain(drafted, start.edges.items()):
             if edge.state is end and type(key) is tuple and len(key) >= 5 and key[0] == made[0][0]:
                 operands = [_position(places, p) for p in islice(key, 5, None)]
                 if -1 not in operands:
@@ -165,7 +166,7 @@ def cut(start: State, end: State, places: Sequence[int], outs: Sequence[Any], pa
         if single is None:
             return None
     elif made:
-        start.edges.setdefault((steps, *places), Edge(end))
+        rec.link(start, (steps, *places), Edge(end))
     return Template(steps, count, single, relative, pack)
 
 

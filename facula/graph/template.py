@@ -63,11 +63,10 @@ class Template:
         flows through it); its state, which may be new, has the steps."""
         state = rec.graph.state
         single = self.single
+        edge = key = None
         if single is not None:
             key = (*single[0], *[places[k] for k in single[1]])
-        else:
-            key = (self.steps, *places)
-        edge = state.edges.get(key)
+            edge = state.edges.get(key)
         base = state.count
         plain = [~p if p < 0 else p for p in places]
         if edge is None:
@@ -78,7 +77,7 @@ class Template:
                 edge = Edge(rec.new_state(self._steps(plain, base, where or user_line(3))))
                 if single is not None:
                     edge.index, edge.spec, edge.rg = base, steps[0][3], steps[0][4] != 0
-                rec.link(state, key, edge)
+                    rec.link(state, key, edge)
         count = self.count
         outs = []
         for out in self.outs:
@@ -156,17 +155,17 @@ def cut(rec: Recorder, start: State, end: State, places: Sequence[int], outs: Se
     single = None
     if len(made) == 1:
         # Found by its operation alone, as it is from wherever else it is recorded.
-        drafted = [(k, e) for s, k, e in rec.graph.draft[-4:] if s is start]
+        drafted: list[tuple[Any, Edge]] = [(k, e) for s, k, e in rec.graph.draft[-4:]
+                                           if s is start]
         for key, edge in chain(drafted, start.edges.items()):
             if edge.state is end and type(key) is tuple and len(key) >= 5 and key[0] == made[0][0]:
-                operands = [_position(places, p) for p in islice(key, 5, None)]
+                head: Any = key
+                operands = [_position(places, p) for p in head[5:]]
                 if -1 not in operands:
-                    single = key[:5], tuple(operands)
+                    single = head[:5], tuple(operands)
                 break
         if single is None:
             return None
-    elif made:
-        rec.link(start, (steps, *places), Edge(end))
     return Template(steps, count, single, relative, pack)
 
 

@@ -11,6 +11,7 @@ operation it is an edge of the trie: derived once, followed afterwards (`facula.
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from typing import Any
 
 from facula.autograd.sweep import Sweep, kept_at, operands_of, sweep
@@ -79,6 +80,7 @@ class Pass:
         self.create_graph = create_graph
         self.retain_graph = retain_graph
         self.arrived: dict[Graph, dict[int, Tensor]] = {}
+        self.order: list[tuple[int, int, Graph]] = []
         self.leaves: dict[int, tuple[Tensor, Node, Tensor]] = {}
         self.captured: dict[tuple[Graph, int], Any] = {}
         self.visited: dict[Graph, set[int]] = {}
@@ -125,7 +127,10 @@ class Pass:
             self.arrive(origin[0], origin[1], gradient)
 
     def arrive(self, graph: Graph, index: int, gradient: Tensor) -> None:
-        table = self.arrived.setdefault(graph, {})
+        table = self.arrived.get(graph)
+        if table is None:
+            table = self.arrived[graph] = {}
+            heappush(self.order, (-graph.sequence, id(graph), graph))
         before = table.get(index)
         table[index] = gradient if before is None else prim("add", before, gradient)
 
@@ -141,7 +146,10 @@ class Pass:
             rec.set_amp(None)           # gradients have the dtypes that the forward pass chose
         try:
             while self.arrived:
-                graph = max(self.arrived, key=_sequence)
+                graph = self.order[0][2]            # the one that was begun last
+                if graph not in self.arrived:
+                    heappop(self.order)
+                    continue
                 pending = graph is rec.graph
                 inside = pending
                 if pending and (graph.functions or graph.hooks):
@@ -501,10 +509,6 @@ class Pass:
                 rest = [i for i, s in enumerate(graph.steps) if s.mask and i not in graph.freed]
                 need = saved(graph.steps, rest) if rest else ()
                 graph.kept = {i: v for i, v in graph.kept.items() if i in need}
-
-
-def _sequence(graph: Graph) -> int:
-    return graph.sequence
 
 
 def _reach(steps: list[Step], graph: Graph, roots: Any) -> set[int]:

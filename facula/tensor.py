@@ -194,16 +194,22 @@ class Tensor:
         """
         storage = self._share()
         shape = tuple(shape)
-        view = prim(name, self, attrs=attrs, shape=shape, dtype=dtype, view=True)
+        value, rec = storage.node.value, _local.rec
+        outside = value is not None and getattr(value, "shared", False)
+        if outside and not self._rg and rec.tape is None and rec.outer is None:
+            # Looked at anew at each use, so not read now: a graph takes a copy of what it reads.
+            found, _ = _settle(name, [self._node.spec], attrs, shape, dtype, [0])
+            view = make(Node((None, -1), found))
+        else:
+            view = prim(name, self, attrs=attrs, shape=shape, dtype=dtype, view=True)
         view._storage = storage
         view._version = storage.version
         view._path = (*self._path, (name, attrs, shape, dtype))
         view._strides = tuple(strides)
         view._offset = offset
         view._base = self._base if self._base is not None else self
-        view._detached = self._detached or not _local.rec.grad
-        value = storage.node.value
-        if value is not None and getattr(value, "shared", False):
+        view._detached = self._detached or not rec.grad
+        if outside:
             view._look_again()
         return view
 

@@ -200,6 +200,7 @@ class Recorder:
     forward = False
     whole = False                      # is a whole function recorded, to be transformed?
     patient = False                    # are results of a step about to take others' place?
+    in_place = False                   # is memory that others write read as it is, not copied?
 
     def copies(self) -> int:
         """How many examples each random number drawn now is drawn for."""
@@ -311,7 +312,7 @@ class Recorder:
         shared = getattr(value, "shared", None)
         if shared is None:                         # a runtime scalar, not in memory
             index = self._enter_scalar(graph, node)
-        elif shared:
+        elif shared and not self.in_place:
             # Somebody outside can write to this memory: what the graph reads is its content now.
             taken = Node((graph, -1), node.spec, value.snapshot(node.spec, node.strides))
             taken.origin, taken.leaf = node.origin, node.leaf

@@ -23,6 +23,7 @@ from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import freeze_number
 from facula.graph.template import Table, alike, cut
+from facula.runtime.allocator import Buffer
 from facula.tensor import Tensor
 
 __all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "autocast_to", "macro", "remembered",
@@ -239,6 +240,10 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
             node = t._node
             owner, i = node.at
             if owner is not graph:
+                value = node.value
+                if type(value) is Buffer and value.shared and value.nbytes >= LARGE \
+                        and _may_look(rec, head, tensors):
+                    return _looking(rec, head, tensors, body, args, kwargs)
                 i = rec.adopt(node)
             places.append(~i if grad and t._rg else i)
         key = tuple(places)
@@ -289,6 +294,51 @@ def _elsewhere(rec: Any, key: Any, tensors: Sequence[Tensor]) -> Edge | None:
     edge = template.enter(rec, key[1:])
     rec.link(state, key, edge)
     return edge
+
+
+LARGE = 1 << 20
+"""Bytes of memory that are dearer to copy than a graph is to run."""
+
+FEW = 16
+"""An operation reads memory in place whose result is so many times smaller: it is likely to read
+little of it, or to do little with it."""
+
+_results = Table(4096)
+
+
+def _may_look(rec: Any, head: Any, tensors: Sequence[Tensor]) -> bool:
+    """Whether a call may read large memory that others write in place."""
+    if rec.in_place or rec.depth or rec.patient or rec.tape is not None or rec.outer is not None:
+        return False
+    try:
+        return bool(_results.get((head, *[t._node.spec for t in tensors]), True))
+    except TypeError:                                    # an argument that cannot be hashed
+        return False
+
+
+def _nbytes(t: Tensor) -> int:
+    return t._node.spec.numel * t._node.spec.dtype.itemsize
+
+
+def _looking(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., Any],
+             args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """A call that reads large memory in place.
+
+    What a graph reads of memory that somebody outside can write to is a copy.  Where a few rows of
+    a table are wanted, the copy would be nearly all of the work: there the memory itself is read,
+    and the graph run before anybody can write.
+    """
+    rec.in_place = True
+    try:
+        result = _memo(rec, head, tensors, body, args, kwargs)
+    finally:
+        rec.in_place = False
+        _record.flush(rec)
+    made = result if isinstance(result, (tuple, list)) else [result]
+    least = sum([_nbytes(t) for t in made if isinstance(t, Tensor)])
+    most = max([_nbytes(t) for t in tensors])
+    _results.keep((head, *[t._node.spec for t in tensors]), FEW * least <= most)
+    return result
 
 
 def _run(rec: Any, body: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

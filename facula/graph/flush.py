@@ -242,13 +242,14 @@ def _run(rec: Recorder, graph: Graph, background: bool, steady: bool) -> None:
     if program is None:
         steps = graph.state.path()
         program = Program(steps, key[0], graph.freed, dict(donations), graph.lasting)
-        if graph.draft and rec.tape is None:
+        if graph.draft:
             likeness = hash((key, *[(s.op, s.attrs, s.inputs, s.spec, s.mask) for s in steps]))
             before = rec.met_before(likeness)
             if before is not None:
                 program.runs, program.threshold = before
                 likeness = 0
-        if not likeness:
+        if not likeness or rec.tape is not None:        # a captured call is to come again
+            likeness = 0
             _enter(rec, graph, program, key)
     elif graph.draft:
         rec.enter(graph)

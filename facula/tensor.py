@@ -508,7 +508,7 @@ def _new_edge(rec: Any, key: Any, name: str, tensors: tuple[Tensor, ...], attrs:
     step = Step(name, attrs, tuple([~p if p < 0 else p for p in places]), out, mask,
                 user_line(3), view)
     edge = Edge(rec.new_state((step,)), state.count, out, mask != 0)
-    state.edges[key] = edge
+    rec.link(state, key, edge)
     return edge
 
 

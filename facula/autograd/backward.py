@@ -207,7 +207,7 @@ def _learn(rec: Recorder, graph: Graph, start: Any, root: int, run: Pass) -> Non
         outs.append((places[id(node)], at[1], g._node.spec))
     freed = frozenset().union(*run.visited.values()) if not run.retain_graph else frozenset()
     edge = Edge(graph.state, outs=tuple(outs), pack=(frozenset(run.saved), freed))
-    start.edges["backward", root, run.retain_graph] = edge
+    rec.link(start, ("backward", root, run.retain_graph), edge)
 
 
 def _follow(rec: Recorder, root: Tensor, retain: bool) -> bool:

@@ -11,8 +11,10 @@ operation it is an edge of the trie: derived once, followed afterwards (`facula.
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from typing import Any
 
+from facula.autograd.sweep import Sweep, kept_at, operands_of, sweep
 from facula.errors import GradientError, StaleTensorError, user_line
 from facula.graph import record as _record
 from facula.graph.history import CHEAP, saved
@@ -78,6 +80,7 @@ class Pass:
         self.create_graph = create_graph
         self.retain_graph = retain_graph
         self.arrived: dict[Graph, dict[int, Tensor]] = {}
+        self.order: list[tuple[int, int, Graph]] = []
         self.leaves: dict[int, tuple[Tensor, Node, Tensor]] = {}
         self.captured: dict[tuple[Graph, int], Any] = {}
         self.visited: dict[Graph, set[int]] = {}
@@ -124,7 +127,10 @@ class Pass:
             self.arrive(origin[0], origin[1], gradient)
 
     def arrive(self, graph: Graph, index: int, gradient: Tensor) -> None:
-        table = self.arrived.setdefault(graph, {})
+        table = self.arrived.get(graph)
+        if table is None:
+            table = self.arrived[graph] = {}
+            heappush(self.order, (-graph.sequence, id(graph), graph))
         before = table.get(index)
         table[index] = gradient if before is None else prim("add", before, gradient)
 
@@ -140,7 +146,10 @@ class Pass:
             rec.set_amp(None)           # gradients have the dtypes that the forward pass chose
         try:
             while self.arrived:
-                graph = max(self.arrived, key=_sequence)
+                graph = self.order[0][2]            # the one that was begun last
+                if graph not in self.arrived:
+                    heappop(self.order)
+                    continue
                 pending = graph is rec.graph
                 inside = pending
                 if pending and (graph.functions or graph.hooks):
@@ -178,9 +187,16 @@ class Pass:
         from facula.ops.table import PRIMS
         table = self.arrived[graph]
         visited = self.visited.setdefault(graph, set())
+        plain = self.rec.watch is None and self.rec.outer is None
+        if plain and graph.sealed and not (self.rec.grad or graph.functions or graph.hooks
+                                           or graph.stale or graph.freed or self.captured):
+            found = sweep(graph, steps, tuple(table), _reach)
+            if found is not None:
+                self._swept(graph, steps, table, found)
+                visited.update(found.reached)
+                return
         # The steps that gradients reach, found first: indices are then simply counted down.
         waiting = sorted(_reach(steps, graph, table), reverse=True)
-        plain = self.rec.watch is None and self.rec.outer is None
         for index in waiting:
             gradient = table.pop(index, None)
             call = graph.functions.get(index)
@@ -227,11 +243,13 @@ class Pass:
                     self.arrive(graph, step.inputs[k], part)
 
     def _followed(self, graph: Graph, steps: list[Step], index: int, pending: bool,
-                  gradient: Tensor) -> list[tuple[int, Tensor]]:
+                  gradient: Tensor, given: dict[int, Tensor] | None = None
+                  ) -> list[tuple[int, Tensor]]:
         """The gradients of a step's inputs, each with the number of its input.
 
         Like a call of a public operation this is one edge of the trie, and made of a template
-        where the same rule has been applied to equal operands elsewhere.
+        where the same rule has been applied to equal operands elsewhere.  `given` are values of
+        the graph that have been found already.
         """
         rec = self.rec
         step = steps[index]
@@ -248,7 +266,24 @@ class Pass:
             j = index if k < 0 else step.inputs[k]
             self._check(graph, steps, j, index)
             operands.append(self._value(graph, steps, j, pending,
-                                        True if k < 0 else bool(mask >> k & 1)))
+                                        True if k < 0 else bool(mask >> k & 1), given))
+        places = self._places(operands)
+        here = rec.graph
+        start = here.state
+        key = (rule, *places)
+        edge = start.edges.get(key)
+        if edge is None:
+            flows = alike(places)
+            template = rule.templates.get(flows)
+            if template is None:
+                return self._applied(rule, flows, key, steps, index, operands)
+            edge = self._entered(template, places)
+            rec.link(start, key, edge)
+        return self._along(edge)
+
+    def _places(self, operands: list[Tensor]) -> list[int]:
+        """Where they stand in the pending graph, ~place where a gradient is to flow through."""
+        rec = self.rec
         places = []
         for t in operands:
             storage = t._storage
@@ -259,19 +294,12 @@ class Pass:
             if owner is not rec.graph:
                 i = rec.adopt(node)
             places.append(~i if t._rg and rec.grad else i)
-        here = rec.graph
-        start = here.state
-        key = (rule, *places)
-        edge = start.edges.get(key)
-        if edge is None:
-            flows = alike(places)
-            template = rule.templates.get(flows)
-            if template is None:
-                return self._applied(rule, flows, key, steps, index, operands)
-            if self.where is None:
-                self.where = user_line() or ""
-            edge = start.edges[key] = template.enter(rec, places, self.where or None)
-        return self._along(edge)
+        return places
+
+    def _entered(self, template: Template, places: list[int]) -> Edge:
+        if self.where is None:
+            self.where = user_line() or ""
+        return template.enter(self.rec, places, self.where or None)
 
     def _along(self, edge: Edge) -> list[tuple[int, Tensor]]:
         """Follow an edge; what it gives, each with its number in the edge's `pack`."""
@@ -283,6 +311,62 @@ class Pass:
         if edge.state.count > _record.MAX_STEPS and not rec.depth:
             _record.flush(rec)
         return found
+
+    def _swept(self, graph: Graph, steps: list[Step], table: dict[int, Tensor],
+               found: Sweep) -> None:
+        """Carry the gradients in `table` through a graph that has been run, in one edge."""
+        rec = self.rec
+        arrived = list(table)
+        nodes = operands_of(graph, steps, found)
+        operands = [*table.values(), *[make(n) for n in nodes.values()]]
+        places = self._places(operands)
+        here, start = rec.graph, rec.graph.state
+        key = (found, *places)
+        edge = start.edges.get(key)
+        if edge is None:
+            same = alike(places)
+            template = found.templates.get(same)
+            if template is not None:
+                edge = self._entered(template, places)
+                rec.link(start, key, edge)
+        if edge is not None:
+            table.clear()
+            ends = self._along(edge)
+        else:
+            leaves = len(here.leaves)
+            given = {i: make(Node((here, p), steps[i].spec))
+                     for i, p in zip(nodes, places[len(arrived):])}
+            ends = []
+            found.reached = reached = []
+            rec.depth += 1
+            try:
+                for index in found.waiting:
+                    gradient = table.pop(index, None)
+                    if gradient is None:
+                        continue
+                    if not steps[index].mask:
+                        if index in graph.leaf_nodes:
+                            ends.append((index, gradient))
+                        continue
+                    reached.append(index)
+                    for k, part in self._followed(graph, steps, index, False, gradient, given):
+                        j = steps[index].inputs[k]
+                        before = table.get(j)
+                        table[j] = part if before is None else prim("add", before, part)
+            finally:
+                rec.depth -= 1
+            if rec.graph is here and len(here.leaves) == leaves and all([
+                    g._storage is None and g._node.at[0] is here for _, g in ends]):
+                outs = tuple([(g._node.at[1], g._node.spec, g._rg) for _, g in ends])
+                pack = tuple([i for i, _ in ends])
+                template = cut(rec, start, here.state, places, outs, pack)
+                if template is not None:
+                    found.templates[same] = template
+                    rec.link(start, key, Edge(here.state, outs=outs, pack=pack))
+            if here.state.count > _record.MAX_STEPS and not rec.depth:
+                _record.flush(rec)
+        for index, gradient in ends:
+            self.leave(graph.leaf_nodes[index], gradient)
 
     def _applied(self, rule: _Rule, flows: Any, key: Any, steps: list[Step], index: int,
                  operands: list[Tensor]) -> list[tuple[int, Tensor]]:
@@ -310,10 +394,11 @@ class Pass:
                 p._storage is None and p._node.at[0] is graph for _, p in found]):
             outs = tuple([(p._node.at[1], p._node.spec, p._rg) for _, p in found])
             pack = tuple([k for k, _ in found])
-            template = cut(start, graph.state, key[1:], outs, pack)
+            template = cut(rec, start, graph.state, key[1:], outs, pack)
             if template is not None:
                 rule.templates[flows] = template
-                start.edges[key] = edge = Edge(graph.state, outs=outs, pack=pack)
+                edge = Edge(graph.state, outs=outs, pack=pack)
+                rec.link(start, key, edge)
                 del parts, found            # their handles would come in another order
                 return self._along(edge)
         if graph.state.count > _record.MAX_STEPS and not rec.depth:
@@ -374,24 +459,18 @@ class Pass:
             where = steps[where].inputs[0]
 
     def _value(self, graph: Graph, steps: list[Step], index: int, pending: bool,
-               linked: bool) -> Tensor:
+               linked: bool, given: dict[int, Tensor] | None = None) -> Tensor:
         """The value of a step as a tensor; `linked` if gradients flow on through it."""
         if pending:
             return make(Node((graph, index), steps[index].spec), linked)
         todo = [index]
-        made: dict[int, Tensor] = {}
+        made: dict[int, Tensor] = {} if given is None else dict(given)
         while todo:
             i = todo[-1]
             if i in made:
                 todo.pop()
                 continue
-            kept = graph.kept.get(i)
-            if kept is None:
-                # A leaf: also one whose value was pending, which would be made again without it.
-                node = graph.leaf_nodes.get(i)
-                if node is not None and (node.value is not None
-                                         or steps[i].op in ("leaf", "scalar")):
-                    kept = node
+            kept = kept_at(graph, steps, i)
             if kept is not None:
                 made[i] = self._link(graph, steps, i, kept)
                 todo.pop()
@@ -430,10 +509,6 @@ class Pass:
                 rest = [i for i, s in enumerate(graph.steps) if s.mask and i not in graph.freed]
                 need = saved(graph.steps, rest) if rest else ()
                 graph.kept = {i: v for i, v in graph.kept.items() if i in need}
-
-
-def _sequence(graph: Graph) -> int:
-    return graph.sequence
 
 
 def _reach(steps: list[Step], graph: Graph, roots: Any) -> set[int]:

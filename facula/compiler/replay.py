@@ -441,6 +441,8 @@ class _Builder:
         name = self.fresh[id(x)] = f"r{len(self.fresh)}"
         self.kept.append(x)
         state = x.__dict__
+        if not state.get("_rg", True):          # as the class says, whoever made the tensor
+            state = {k: v for k, v in state.items() if k != "_rg"}
         if type(x) is not Tensor or not _SIMPLE.issuperset(state):
             raise _Refuse(f"it makes a {type(x).__name__}, or a tensor with hooks or attributes")
         t.put(f"{name} = new(Tensor)", 1)

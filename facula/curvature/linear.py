@@ -261,6 +261,7 @@ def linearise(trace: Traced, params: Sequence[Tensor], key: Any, rule: Rule,
     edge = trace.state.edges.get(name)
     if edge is None:
         edge = Edge(trace.state, pack=_Plan(trace, layout, rule, numbers, size))
+        rec.enter(graph)
         trace.state.edges[name] = edge
     plan: _Plan = edge.pack
     leaves = {index: node for index, node in graph.leaves}

@@ -240,13 +240,23 @@ def _run(rec: Recorder, graph: Graph, background: bool, steady: bool) -> None:
     donations, copies, homes = _homes(graph, alive)
     key = (tuple([n.at[1] for n in alive]), graph.freed, donations, steady)
     programs = graph.state.programs
-    if programs is None:
-        programs = graph.state.programs = {}
-    program = programs.get(key)
+    program = None if programs is None else programs.get(key)
+    likeness = 0
     if program is None:
-        program = programs[key] = Program(graph.state.path(), key[0], graph.freed,
-                                          dict(donations), graph.lasting, steady)
-        program.place = programs, key
+        steps = graph.state.path()
+        program = Program(steps, key[0], graph.freed, dict(donations), graph.lasting,
+                          steady)
+        if graph.draft:
+            likeness = hash((key, *[(s.op, s.attrs, s.inputs, s.spec, s.mask) for s in steps]))
+            before = rec.met_before(likeness)
+            if before is not None:
+                program.runs, program.threshold = before
+                likeness = 0
+        if not likeness or rec.tape is not None:        # a captured call is to come again
+            likeness = 0
+            _enter(rec, graph, program, key)
+    elif graph.draft:
+        rec.enter(graph)
     program.used = graph.sequence
     values = [n.value for _, n in graph.leaves]
     anomaly = None if rec.watch is None else rec.watch.examine(graph)
@@ -269,6 +279,12 @@ def _run(rec: Recorder, graph: Graph, background: bool, steady: bool) -> None:
         _clear(graph)
         graph.failure = error
         raise
+    if likeness:
+        # New, and perhaps never to come again: its place in the trie has to be earned.
+        if program.executable is None:
+            rec.meet(likeness, program.runs, program.threshold)
+        else:
+            _enter(rec, graph, program, key)
     for node, slot, origin, twice in zip(alive, program.slots, program.origins,
                                          program.twice):
         value = buffers[slot]
@@ -288,6 +304,17 @@ def _run(rec: Recorder, graph: Graph, background: bool, steady: bool) -> None:
         _remember(graph, program, buffers, alive)
     if anomaly is not None:
         raise anomaly
+
+
+def _enter(rec: Recorder, graph: Graph, program: Program, key: Any) -> None:
+    """Let a program be found by its structure."""
+    if graph.draft:
+        rec.enter(graph)
+    programs = graph.state.programs
+    if programs is None:
+        programs = graph.state.programs = {}
+    programs[key] = program
+    program.place = programs, key
 
 
 def _land(graph: Graph) -> None:
@@ -351,6 +378,7 @@ def _clear(graph: Graph) -> None:
         if node.at[0] is graph:
             node.at = _NOWHERE
     graph.steps = []
+    graph.draft = []
     graph.leaves = []
     graph.leaf_nodes = {}
     graph.leaf_map = {}
@@ -364,6 +392,7 @@ def _remember(graph: Graph, program: Program, buffers: list[Buffer], alive: list
     steps = program.history
     assert steps is not None
     graph.steps = steps
+    graph.draft = []
     known = {i: n for i, n in graph.leaves}
     held = {index: node for index, node in zip((program.outputs[s] for s in program.slots), alive)}
     place = {index: k for k, index in enumerate(program.outputs)}

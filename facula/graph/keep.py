@@ -15,7 +15,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from facula.graph.record import Recorder, State
+from facula.graph.record import DRAFT, Recorder, State
 
 __all__ = ["compiled", "prune", "statistics", "MAX_PROGRAMS", "MAX_PROGRAM_BYTES", "SLACK"]
 
@@ -62,7 +62,10 @@ def _used(program: Any) -> int:
 
 def prune(rec: Recorder, most: int) -> None:
     """Keep of a recorder's trie the paths to the programs used last: at most `most` states."""
-    ends: list[tuple[int, State]] = [(rec.graph.sequence, rec.graph.state)]
+    here: State | None = rec.graph.state
+    while here is not None and here.edges is DRAFT:
+        here = here.parent
+    ends: list[tuple[int, State]] = [] if here is None else [(rec.graph.sequence, here)]
     todo, met = [rec.root], {rec.root}
     while todo:
         state = todo.pop()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from facula.graph.spec import Spec, Step, spec
@@ -36,16 +37,32 @@ FREED: Any = ("freed",)
 """Stands for the history of a value whose graph has been freed by a backward pass."""
 
 
+class _Nothing(dict[Any, Any]):
+    """What leads on from a state that is not part of the trie."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise RuntimeError("internal: an edge from a state that is not part of the trie")
+
+
+DRAFT: dict[Any, Edge] = _Nothing()
+"""The edges of a state that is not part of the trie, or not yet: a new structure is entered when
+it comes for the second time, and many never do."""
+
+MAX_MET = 65536
+"""So many structures are known to have come once."""
+
+
 class State:
     """A node of the trie: the structure of every graph that arrived here."""
 
     __slots__ = ("parent", "edges", "steps", "count", "programs", "plans")
 
-    def __init__(self, parent: State | None, steps: tuple[Step, ...]):
+    def __init__(self, parent: State | None, steps: tuple[Step, ...],
+                 edges: dict[Any, Edge] | None = None):
         self.parent = parent
         self.steps = steps
         self.count: int = (parent.count if parent else 0) + len(steps)
-        self.edges: dict[Any, Edge] = {}
+        self.edges: dict[Any, Edge] = {} if edges is None else edges
         self.programs: dict[Any, Any] | None = None
         self.plans: dict[Any, Any] | None = None        # of traces that ended here
 
@@ -127,11 +144,12 @@ class Graph:
     `freed`      the steps whose history a backward pass has used up
     `failure`    what running it raised
     `lasting`    the leaves that are likely to have the same content in many runs, if any are
+    `draft`      edges that belong into the trie if this structure comes again: (state, key, edge)
     """
 
     __slots__ = ("state", "owner", "handles", "leaves", "leaf_nodes", "leaf_map", "functions",
                  "hooks", "stale", "freed", "steps", "kept", "sequence", "failure", "lasting",
-                 "__weakref__")
+                 "draft", "__weakref__")
 
     def __init__(self, state: State, owner: Recorder):
         self.state = state
@@ -147,6 +165,7 @@ class Graph:
         self.steps: list[Step] | None = None      # set when sealed
         self.failure: BaseException | None = None
         self.lasting: set[int] | None = None
+        self.draft: list[tuple[State, Any, Edge]] = []
         self.kept: dict[int, Any] = {}
         self.sequence = _number()
 
@@ -193,6 +212,7 @@ class Recorder:
     def __init__(self) -> None:
         self.root = State(None, ())
         self.states = 0
+        self.met: tuple[State, dict[int, tuple[int, int]]] = self.root, {}
         self.grad = True
         self.depth = 0                 # > 0 while the body of a composite is being recorded
         self.tape: Any = None          # what `facula.compile` watches a call with
@@ -202,8 +222,46 @@ class Recorder:
         self.graph = Graph(self.root, self)
 
     def new_state(self, steps: tuple[Step, ...]) -> State:
+        if self.outer is None:
+            return State(self.graph.state, steps, DRAFT)
         self.states += 1
         return State(self.graph.state, steps)
+
+    def link(self, state: State, key: Any, edge: Edge) -> None:
+        """From `state`, which the pending graph came by, `key` leads along `edge`."""
+        if self.outer is None:
+            self.graph.draft.append((state, key, edge))
+        else:
+            state.edges[key] = edge
+
+    def enter(self, graph: Graph) -> None:
+        """Make the path to where `graph` is a part of the trie."""
+        state: State | None = graph.state
+        while state is not None and state.edges is DRAFT:
+            state.edges = {}
+            self.states += 1
+            state = state.parent
+        for state, key, edge in graph.draft:
+            if state.edges is not DRAFT and edge.state.edges is not DRAFT:
+                state.edges[key] = edge
+        graph.draft = []
+
+    def meet(self, what: int, runs: int, threshold: int) -> None:
+        """A structure, by its hash, has been run so often and is not part of the trie; after
+        `threshold` runs it is to be compiled."""
+        root, met = self.met
+        if root is not self.root:
+            met = {}
+            self.met = self.root, met
+        met[what] = runs, threshold
+        if len(met) > MAX_MET:
+            for old in list(islice(met, MAX_MET // 2)):
+                del met[old]
+
+    def met_before(self, what: int) -> tuple[int, int] | None:
+        """What `meet` was told of a structure; None if it has not come, or is known no more."""
+        root, met = self.met
+        return met.pop(what, None) if root is self.root else None
 
     def fresh_graph(self) -> Graph:
         """Begin an empty pending graph; returns the one that was pending."""
@@ -230,7 +288,8 @@ class Recorder:
             key = ("amp", mode)
             edge = graph.state.edges.get(key)
             if edge is None:
-                edge = graph.state.edges[key] = Edge(self.new_state(()))
+                edge = Edge(self.new_state(()))
+                self.link(graph.state, key, edge)
             graph.state = edge.state
 
     def adopt(self, node: Node) -> int:
@@ -273,7 +332,7 @@ class Recorder:
         if edge is None:
             step = Step("leaf", (strides,), (), node.spec)
             edge = Edge(self.new_state((step,)), state.count, node.spec)
-            state.edges[key] = edge
+            self.link(state, key, edge)
         graph.state = edge.state
         index = edge.index
         graph.leaves.append((index, node))
@@ -294,7 +353,7 @@ class Recorder:
         if edge is None:
             step = Step("scalar", (), (), node.spec)
             edge = Edge(self.new_state((step,)), state.count, node.spec)
-            state.edges[dtype] = edge
+            self.link(state, dtype, edge)
         graph.state = edge.state
         graph.leaves.append((edge.index, node))
         return edge.index

@@ -10,7 +10,7 @@ position, and entered anew with the operands of another call: all of them as one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -63,11 +63,10 @@ class Template:
         flows through it); its state, which may be new, has the steps."""
         state = rec.graph.state
         single = self.single
+        edge = key = None
         if single is not None:
             key = (*single[0], *[places[k] for k in single[1]])
-        else:
-            key = (self.steps, *places)
-        edge = state.edges.get(key)
+            edge = state.edges.get(key)
         base = state.count
         plain = [~p if p < 0 else p for p in places]
         if edge is None:
@@ -78,7 +77,7 @@ class Template:
                 edge = Edge(rec.new_state(self._steps(plain, base, where or user_line(3))))
                 if single is not None:
                     edge.index, edge.spec, edge.rg = base, steps[0][3], steps[0][4] != 0
-                state.edges[key] = edge
+                    rec.link(state, key, edge)
         count = self.count
         outs = []
         for out in self.outs:
@@ -109,8 +108,8 @@ def alike(places: Sequence[int]) -> Any:
     return flows, tuple([places.index(p) for p in places])
 
 
-def cut(start: State, end: State, places: Sequence[int], outs: Sequence[Any], pack: Any
-        ) -> Template | None:
+def cut(rec: Recorder, start: State, end: State, places: Sequence[int], outs: Sequence[Any],
+        pack: Any) -> Template | None:
     """What was recorded between two states as a template; None where it cannot be one.
 
     `places` are those of the operands, `outs` as in `Edge.outs`.  None if a step reads
@@ -156,16 +155,17 @@ def cut(start: State, end: State, places: Sequence[int], outs: Sequence[Any], pa
     single = None
     if len(made) == 1:
         # Found by its operation alone, as it is from wherever else it is recorded.
-        for key, edge in start.edges.items():
+        drafted: list[tuple[Any, Edge]] = [(k, e) for s, k, e in rec.graph.draft[-4:]
+                                           if s is start]
+        for key, edge in chain(drafted, start.edges.items()):
             if edge.state is end and type(key) is tuple and len(key) >= 5 and key[0] == made[0][0]:
-                operands = [_position(places, p) for p in islice(key, 5, None)]
+                head: Any = key
+                operands = [_position(places, p) for p in head[5:]]
                 if -1 not in operands:
-                    single = key[:5], tuple(operands)
+                    single = head[:5], tuple(operands)
                 break
         if single is None:
             return None
-    elif made:
-        start.edges.setdefault((steps, *places), Edge(end))
     return Template(steps, count, single, relative, pack)
 
 

@@ -292,7 +292,8 @@ def _elsewhere(rec: Any, key: Any, tensors: Sequence[Tensor]) -> Edge | None:
     if template is None:
         return None
     state = rec.graph.state
-    state.edges[key] = edge = template.enter(rec, key[1:])
+    edge = template.enter(rec, key[1:])
+    rec.link(state, key, edge)
     return edge
 
 
@@ -421,9 +422,9 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
         edge = Edge(graph.state, index, spec, rg)
     else:
         edge = Edge(graph.state, outs=tuple(items), pack=pack)
-    start.edges[key] = edge
+    rec.link(start, key, edge)
     if rec.outer is None and rec.watch is None:
-        template = cut(start, graph.state, key[1:], items, pack)
+        template = cut(rec, start, graph.state, key[1:], items, pack)
         if template is not None:
             _templates.keep(_likeness(rec, key, tensors), template)
     if graph.state.count > _record.MAX_STEPS and not rec.depth and not rec.patient:

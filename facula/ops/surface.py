@@ -165,8 +165,8 @@ def binary(name: str, primitive: str, kinds: str, *, floating: bool = False,
                 # A view of memory that others write is entered anew, and cannot be followed.
                 alone = rec.graph is graph and len(graph.leaves) == entered + 1
                 if alone and at[0] is graph and result._node.value is None:
-                    start.edges[key] = Edge(graph.state, at[1], result._node.spec, result._rg,
-                                            pack=(start.count, s._node.spec))
+                    rec.link(start, key, Edge(graph.state, at[1], result._node.spec, result._rg,
+                                              pack=(start.count, s._node.spec)))
                 return result
             graph.state = edge.state
             place, number_spec = edge.pack

@@ -53,23 +53,23 @@ def evaluate(prims: Any, step: Step, values: dict[int, Any], number: int) -> Any
         raise
 
 
-def plan(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[list[int], dict[int, list[int]]]:
+def plan(steps: Sequence[Step], outputs: Sequence[int]
+         ) -> tuple[list[int], dict[int, Sequence[int]]]:
     """The steps that `outputs` need, in order, and which values are used last by each."""
-    found: set[int] = set()
-    todo = list(outputs)
-    while todo:
-        i = todo.pop()
-        if i not in found:
-            found.add(i)
-            todo.extend(steps[i].inputs)
-    needed = sorted(found)
-    last: dict[int, list[int]] = {i: [] for i in needed}
+    needed: list[int] = []
+    last: dict[int, Sequence[int]] = {}
     seen = set(outputs)
-    for i in reversed(needed):
-        for j in steps[i].inputs:
-            if j not in seen:
-                seen.add(j)
-                last[i].append(j)
+    for i in range(max(outputs, default=-1), -1, -1):
+        if i not in seen:
+            continue
+        needed.append(i)
+        inputs = steps[i].inputs
+        if seen.issuperset(inputs):
+            last[i] = ()
+        else:                           # from the end on, the first to read it is the last
+            last[i] = drop = [j for j in dict.fromkeys(inputs) if j not in seen]
+            seen.update(drop)
+    needed.reverse()
     return needed, last
 
 

@@ -68,6 +68,7 @@ def _nothing_pending() -> None:
 def _flushed() -> Any:
     """Flush, and the program that it ran (None if it ran none)."""
     state = _local.rec.graph.state
+    _local.rec.enter(_local.rec.graph)      # else it is found from the second time on
     before = dict(state.programs or {})
     flush(_local.rec)
     programs = state.programs or {}

@@ -17,6 +17,7 @@ from facula import config
 from facula.graph import keep, record
 from facula.graph import spec as specs
 from facula.graph.record import recorder
+from tests.fuzz.graphs import fresh_recorder
 
 ROOT = Path(__file__).resolve().parents[2]
 BODY = [lambda a, b: a + b, lambda a, b: a * b, lambda a, b: (a - b).exp(),
@@ -127,10 +128,37 @@ def test_a_program_in_the_background_is_not_taken_away(few):
     assert np.array_equal(trained(others), trained(lambda k: None))
 
 
+def test_what_comes_once_is_not_kept():
+    with fresh_recorder():
+        x, y = numbers()
+        first = [graph(k, x, y).numpy().copy() for k in range(3)]
+        states = recorder().states
+        for k in range(300, 400):
+            graph(k, x, y).numpy()
+            assert recorder().states == states
+        for k in range(3):
+            assert np.array_equal(graph(k, x, y).numpy(), first[k])
+        assert recorder().states > states
+        known, states = program(), recorder().states
+        for _ in range(4):
+            np.testing.assert_allclose(graph(2, x, y).numpy(), first[2], rtol=1e-6)
+        assert program() is known and known.runs == 3 and known.executable is not None
+        assert recorder().states == states
+
+
+def test_structures_that_came_once_are_bounded(monkeypatch):
+    monkeypatch.setattr(record, "MAX_MET", 10)
+    x, y = numbers()
+    for k in range(50):
+        graph(k, x, y).numpy()
+        assert len(recorder().met[1]) <= 10
+
+
 def test_the_trie_is_cut_back_to_what_is_used(monkeypatch):
     monkeypatch.setattr(record, "MAX_STATES", 400)
     x, y = numbers()
     expected = graph(3, x, y).numpy().copy()
+    graph(3, x, y).numpy()
     hot = program()
     for k in range(200):
         graph(k, x, y).numpy()

@@ -30,8 +30,8 @@ from facula.codegen.nest import (
 )
 from facula.codegen.reductions import Accumulator
 from facula.graph.spec import Step
-from facula.schedule.groups import Group, Item
-from facula.schedule.index import Index, loop_var, unflatten
+from facula.schedule.groups import Group, Item, squeeze
+from facula.schedule.index import Index, loop_var, row_major, unflatten
 from facula.schedule.kinds import REDUCE, SCAN, op_cost
 
 __all__ = ["emit_group", "point_cost"]
@@ -49,6 +49,7 @@ def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Sto
 
     `storage(step)` is where a value lies in memory, or None for one that has no memory.
     """
+    steps, group, storage = _before_reshape(steps, group, storage)
     writer = KernelWriter(steps, lambda n: storage(n) or scalars(n))
 
     def position(number: int) -> tuple[str, tuple[int, ...], str] | None:
@@ -62,6 +63,24 @@ def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Sto
     if _wants_lanes(steps, group, storage):
         return _emit_lanes(writer, steps, group, storage, cost)
     return _emit_rows(writer, steps, group, storage, cost)
+
+
+def _before_reshape(steps: Sequence[Step], group: Group,
+                    storage: Callable[[int], Storage | None]
+                    ) -> tuple[Sequence[Step], Group, Callable[[int], Storage | None]]:
+    """A group that only reshapes, as one that copies: the loops are over the dimensions before,
+    where its elements are found without division."""
+    number = group.items[0].step
+    step, place = steps[number], storage(number)
+    if len(group.items) > 1 or step.op != "reshape" or group.kind != "loops" or place is None or \
+            place.strides != row_major(step.spec.shape):
+        return steps, group, storage
+    inner = steps[step.inputs[0]].spec
+    steps = list(steps)
+    steps[number] = Step("alias", (), step.inputs, inner, 0, step.where)
+    there = Storage(place.slot, row_major(inner.shape))
+    alone = Group(group.number, group.kind, squeeze(inner.shape), (), [Item(number, "rows")])
+    return steps, alone, lambda n: there if n == number else storage(n)
 
 
 def point_cost(steps: Sequence[Step], group: Group,

@@ -196,9 +196,10 @@ def _integers() -> Iterable[Case]:
 def _conversions() -> Iterable[Case]:
     k = "dtypes"
     for to in ("bfloat16", "float16", "float64", "int64", "int32", "int8", "uint8", "bool"):
-        yield Case(k, f"float32 to {to}", lambda t, x, _d=to: x.to(getattr(t, _d)), (p(1024, 1024),),
-                   False)
-    yield Case(k, "bfloat16 to float32", lambda t, x: x.float(), (h("bfloat16", 1024, 1024),), False)
+        yield Case(k, f"float32 to {to}", lambda t, x, _d=to: x.to(getattr(t, _d)),
+                   (p(1024, 1024),), False)
+    yield Case(k, "bfloat16 to float32", lambda t, x: x.float(), (h("bfloat16", 1024, 1024),),
+               False)
     yield Case(k, "float16 to float32", lambda t, x: x.float(), (h("float16", 1024, 1024),), False)
     yield Case(k, "int64 to float32", lambda t, x: x.float(), (i(99, 1024, 1024),), False)
     yield Case(k, "int8 to float32", lambda t, x: x.float(), (h("int8", 1024, 1024),), False)
@@ -543,4 +544,5 @@ def _clipped(t: Any, weights: Any) -> Callable[[], Any]:
 
 CASES: tuple[Case, ...] = (
     *_elementwise(), *_integers(), *_conversions(), *_reductions(), *_movement(), *_indexing(),
-    *_sorting(), *_random(), *_products(), *_convolutions(), *_transforms(), *_losses(), *_optimizers())
+    *_sorting(), *_random(), *_products(), *_convolutions(), *_transforms(), *_losses(),
+    *_optimizers())

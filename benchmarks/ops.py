@@ -17,7 +17,6 @@ import re
 import statistics
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,9 +40,6 @@ class Operations:
         self.t = library
         self.name = library.__name__
         self.work: Any = None
-        if self.name == "torch":
-            # its integers divide by zero, and its vectors of what it is given are no copies
-            library.set_grad_enabled(True)
 
     def _force(self, found: list[Any]) -> None:
         if self.name == "facula":
@@ -181,7 +177,8 @@ def main() -> None:
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--only", default="", metavar="REGEX",
                             help="rows whose 'family: name' has this in it")
-        parser.add_argument("--part", default="1/1", metavar="K/N", help="every Nth row from the Kth")
+        parser.add_argument("--part", default="1/1", metavar="K/N",
+                            help="every Nth row from the Kth")
         parser.add_argument("--rounds", type=int, default=5)
         parser.add_argument("--seconds", type=float, default=0.02, help="of each round")
 

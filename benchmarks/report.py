@@ -24,7 +24,7 @@ from typing import Any
 
 from harness import HERE, ROOT
 
-ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "cnn",
+ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "ops", "cnn",
          "conv_sweep", "inference", "rnn", "gpt", "decode", "curvature", "memory",
          "time_to_accuracy", "import_time", "first_step", "shapes", "install_size")
 HEADLINES = ("mlp_step", "epoch", "cnn", "gpt", "gemm", "import_time", "install_size")

@@ -118,8 +118,9 @@ def _wants_lanes(steps: Sequence[Step], group: Group,
         """How many accesses would not be contiguous (or equal) along this loop."""
         if not index.terms:
             return 1 << 20
+        # what is touched once a row is no matter
         var = index.terms[0][0]
-        return sum(1 for at in offsets(steps, group, storage, rows, columns)
+        return sum(1 for at in offsets(steps, group, storage, rows, columns, ("all",))
                    if not affine(at, var) or abs(at.coefficient(var)) > 1)
 
     return awkward(rows[-1]) < awkward(columns[-1])

@@ -14,7 +14,7 @@ from typing import Any
 from facula.dtype import DType, bool_, float32, int32, int64, uint32, uint64
 from facula.graph.spec import Spec, Step, spec
 
-__all__ = ["arg_extreme", "argsort"]
+__all__ = ["Steps", "arg_extreme", "argsort"]
 
 Add = Callable[[str, tuple[Any, ...], tuple[int, ...], Spec, "str | None"], int]
 
@@ -26,7 +26,7 @@ FEW = 16
 """Of so many times as many elements as are wanted, most are left out before anything is sorted."""
 
 
-class _Steps:
+class Steps:
     """Steps being added at one place of a program."""
 
     def __init__(self, add: Add, steps: Sequence[Step], where: str | None):
@@ -76,7 +76,7 @@ def argsort(add: Add, steps: Sequence[Step], attrs: tuple[Any, ...], x: int, whe
             ) -> int | None:
     """The step that has the stable order, or the part of it that attrs ask for; None where NumPy
     is to sort the elements themselves."""
-    s = _Steps(add, steps, where)
+    s = Steps(add, steps, where)
     shape, dtype = s.shape(x), s.dtype(x)
     axis, descending = attrs[:2]
     n = shape[axis] if shape else 0
@@ -95,7 +95,7 @@ def argsort(add: Add, steps: Sequence[Step], attrs: tuple[Any, ...], x: int, whe
     return places
 
 
-def _keys(s: _Steps, x: int, descending: bool) -> int:
+def _keys(s: Steps, x: int, descending: bool) -> int:
     """uint64: what stands for the element, above its place in the row."""
     dtype = s.dtype(x)
     if dtype.kind == "f":
@@ -116,7 +116,7 @@ def _keys(s: _Steps, x: int, descending: bool) -> int:
     return s.make("bitwise_or", (), [high, s.places(s.shape(x), uint64)], s.shape(x), uint64)
 
 
-def _first(s: _Steps, keys: int, low: int, high: int) -> int:
+def _first(s: Steps, keys: int, low: int, high: int) -> int:
     """Keys low to high - 1 of each row's order.
 
     Of many, the least of every so manieth is found first: the `high` least ones of all are among
@@ -147,7 +147,7 @@ def arg_extreme(add: Add, steps: Sequence[Step], op: str, attrs: tuple[Any, ...]
                 where: str | None) -> int | None:
     """The step that has the first place of each row's maximum or minimum: the extreme, then the
     least place where it is.  Both walk in vectors.  None where that would not be faster."""
-    s = _Steps(add, steps, where)
+    s = Steps(add, steps, where)
     shape, dtype = s.shape(x), s.dtype(x)
     axis = attrs[0]
     if axis != len(shape) - 1 or not LONG_ROW <= shape[axis] < 1 << 31 or \

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 from facula.codegen import expr
@@ -41,6 +41,10 @@ FEW_LANES = 8
 
 SHORT = 16
 """A loop of fewer rounds is one that LLVM turns into vectors under a mask, or not at all."""
+
+ACROSS = 128
+"""So many lines of memory that are read across are still in a cache when their next elements are
+read, in the next row."""
 
 
 def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Storage | None],
@@ -248,6 +252,9 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
     if simple:
         outer, inner, rows = _collapse(steps, group, storage)
         width = min(inner, max(1024, min(32768, int(10_000 / cost))))
+        itemsize = max(steps[i.step].spec.dtype.itemsize for i in group.items)
+        width = min(width, _across_lines(
+            loop_var("l", inner, 1), offsets(steps, group, storage, rows, columns), itemsize))
     else:
         outer, inner = prod(group.rows[:-1]), group.rows[-1] if group.rows else 1
         rows = [*unflatten(loop_var("p", outer, 0), group.rows[:-1]),
@@ -307,6 +314,19 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
                 lanes(lambda l, s=stage: nest.close_reductions(s, l))  # type: ignore[misc]
         em.close()
     return writer.finish(ntiles, cost * outer * inner)
+
+
+def _across_lines(lane: Index, touched: Sequence[Index], itemsize: int) -> int:
+    """How many lanes a block should have where something is read against the order that it lies
+    in, and along it from row to row; very many where nothing is."""
+    found = 1 << 62
+    for at in touched if lane.terms else ():
+        var = lane.terms[0][0]
+        stride = abs(at.coefficient(var))
+        if stride >= SHORT and any(c == 1 and v != var for v, c in at.terms):
+            fit = WAYS * SAME_SET // gcd(stride * itemsize, SAME_SET)
+            found = min(found, max(ACROSS[0], min(ACROSS[1], fit)))
+    return found
 
 
 def _picks(var: Index, touched: Sequence[Index]) -> bool:

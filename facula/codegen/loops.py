@@ -42,9 +42,12 @@ FEW_LANES = 8
 SHORT = 16
 """A loop of fewer rounds is one that LLVM turns into vectors under a mask, or not at all."""
 
-ACROSS = 128
-"""So many lines of memory that are read across are still in a cache when their next elements are
-read, in the next row."""
+ACROSS = (16, 64)
+"""So many lines of memory are read across, an element of each, at least and at most: they are to
+be in the first cache still when their next elements are read, in the next row."""
+
+SAME_SET, WAYS = 4096, 8
+"""Bytes after which addresses share a place in the first cache, and how many lines fit there."""
 
 
 def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Storage | None],

@@ -13,6 +13,7 @@ the graph is flushed was an intermediate, and need never exist.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -109,6 +110,11 @@ class Node:
             self.strides = strides
 
 
+_number = itertools.count(1).__next__
+# Not an attribute of Graph: every write to one would make CPython forget what it knows of the
+# class, and look up the attributes of graphs the slow way.
+
+
 class Graph:
     """The operations of one thread since its last flush, and after that their history.
 
@@ -126,7 +132,6 @@ class Graph:
     __slots__ = ("state", "owner", "handles", "leaves", "leaf_nodes", "leaf_map", "functions",
                  "hooks", "stale", "freed", "steps", "kept", "sequence", "failure", "lasting",
                  "__weakref__")
-    _sequence = 0
 
     def __init__(self, state: State, owner: Recorder):
         self.state = state
@@ -143,8 +148,7 @@ class Graph:
         self.failure: BaseException | None = None
         self.lasting: set[int] | None = None
         self.kept: dict[int, Any] = {}
-        Graph._sequence += 1
-        self.sequence = Graph._sequence
+        self.sequence = _number()
 
     @property
     def sealed(self) -> bool:

@@ -22,6 +22,7 @@ from facula.errors import DTypeError, ShapeError
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import freeze_number
+from facula.graph.template import Table, alike, cut
 from facula.tensor import Tensor
 
 __all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "autocast_to", "macro", "remembered",
@@ -246,23 +247,47 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
         except TypeError:                                # an argument that cannot be hashed
             return _run(rec, body, args, kwargs)
         if edge is None:
-            return _first(rec, key, tensors, body, args, kwargs)
-        graph.state = edge.state
+            edge = _elsewhere(rec, key, tensors)
+            if edge is None:
+                return _first(rec, key, tensors, body, args, kwargs)
+        graph.state = state = edge.state
         if edge.outs is None:
             result: Any = _new(Tensor)
             result._node = node = _new(Node)
             node.at = (graph, edge.index)
             node.spec = edge.spec
             graph.handles.append(node)
-            if edge.rg:
-                result._rg = True
+            result._rg = edge.rg
         else:
             result = _unpack(graph, edge, tensors)
-        if edge.state.count > _record.MAX_STEPS and not rec.patient:
+        if state.count > _record.MAX_STEPS and not rec.patient:
             _record.flush(rec)
         return result
     finally:
         _release()
+
+
+_templates = Table(4096)
+
+
+def _likeness(rec: Any, key: Any, tensors: Sequence[Tensor]) -> Any:
+    """What decides, besides the path to it, what a call records: `key` with the operands'
+    specs instead of their places."""
+    return (key[0], rec.amp, alike(key[1:]), *[t._node.spec for t in tensors],
+            *[t._strides for t in tensors])
+
+
+def _elsewhere(rec: Any, key: Any, tensors: Sequence[Tensor]) -> Edge | None:
+    """The edge of a call that is new at this place, made without its body if the same call has
+    been recorded at another."""
+    if rec.outer is not None or rec.watch is not None:
+        return None
+    template = _templates.get(_likeness(rec, key, tensors))
+    if template is None:
+        return None
+    state = rec.graph.state
+    state.edges[key] = edge = template.enter(rec, key[1:])
+    return edge
 
 
 def _run(rec: Any, body: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -346,6 +371,10 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
     else:
         edge = Edge(graph.state, outs=tuple(items), pack=pack)
     start.edges[key] = edge
+    if rec.outer is None and rec.watch is None:
+        template = cut(start, graph.state, key[1:], items, pack)
+        if template is not None:
+            _templates.keep(_likeness(rec, key, tensors), template)
     if graph.state.count > _record.MAX_STEPS and not rec.depth and not rec.patient:
         _record.flush(rec)
     return result

@@ -27,8 +27,8 @@ SLOW = 0.8
 """Below this share of PyTorch's speed a row is listed as slow."""
 FIRST = 0.15
 """Seconds that the first calls of one operation may take."""
-WARM = 6
-QUICK = 23
+WARM = 10
+QUICK = 29
 """Every so manieth row is measured in the quick form."""
 
 

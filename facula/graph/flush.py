@@ -179,7 +179,8 @@ def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[i
     for step in steps:
         record = PRIMS[step.op]
         # series and iterations in NumPy, where a kernel may have a formula
-        work = step.spec.numel * (1e-6 if record.kind == "special" else 2e-9)
+        slow = record.kind == "special" or step.op in ("erf", "erfc")
+        work = step.spec.numel * (1e-6 if slow else 2e-9)
         terms = record.terms
         if terms is not None:
             operands = [steps[i].spec for i in step.inputs]

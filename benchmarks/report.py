@@ -1,6 +1,6 @@
 """Run every benchmark, or take what they have written; write docs/benchmarks.md and README.md.
 
-    python benchmarks/report.py                     run all (under 15 minutes), write the page
+    python benchmarks/report.py                     run all (under 25 minutes), write the page
     python benchmarks/report.py --quick             the same with short rounds: no figures to keep
     python benchmarks/report.py --from FOLDER       write the page from FOLDER/*.json alone
     python benchmarks/report.py --only gemm loader  run these, take the others from the folder
@@ -24,7 +24,7 @@ from typing import Any
 
 from harness import HERE, ROOT
 
-ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "cnn",
+ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "ops", "cnn",
          "conv_sweep", "inference", "rnn", "gpt", "decode", "curvature", "memory",
          "time_to_accuracy", "import_time", "first_step", "shapes", "install_size")
 HEADLINES = ("mlp_step", "epoch", "cnn", "gpt", "gemm", "import_time", "install_size")

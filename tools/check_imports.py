@@ -68,6 +68,7 @@ UPWARD: tuple[tuple[str, str, str], ...] = (
     ("ops.primitive", "tensor", "the same"),
     ("ops.primitive", "ops", "the same"),
     ("ops.primitive", "autograd", "a forward rule that is a backward one transposed"),
+    ("ops.primitive", "runtime.threads", "NumPy's work on rows is shared among as many threads"),
     ("tensor", "ops", "methods that fall back on an operation"),
     ("tensor", "autograd", "methods that ask for gradients"),
     ("codegen.target", "runtime.amx", "what this process may use is found out by trying it"),

@@ -381,24 +381,29 @@ def _double_to_half(fn: Fn, wide: str) -> str:
 
 
 def _float_to_integer(fn: Fn, wide: str, have_type: str, target: DType) -> str:
-    """Truncate through int64; NaN and what does not fit give the smallest int64, as x86 does."""
-    suffix = _SUFFIX[have_type]
+    """Truncate; what does not fit in 32 bits (64 for uint32 and int64) saturates, NaN gives 0.
+
+    Written in comparisons, which vectors have: of the intrinsic LLVM makes scalar code.
+    """
     if target.name == "uint64":
-        name = fn.module.declare(f"i64 @llvm.fptoui.sat.i64.{suffix}({have_type})")
+        name = fn.module.declare(f"i64 @llvm.fptoui.sat.i64.{_SUFFIX[have_type]}({have_type})")
         return fn.val(f"call i64 {name}({have_type} {wide})")
-    if target.itemsize < 8:
-        # what fits in 32 bits is truncated from there, which vectors do directly
-        name = fn.module.declare(f"i32 @llvm.fptosi.sat.i32.{suffix}({have_type})")
-        if target.name != "uint32":
-            whole = fn.val(f"call i32 {name}({have_type} {wide})")
-            if target.itemsize == 4:
-                return whole
-            return fn.val(f"trunc i32 {whole} to {register_type(target)}")
-    name = fn.module.declare(f"i64 @llvm.fptosi.sat.i64.{suffix}({have_type})")
-    whole = fn.val(f"call i64 {name}({have_type} {wide})")
-    if target.itemsize == 8:
+    bits = 32 if target.itemsize < 8 and target.name != "uint32" else 64
+    end = 1 << (bits - 1)
+    have = float32 if have_type == "float" else float64
+    low, high, zero = (constant(have, float(x)) for x in (-end, end, 0))
+    above = fn.val(f"fcmp oge {have_type} {wide}, {high}")
+    below = fn.val(f"fcmp olt {have_type} {wide}, {low}")
+    sane = fn.val(f"fcmp ord {have_type} {wide}, {zero}")
+    outside = fn.val(f"or i1 {above}, {below}")
+    inside = fn.val(f"select i1 {outside}, {have_type} {zero}, {have_type} {wide}")
+    inside = fn.val(f"select i1 {sane}, {have_type} {inside}, {have_type} {zero}")
+    whole = fn.val(f"fptosi {have_type} {inside} to i{bits}")
+    whole = fn.val(f"select i1 {above}, i{bits} {end - 1}, i{bits} {whole}")
+    whole = fn.val(f"select i1 {below}, i{bits} {-end}, i{bits} {whole}")
+    if 8 * target.itemsize == bits:
         return whole
-    return fn.val(f"trunc i64 {whole} to {register_type(target)}")
+    return fn.val(f"trunc i{bits} {whole} to {register_type(target)}")
 
 
 def _bitcast(fn: Fn, value: Value, source: DType, target: DType) -> Value:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 from facula.codegen import expr
@@ -30,8 +30,8 @@ from facula.codegen.nest import (
 )
 from facula.codegen.reductions import Accumulator
 from facula.graph.spec import Step
-from facula.schedule.groups import Group, Item
-from facula.schedule.index import Index, loop_var, unflatten
+from facula.schedule.groups import Group, Item, squeeze
+from facula.schedule.index import Index, loop_var, row_major, unflatten
 from facula.schedule.kinds import REDUCE, SCAN, op_cost
 
 __all__ = ["emit_group", "point_cost"]
@@ -45,6 +45,13 @@ MOST_LANES = 256
 SHORT = 16
 """A loop of fewer rounds is one that LLVM turns into vectors under a mask, or not at all."""
 
+ACROSS = (16, 64)
+"""So many lines of memory are read across, an element of each, at least and at most: they are to
+be in the first cache still when their next elements are read, in the next row."""
+
+SAME_SET, WAYS = 4096, 8
+"""Bytes after which addresses share a place in the first cache, and how many lines fit there."""
+
 
 def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Storage | None],
                scalars: Callable[[int], Storage | None]) -> Kernel:
@@ -52,6 +59,7 @@ def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Sto
 
     `storage(step)` is where a value lies in memory, or None for one that has no memory.
     """
+    steps, group, storage = _before_reshape(steps, group, storage)
     writer = KernelWriter(steps, lambda n: storage(n) or scalars(n))
 
     def position(number: int) -> tuple[str, tuple[int, ...], str] | None:
@@ -65,6 +73,24 @@ def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Sto
     if _wants_lanes(steps, group, storage):
         return _emit_lanes(writer, steps, group, storage, cost)
     return _emit_rows(writer, steps, group, storage, cost)
+
+
+def _before_reshape(steps: Sequence[Step], group: Group,
+                    storage: Callable[[int], Storage | None]
+                    ) -> tuple[Sequence[Step], Group, Callable[[int], Storage | None]]:
+    """A group that only reshapes, as one that copies: the loops are over the dimensions before,
+    where its elements are found without division."""
+    number = group.items[0].step
+    step, place = steps[number], storage(number)
+    if len(group.items) > 1 or step.op != "reshape" or group.kind != "loops" or place is None or \
+            place.strides != row_major(step.spec.shape):
+        return steps, group, storage
+    inner = steps[step.inputs[0]].spec
+    steps = list(steps)
+    steps[number] = Step("alias", (), step.inputs, inner, 0, step.where)
+    there = Storage(place.slot, row_major(inner.shape))
+    alone = Group(group.number, group.kind, squeeze(inner.shape), (), [Item(number, "rows")])
+    return steps, alone, lambda n: there if n == number else storage(n)
 
 
 def point_cost(steps: Sequence[Step], group: Group,
@@ -102,8 +128,9 @@ def _wants_lanes(steps: Sequence[Step], group: Group,
         """How many accesses would not be contiguous (or equal) along this loop."""
         if not index.terms:
             return 1 << 20
+        # what is touched once a row is no matter
         var = index.terms[0][0]
-        return sum(1 for at in offsets(steps, group, storage, rows, columns)
+        return sum(1 for at in offsets(steps, group, storage, rows, columns, ("all",))
                    if not affine(at, var) or abs(at.coefficient(var)) > 1)
 
     return awkward(rows[-1]) < awkward(columns[-1])
@@ -231,6 +258,9 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
     if simple:
         outer, inner, rows = _collapse(steps, group, storage)
         width = min(inner, max(1024, min(32768, int(10_000 / cost))))
+        itemsize = max(steps[i.step].spec.dtype.itemsize for i in group.items)
+        width = min(width, _across_lines(
+            loop_var("l", inner, 1), offsets(steps, group, storage, rows, columns), itemsize))
     else:
         outer, inner = prod(group.rows[:-1]), group.rows[-1] if group.rows else 1
         rows = [*unflatten(loop_var("p", outer, 0), group.rows[:-1]),
@@ -299,6 +329,19 @@ def _share(inner: int) -> int:
     which threads share evenly."""
     tiles = 1 << (-(-inner // MOST_LANES) - 1).bit_length()
     return min(inner, -(-inner // (tiles * 32)) * 32)
+
+
+def _across_lines(lane: Index, touched: Sequence[Index], itemsize: int) -> int:
+    """How many lanes a block should have where something is read against the order that it lies
+    in, and along it from row to row; very many where nothing is."""
+    found = 1 << 62
+    for at in touched if lane.terms else ():
+        var = lane.terms[0][0]
+        stride = abs(at.coefficient(var))
+        if stride >= SHORT and any(c == 1 and v != var for v, c in at.terms):
+            fit = WAYS * SAME_SET // gcd(stride * itemsize, SAME_SET)
+            found = min(found, max(ACROSS[0], min(ACROSS[1], fit)))
+    return found
 
 
 def _picks(var: Index, touched: Sequence[Index]) -> bool:

@@ -133,13 +133,17 @@ def affine(index: Index, var: Var) -> bool:
 
 
 def offsets(steps: Sequence[Step], group: Group, storage: Callable[[int], Storage | None],
-             rows: Sequence[Index], columns: Sequence[Index]) -> list[Index]:
-    """The position in memory of everything that one point of the group reads or writes."""
+             rows: Sequence[Index], columns: Sequence[Index],
+             roles: Sequence[str] = ("rows", "all")) -> list[Index]:
+    """The position in memory of everything that one point of the group reads or writes, for its
+    items of these roles."""
     def in_memory(n: int) -> bool:
         return group.find(n) is not None or storage(n) is not None
 
     found = []
     for item in group.items:
+        if item.role not in roles:
+            continue
         start = item_start(steps, group, item, rows, columns)
         for number, index in accesses(steps, start, in_memory):
             place = storage(number)

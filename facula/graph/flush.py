@@ -179,8 +179,11 @@ def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[i
         return 0
     seconds = 0.0
     for step in steps:
-        work = step.spec.numel * 2e-9
-        terms = PRIMS[step.op].terms
+        record = PRIMS[step.op]
+        # series and iterations in NumPy, where a kernel may have a formula
+        slow = record.kind == "special" or step.op in ("erf", "erfc")
+        work = step.spec.numel * (1e-6 if slow else 2e-9)
+        terms = record.terms
         if terms is not None:
             operands = [steps[i].spec for i in step.inputs]
             work += step.spec.numel * terms(operands, step.attrs, step.spec) * 1e-10

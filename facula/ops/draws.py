@@ -21,7 +21,7 @@ from facula.tensor import Tensor, make, prim, scalar
 
 __all__ = ["take", "copies", "once", "compute_dtype", "uniform_numbers", "normal_numbers",
            "bernoulli_mask", "integer_numbers", "inverse_numbers", "exponentiated",
-           "rejection_numbers"]
+           "arrival_order", "rejection_numbers"]
 
 _MASK = (1 << 64) - 1
 
@@ -315,6 +315,39 @@ def inverse_numbers(u: Tensor, kind: str, a: Tensor, b: Tensor | None, dtype: DT
 def exponentiated(z: Tensor, dtype: DType) -> Tensor:
     """e to normal numbers, in `dtype`."""
     return cast(prim("exp", z), dtype)
+
+
+@composite
+def _arrivals(key: Tensor, at: Tensor, weights: Tensor, count: int) -> Tensor:
+    shape = weights._node.spec.shape
+    dtype = compute_dtype(weights._node.spec.dtype)
+    if dtype is d.float64:
+        u = _unit(key, at, shape, dtype)
+    else:
+        # All 32 bits: those that arrive first of many are told apart finely.
+        u = _times(_plus(prim("cast", _words(key, at, shape), dtype=d.float32), 0.5), 2.0 ** -32)
+    waits = prim("neg", prim("log1p", prim("neg", u)))
+    rates = cast(weights, dtype)
+    some = prim("gt", rates, _full(0.0, shape, dtype))
+    axis = len(shape) - 1
+    top = prim("reshape", prim("amax", rates, attrs=((axis,),)), shape=(*shape[:-1], 1))
+    time = prim("div", waits, prim("div", rates, expand_to(top, shape)))
+    # those that never arrive come after the others, whatever u is
+    late = 3e38 if dtype is d.float32 else 1e308
+    time = prim("minimum", time, _full(late, shape, dtype))
+    time = prim("where", some, time, _full(math.inf, shape, dtype))
+    if count == 1:
+        return prim("reshape", prim("argmin", time, attrs=(axis,)), shape=(*shape[:-1], 1))
+    return prim("argsort", time, attrs=(axis, False, 0, count))
+
+
+def arrival_order(weights: Tensor, count: int, generator: Generator | None = None) -> Tensor:
+    """int64: the places of the first `count` to arrive, each after an exponential time with the
+    rate in `weights` `[..., n]`."""
+    dtype = compute_dtype(weights.dtype)
+    key, at = take(generator, _unit_words(weights.numel(), dtype))
+    result: Tensor = _arrivals(key, at, weights, count)
+    return result
 
 
 # ---------------------------------------------------------------- by rejection

@@ -10,6 +10,7 @@ known, so they are computed at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from facula.dtype import DType, bool_, int64
 from facula.errors import DTypeError, ShapeError
 from facula.graph.record import _local
 from facula.ops.define import composite
-from facula.ops.layout import host, strides_of, view_of
+from facula.ops.layout import host, strides_of, true_places, view_of
 from facula.ops.parts import slice_view
 from facula.ops.promote import broadcast_shapes, cast, expand_to, full_like, is_number
 from facula.ops.surface import number_operand
@@ -52,7 +53,8 @@ def check_range(values: np.ndarray, n: int, dim: int) -> np.ndarray:
 
 def positions_of(mask: Tensor) -> tuple[np.ndarray, ...]:
     """Where a mask holds, computed now."""
-    return np.nonzero(mask._peek())
+    array = mask._peek()
+    return true_places(array) if array.ndim else np.nonzero(array)
 
 
 class _Known:
@@ -405,6 +407,14 @@ def _fitted(value: Tensor, target: Sequence[int]) -> Tensor:
     return expand_to(value, target)
 
 
+@composite
+def _take_flat(x: Tensor, index: Tensor, dim: int, count: int) -> Tensor:
+    """The elements at places of `count` dimensions taken as one."""
+    shape = x._node.spec.shape
+    flat = (*shape[:dim], prod(shape[dim:dim + count]), *shape[dim + count:])
+    return prim("take", prim("reshape", x, shape=flat), index, attrs=(dim,))
+
+
 def getitem(self: Tensor, index: Any) -> Tensor:
     """self[index]: a view for ints, slices, None and Ellipsis; a copy for tensors and masks.
 
@@ -420,6 +430,12 @@ def getitem(self: Tensor, index: Any) -> Tensor:
             return view_of(self, "reshape", (), self._node.spec.shape, strides_of(self),
                            self._offset)
         return view
+    dim, item = plan.tensors[0]
+    if len(plan.tensors) == 1 and isinstance(item, Tensor) and item.dtype is bool_ \
+            and item.ndim > 1:
+        flat = host(np.flatnonzero(item._peek()).astype(np.int64, copy=False), int64)
+        chosen: Tensor = _take_flat(view, flat, dim, item.ndim)
+        return chosen
     pairs = _expand_masks(view, plan.tensors)
     if not pairs:                         # a mask of no dimensions cannot remain
         return prim("alias", view)

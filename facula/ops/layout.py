@@ -20,7 +20,7 @@ from facula.runtime.allocator import from_numpy_private
 from facula.tensor import Tensor, make, prim
 
 __all__ = ["row_major", "strides_of", "is_packed", "view_strides", "view_of", "root_of",
-           "fill_size", "int_args", "host", "as_int", "check_tensor"]
+           "fill_size", "int_args", "host", "true_places", "as_int", "check_tensor"]
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
@@ -172,6 +172,21 @@ def host(array: Any, dtype: DType | None = None) -> Tensor:
     kind = dtype or from_numpy_dtype(array.dtype)
     node = Node((None, -1), spec(array.shape, kind), from_numpy_private(array))
     return make(node)
+
+
+def true_places(array: np.ndarray) -> tuple[np.ndarray, ...]:
+    """`numpy.nonzero` of an array of dimension 1 or more, several times as fast for two or more:
+    the places in the flat array, divided as numbers of 32 bits where they fit."""
+    flat = np.flatnonzero(array)
+    if array.ndim == 1:
+        return (flat,)
+    rest = flat.astype(np.uint32) if array.size < 1 << 32 else flat
+    out = []
+    for n in array.shape[:0:-1]:
+        above = rest // rest.dtype.type(max(n, 1))
+        out.append((rest - above * rest.dtype.type(n)).astype(np.int64))
+        rest = above
+    return (rest.astype(np.int64), *reversed(out))
 
 
 def numel_of(shape: Sequence[int]) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from facula.dtype import bool_, int32, int64
 from facula.errors import DTypeError
-from facula.ops.layout import check_tensor, host
+from facula.ops.layout import check_tensor, host, true_places
 from facula.ops.promote import promote_types
 from facula.ops.reductions import wrap_dim
 from facula.ops.surface import public
@@ -30,12 +30,12 @@ def nonzero(input: Tensor, *, as_tuple: bool = False, out: Tensor | None = None)
     check_tensor("nonzero", input)
     array = input._peek()
     if as_tuple:
-        found = np.nonzero(array.reshape(1) if array.ndim == 0 else array)
-        return tuple([host(i.astype(np.int64), int64) for i in found])
+        found = true_places(array.reshape(1) if array.ndim == 0 else array)
+        return tuple([host(i.astype(np.int64, copy=False), int64) for i in found])
     if array.ndim == 0:
         rows = np.zeros((int(bool(array)), 0), np.int64)
     else:
-        rows = np.argwhere(array).astype(np.int64)
+        rows = np.stack(true_places(array), -1)
     result = host(rows, int64)
     if out is None:
         return result
@@ -74,17 +74,20 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False,
     With them, if asked for: where each element went (inverse), how often each occurs (counts).
     """
     array = _comparable(input._peek())
-    if dim is not None:
-        axis = wrap_dim(dim, input.ndim)
-        if array.size == 0 and array.shape[axis] == 0:
-            found, inverse, counts = array, np.zeros(0, np.int64), np.zeros(0, np.int64)
-        else:
-            found, inverse, counts = np.unique(array, return_inverse=True, return_counts=True,
-                                               axis=axis, equal_nan=False)
+    axis = None if dim is None else wrap_dim(dim, input.ndim)
+    if axis is not None and array.size == 0 and array.shape[axis] == 0:
+        found, inverse, counts = array, np.zeros(0, np.int64), np.zeros(0, np.int64)
     else:
-        found, inverse, counts = np.unique(array, return_inverse=True, return_counts=True,
-                                           equal_nan=False)
+        # what nobody asks for would take several times as long as the values
+        parts: Any = np.unique(array, return_inverse=return_inverse, return_counts=return_counts,
+                               axis=axis, equal_nan=False)
+        made = list(parts) if return_inverse or return_counts else [parts]
+        found = made.pop(0)
+        inverse = made.pop(0) if return_inverse else None
+        counts = made.pop(0) if return_counts else np.zeros(0, np.int64)
     shape = array.shape if dim is None else (-1,)
+    if not return_inverse:
+        return _packed(host(found, input.dtype), None, host(counts, int64), False, return_counts)
     return _packed(host(found, input.dtype), host(inverse.reshape(shape), int64),
                    host(counts, int64), return_inverse, return_counts)
 

@@ -34,14 +34,15 @@ def _zero_index() -> Tensor:
     return prim("full", attrs=(0,), shape=(), dtype=int64)
 
 
-def _order(name: str, x: Tensor, axis: int, descending: bool) -> Tensor:
-    """The stable order of the elements along an axis, a constant for gradients."""
+def _order(name: str, x: Tensor, axis: int, descending: bool, *part: int) -> Tensor:
+    """The stable order of the elements along an axis, or places `part` of it, from one number up
+    to the other; a constant for gradients."""
     if x.dtype.kind == "c":
         raise DTypeError(f"{name}(): complex numbers are not ordered")
     still = constant(x)
     if x.dtype is bool_:
         still = cast(still, uint8)
-    return prim("argsort", still, attrs=(axis, descending))
+    return prim("argsort", still, attrs=(axis, descending, *part))
 
 
 def _sort_samples(make: Any) -> list[Any]:
@@ -87,7 +88,7 @@ def _topk(input: Tensor, k: int, dim: int, largest: bool) -> Any:
         raise RuntimeError("selected index k out of range")
     if not input.ndim:
         return _TopK(prim("alias", input), _zero_index())
-    index = cut(_order("topk", input, axis, largest), axis, 0, k)
+    index = _order("topk", input, axis, largest, 0, k)
     return _TopK(prim("gather", input, index, attrs=(axis,)), index)
 
 
@@ -120,8 +121,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
         raise RuntimeError("selected number k out of range for dimension " + str(axis))
     if not input.ndim:
         return _Kth(prim("alias", input), _zero_index())
-    order = _order("kthvalue", input, axis, False)
-    return _picked(_Kth, input, cut(order, axis, k - 1, k), axis, keepdim)
+    return _picked(_Kth, input, _order("kthvalue", input, axis, False, k - 1, k), axis, keepdim)
 
 
 def _median(name: str, pack: Any, input: Tensor, dim: Any, keepdim: bool, skip: bool) -> Any:
@@ -138,8 +138,10 @@ def _median(name: str, pack: Any, input: Tensor, dim: Any, keepdim: bool, skip: 
         if flat:
             return prim("full", attrs=(float("nan"),), shape=(), dtype=x.dtype)
         raise IndexError(f"{name}(): Expected reduction dim {axis} to have non-zero size.")
-    order = _order(name, x, axis, False)
-    middle = cut(order, axis, (n - 1) // 2, (n - 1) // 2 + 1)
+    skip = skip and x.dtype.kind == "f"
+    # without what is NaN, the middle depends on the values
+    part = () if skip else ((n - 1) // 2, (n - 1) // 2 + 1)
+    order = middle = _order(name, x, axis, False, *part)
     if x.dtype.kind == "f":
         bad = prim("isnan", constant(x))
         if skip:

@@ -66,6 +66,7 @@ class Native:
     extents  m, n and k of the product of each group that has one
     kept     for each argument after the outputs, which phases made `once` write: the leaf that
              it is made of, and its bytes
+    views    for each argument after those: the output that it is a part of, and its first byte
     """
 
     plan: ProgramPlan
@@ -76,6 +77,7 @@ class Native:
     stored: frozenset[int] = frozenset()
     extents: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     kept: list[tuple[int, int]] = field(default_factory=list)
+    views: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -380,8 +382,14 @@ class _Build:
         intervals = [Interval(slot, size, *self.memory.spans[slot])
                      for slot, size in self.memory.temporaries.items() if slot in self.memory.spans]
         offsets, arena = place(intervals)
+        views = []
+        own = {self.places[o].slot: k for k, o in enumerate(self.outputs)}
         for slot, (base, start) in self.memory.views.items():
-            offsets[slot] = offsets[base] + start
+            if base in own:
+                self.memory.arguments.append((slot, "P"))
+                views.append((own[base], start))
+            else:
+                offsets[slot] = offsets[base] + start
         first = [PhasePlan(tuple(map(planned, once)))] if once else []
         plan = ProgramPlan((*first, *(PhasePlan(tuple(p)) for p in phases if p)),
                            self.memory.slots, tuple(self.memory.arguments), arena, offsets, {},
@@ -392,5 +400,5 @@ class _Build:
                  for n, place in self.places.items()}
         return Native(plan, self.memory.inputs, outputs, reports,
                       {**self.memory.temporaries, **self.packs, **sizes}, frozenset(self.places),
-                      self.extents, self.kept)
+                      self.extents, self.kept, views)
 

@@ -219,8 +219,9 @@ class _Part:
         of = dict(zip(self.packed, values, strict=True))
         made = [empty(size) for _, size in self.native.kept]
         args = [of[i].ptr if i in of else 0 for i, _ in self.inputs]
-        args += [0] * (len(self.native.plan.arguments) - len(args) - len(made))
-        if self.program.prepare([*args, *(b.ptr for b in made)]):
+        views = [0] * len(self.native.views)
+        args += [0] * (len(self.native.plan.arguments) - len(args) - len(made) - len(views))
+        if self.program.prepare([*args, *(b.ptr for b in made), *views]):
             raise _out_of_range(self.steps)
         return made
 
@@ -236,6 +237,7 @@ class _Part:
             if leaf is None:
                 args.append(known[name].ptr)
         args += [b.ptr for b in kept]
+        args += [known[self.names[k]].ptr + byte for k, byte in self.native.views]
         if self.program is not None and self.program.run(args):
             raise _out_of_range(self.steps)
 
@@ -287,6 +289,8 @@ def _launchers(part: _Part, sources: list[int], order: list[int]
         lines, reused = [first, *lines], [first, *reused]
         args += [f"p[{n}].ptr" for n in range(len(part.native.kept))]
         made.append("p")
+    if part.native is not None:
+        args += [f"{names[k]}.ptr + {byte}" for k, byte in part.native.views]
     found = f"[{', '.join(names[k] for k in order)}]"
     given = f"({', '.join(args)}{',' if args else ''})"
     launch = [f"    if launch({given}):", "        raise failure(steps)"]

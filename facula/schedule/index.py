@@ -12,6 +12,7 @@ Both know their range, which is what lets `(128*i + j) // 128` become `i` again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 from typing import Any
 
 __all__ = ["Var", "Index", "const", "loop_var", "flatten", "unflatten", "row_major",
@@ -161,6 +162,9 @@ def quotient(index: Index, n: int) -> Index:
     low, high = rest.bounds()
     if 0 <= low and high < n:
         return whole
+    coarse = _coarse(index, n)
+    if coarse is not None:
+        return quotient(coarse[0], n // coarse[1])
     if whole.terms and low >= 0:
         return whole + Index(((Var("div", (rest, n), high // n + 1, 50), 1),), 0)
     _, top = index.bounds()
@@ -175,6 +179,10 @@ def remainder(index: Index, n: int) -> Index:
     low, high = rest.bounds()
     if 0 <= low and high < n:
         return rest
+    coarse = _coarse(index, n)
+    if coarse is not None:
+        upper, g, fine = coarse
+        return remainder(upper, n // g) * g + fine
     if whole.terms and low >= 0:
         return Index(((Var("mod", (rest, n), n, 50), 1),), 0)
     return Index(((Var("mod", (index, n), n, 50), 1),), 0)
@@ -192,6 +200,25 @@ def _split(index: Index, n: int) -> tuple[Index, Index]:
     if not whole and 0 <= index.offset < n:
         return ZERO, index
     return (Index(tuple(whole), index.offset // n), Index(tuple(rest), index.offset % n))
+
+
+def _coarse(index: Index, n: int) -> tuple[Index, int, Index] | None:
+    """(u, g, r) with index = u*g + r, 0 <= r < g and g a divisor of n, for the largest such g that
+    is more than 1: what of the index is finer than g then has no part in the division."""
+    if len(index.terms) + (index.offset != 0) < 2 or index.bounds()[0] < 0:
+        return None
+    for g in sorted({gcd(coef, n) for _, coef in index.terms}, reverse=True):
+        if g <= 1:
+            return None
+        if g == n:
+            continue
+        upper = Index(tuple([(v, c // g) for v, c in index.terms if c % g == 0]),
+                      index.offset // g)
+        fine = Index(tuple([t for t in index.terms if t[1] % g]), index.offset % g)
+        low, high = fine.bounds()
+        if low >= 0 and high < g and upper.bounds()[0] >= 0:
+            return upper, g, fine
+    return None
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ class Places:
     """The groups of a program, and the memory of every value that is in memory.
 
     `places` are steps' storages, `numbers` those of scalars; `temporaries`, by slot, have so many
-    bytes, and `views` are slots for what begins at a byte of one.
+    bytes, and `views` are slots for what begins at a byte of one, or of an output.
     """
 
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, int]):
@@ -60,7 +60,7 @@ class Places:
         self._outputs()
         self.temporaries: dict[int, int] = {}        # slot -> bytes
         self.spans: dict[int, list[int]] = {}        # slot -> [first phase, last phase]
-        self.views: dict[int, tuple[int, int]] = {}  # slot -> (temporary that it is in, byte)
+        self.views: dict[int, tuple[int, int]] = {}  # slot -> (what it is in, byte)
         self.staged: dict[int, Storage] = {}
         self.moved: set[int] = set()                 # in memory as soon as what they are made of
         products = self._products()
@@ -177,8 +177,9 @@ class Places:
         return place.strides if place is not None else row_major(self.steps[number].spec.shape)
 
     def _concatenations(self, products: dict[int, list[tuple[int, int]]]) -> None:
-        """Values that are put one after another in a temporary are computed right there, and so
+        """Values that are put one after another are computed right there, and so
         are those that are only rearranged."""
+        own = {self.places[o].slot for o in self.outputs if o not in self.donated}
         for number in sorted(self.home, reverse=True):
             step = self.steps[number]
             if step.op in ("reshape", "permute"):
@@ -188,8 +189,9 @@ class Places:
             if number not in self.places:
                 self._temporary(number)
             slot = self.places[number].slot
-            if self.views.get(slot, (slot, 0))[0] not in self.temporaries:
-                # in an output, of which there are no views: made in a temporary and copied
+            base = self.views.get(slot, (slot, 0))[0]
+            if base not in self.temporaries and base not in own:
+                # over a leaf, which the parts may read: made in a temporary and copied
                 self.staged[number] = Storage(self._take(number), row_major(step.spec.shape))
             place = self.put_together(number)
             for source, view in zip(step.inputs, self.windows(number), strict=True):
@@ -226,7 +228,7 @@ class Places:
         return found
 
     def view(self, slot: int, start: int) -> int:
-        """A slot for what begins `start` bytes into a temporary, or into what is in one."""
+        """A slot for what begins `start` bytes into a temporary or output, or what is in one."""
         base, offset = self.views.get(slot, (slot, 0))
         made = self.slot()
         self.views[made] = (base, offset + start)

@@ -17,7 +17,9 @@ import numpy as np
 from facula.codegen.reductions import identity
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, freeze_number, spec
+from facula.schedule.orders import arg_extreme, argsort
 from facula.schedule.recurrences import gates_apart, kept_gates, partial_sums
+from facula.schedule.special import FORMULAS, by_formula
 from facula.schedule.sums import join_sums
 from facula.schedule.windows import join_windows
 
@@ -187,6 +189,12 @@ def _rewrite(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int, ..
         return _cat(b, attrs, inputs, ins, out, where)
     if op in REDUCE:
         return _reduction(b, op, attrs, inputs[0], ins[0], out, where)
+    if op == "argsort":
+        return argsort(b.add, steps, attrs, inputs[0], where)
+    if op in FORMULAS:
+        return by_formula(b.add, steps, op, inputs[0], out, where)
+    if op in ("argmax", "argmin"):
+        return arg_extreme(b.add, steps, op, attrs, inputs[0], where)
     if op == "matmul":
         return b.full(0, out) if ins[0].spec.shape[-1] == 0 else None
     if op in _CONVOLUTIONS:

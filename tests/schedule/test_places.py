@@ -8,6 +8,8 @@ from math import prod
 import numpy as np
 import pytest
 
+import facula
+from facula.config import override
 from tests.schedule.programs import Build
 
 LARGEST = 40_000
@@ -146,3 +148,35 @@ def test_random_programs(first: int) -> None:
 def test_more_random_programs(first: int) -> None:
     for seed in range(first, first + 100):
         Program(seed).check()
+
+
+def _cats(x, y):
+    both = facula.cat([x * 2, y + 1])
+    wide = facula.cat([x, y], 1)
+    z = x * 3
+    return [both, wide, both.T.contiguous(), facula.stack([x * 2, y], -1), z,
+            facula.cat([z, y, z]), facula.cat([facula.cat([x + 1, y + 2], 1), wide]),
+            x.repeat(2, 3), x.roll(5, -1), (x * 2).expand(3, 64, 96).reshape(192, 96)]
+
+
+def test_parts_of_outputs_are_computed_in_their_places():
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((64, 96)).astype(np.float32) for _ in range(2)]
+    with override(INTERPRET=False):
+        together = [t.numpy() for t in _cats(*map(facula.tensor, arrays))]
+        one = facula.cat([facula.tensor(a) * 2 for a in arrays])
+        assert np.array_equal(one.numpy(), np.concatenate([a * 2 for a in arrays]))
+    with override(JIT=False):
+        # with another program behind it, which has not been met
+        want = [t.numpy() for t in [*_cats(*map(facula.tensor, arrays)), facula.ones(1)][:-1]]
+    for have, right in zip(together, want, strict=True):
+        assert np.array_equal(have, right)
+
+
+def test_a_concatenation_over_what_it_reads():
+    x = np.random.default_rng(0).standard_normal((64, 96)).astype(np.float32)
+    for _ in range(4):
+        z = facula.tensor(x) * 1
+        z._peek()
+        z[:] = facula.cat([z[1:] * 2, z[:1]])
+        assert np.array_equal(z.numpy(), np.concatenate([x[1:] * 2, x[:1]]))

@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from facula.dtype import DType, float32, int64
 from facula.errors import DTypeError
 from facula.nn.functional.common import shape_of
@@ -73,8 +75,23 @@ def _taps(x: Tensor, axis: int, taps: Sequence[tuple[Tensor, Tensor]]) -> Tensor
     return total
 
 
+def _repeats(n: int, out: int, factor: float | None, exact: bool) -> bool:
+    """Whether the nearest elements, in float32 as they are found, are each one equally often."""
+    if out % n:
+        return False
+    at = np.arange(out, dtype=np.float32) + np.float32(0.5 if exact else 0)
+    found = np.floor(at * np.float32(_scale(n, out, factor, False)))
+    return bool((np.clip(found, 0, n - 1) == np.arange(out) // (out // n)).all())
+
+
 def _nearest(x: Tensor, axis: int, out: int, factor: float | None, exact: bool) -> Tensor:
-    n = shape_of(x)[axis]
+    shape = shape_of(x)
+    n = shape[axis]
+    if n and _repeats(n, out, factor, exact):
+        wide = (*shape[:axis + 1], out // n, *shape[axis + 1:])
+        return prim("reshape", expand_to(prim("reshape", x, shape=(
+            *shape[:axis + 1], 1, *shape[axis + 1:])), wide),
+            shape=(*shape[:axis], out, *shape[axis + 1:]))
     at = _line(out, float32)
     if exact:
         at = prim("add", at, _number(at, 0.5))

@@ -219,6 +219,8 @@ def flush(rec: Recorder, background: bool = False, steady: bool = False) -> None
         finally:
             if held:
                 release()
+        if rec.packing is not None and graph.kept:
+            rec.packing.graph(graph)
 
 
 def _run(rec: Recorder, graph: Graph, background: bool, steady: bool) -> None:

@@ -177,7 +177,7 @@ def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[i
         return 0
     seconds = 0.0
     for step in steps:
-        work = step.spec.numel * 2e-9
+        work = step.spec.numel * PRIMS[step.op].seconds
         terms = PRIMS[step.op].terms
         if terms is not None:
             operands = [steps[i].spec for i in step.inputs]

@@ -53,8 +53,9 @@ class ColorJitter(Transform):
         order = rng.permutation(4)
         factors = [None if ends is None else rng.uniform(*ends) for ends, _ in steps]
         for k in order:
-            if factors[k] is not None:
-                img = steps[k][1](img, factors[k])
+            factor = factors[k]
+            if factor is not None:
+                img = steps[k][1](img, factor)
         return img
 
     def __repr__(self) -> str:

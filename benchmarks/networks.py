@@ -97,8 +97,41 @@ class Step(ABC):
         np.save(path, self.vector())
 
 
-class _Module(Step):
-    """What facula and torch share: the same program under another import."""
+class OfModule(Step):
+    """A module's training loop, the same program for facula and PyTorch.
+
+    Who derives from it sets `model` and `optimizer`, and says what the loss of step k is.
+    """
+
+    model: Any
+    optimizer: Any
+
+    @abstractmethod
+    def loss(self, k: int) -> Any:
+        """The loss of step k, to be differentiated."""
+
+    def one(self, k: int) -> Any:
+        self.optimizer.zero_grad()
+        loss = self.loss(k)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def settle(self, loss: Any) -> float:
+        return loss.item() + next(self.model.parameters())[0, 0].item()
+
+    def vector(self) -> np.ndarray:
+        # Of copies: an array of the parameter itself would go on sharing its memory.
+        return np.concatenate([p.detach().float().clone().numpy().ravel()
+                               for _, p in self.named()])
+
+    def named(self) -> list[tuple[str, Any]]:
+        """The parameters in the order of `vector`."""
+        return list(self.model.named_parameters())
+
+
+class _Network(OfModule):
+    """The problem's network."""
 
     def __init__(self, torch: Any, options: dict[str, Any]):
         parameters, inputs, labels = problem(options["batch"])
@@ -115,20 +148,8 @@ class _Module(Step):
         self.inputs = [torch.tensor(x) for x in inputs]
         self.labels = [torch.tensor(y) for y in labels]
 
-    def one(self, k: int) -> Any:
-        self.optimizer.zero_grad()
-        loss = self.criterion(self.model(self.inputs[k]), self.labels[k])
-        loss.backward()
-        self.optimizer.step()
-        return loss
-
-    def settle(self, loss: Any) -> float:
-        return loss.item() + next(self.model.parameters())[0, 0].item()
-
-    def vector(self) -> np.ndarray:
-        # Of copies: an array of the parameter itself would go on sharing its memory.
-        return np.concatenate([p.detach().clone().numpy().ravel()
-                               for p in self.model.parameters()])
+    def loss(self, k: int) -> Any:
+        return self.criterion(self.model(self.inputs[k]), self.labels[k])
 
 
 def facula_step(options: dict[str, Any]) -> Step:
@@ -137,7 +158,7 @@ def facula_step(options: dict[str, Any]) -> Step:
     import facula.nn
     import facula.optim
     facula.set_num_threads(options["threads"])
-    step = _Module(facula, options)
+    step = _Network(facula, options)
     if options.get("compiled"):
         try:
             compile_ = facula.compile
@@ -166,7 +187,7 @@ def torch_step(options: dict[str, Any]) -> Step:
     """
     import torch
     torch.set_num_threads(options["threads"])
-    step = _Module(torch, options)
+    step = _Network(torch, options)
     kind = options.get("compiled")
     if kind:
         more = {"options": {"cpp_wrapper": True}} if kind == "all" else {}

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from harness import Benchmark, Contender, Row, Worker
-from networks import Step
+from networks import OfModule, Step
 
 __all__ = ["Checked", "Train", "compared", "in_both", "jax_adam"]
 
 
-class Train(Step):
+class Train(OfModule):
     """A module's training loop over batches (x, y) in memory, the same for facula and PyTorch.
 
     `parameters` are by name, as PyTorch lays them out; `loss_of(x, y)` is of the module with them.
@@ -29,20 +29,11 @@ class Train(Step):
         self.model, self.loss_of, self.optimizer = model, loss_of, optimizer
         self.inputs = [(torch.tensor(x), torch.tensor(y)) for x, y in batches]
 
-    def one(self, k: int) -> Any:
-        self.optimizer.zero_grad()
-        loss = self.loss_of(*self.inputs[k])
-        loss.backward()
-        self.optimizer.step()
-        return loss
+    def loss(self, k: int) -> Any:
+        return self.loss_of(*self.inputs[k])
 
-    def settle(self, loss: Any) -> float:
-        return loss.item() + next(self.model.parameters())[0, 0].item()
-
-    def vector(self) -> np.ndarray:
-        # Of copies: an array of the parameter itself would go on sharing its memory.
-        return np.concatenate([p.detach().float().clone().numpy().ravel()
-                               for _, p in sorted(self.model.named_parameters())])
+    def named(self) -> list[tuple[str, Any]]:
+        return sorted(super().named())
 
 
 def in_both(made: Callable[[Any, dict[str, Any]], Train]) -> tuple[Any, Any]:

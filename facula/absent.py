@@ -28,6 +28,13 @@ class Absent:
     def __init__(self, module: str, reason: str, refusal: str = ""):
         self.module, self.reason, self.refusal = module, reason, refusal
 
+    @classmethod
+    def device(cls, module: str) -> Absent:
+        """The functions of a kind of device; the module is named as the device is."""
+        name = module.rpartition(".")[2]
+        return cls(module, "facula computes on the CPU",
+                   f", and {name!r} was asked for: leave device out, or use device='cpu'")
+
     def _named(self, function: F, name: str, doc: str) -> F:
         function.__name__ = function.__qualname__ = name
         function.__module__, function.__doc__ = self.module, doc

@@ -86,10 +86,17 @@ def user_line(skip: int = 1) -> str | None:
     frame: FrameType | None = sys._getframe(skip)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(HERE) and not name.startswith("<frozen"):
+        own = _own.get(name)
+        if own is None:
+            own = _own[name] = name.startswith((HERE, "<frozen"))
+        if not own:
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return None
+
+
+_own: dict[str, bool] = {}
+"""By the name of a file: is it facula's, or the interpreter's?"""
 
 
 def with_line(text: str) -> str:

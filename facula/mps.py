@@ -1,4 +1,4 @@
-"""What programs ask of `torch.mps`: Apple's GPU, which are not used."""
+"""What programs ask of `torch.mps`: Apple's GPU, which is not used."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from facula.absent import Absent
 
 __all__ = ["device_count", "empty_cache", "is_available", "manual_seed", "synchronize"]
 
-_none = Absent(__name__, "facula computes on the CPU",
-               ", and 'mps' was asked for: leave device out, or use device='cpu'")
+_none = Absent.device(__name__)
 
 is_available = _none.answers("is_available", False)
 device_count = _none.answers("device_count", 0)

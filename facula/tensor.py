@@ -17,6 +17,7 @@ from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import Step, freeze_number, spec
 from facula.graph.tape import changes
+from facula.graph.template import Table
 from facula.runtime.allocator import Buffer as _Buffer
 from facula.runtime.allocator import from_numpy_private as _private
 from facula.storage import Size, Storage, lay_out, spread_out
@@ -193,16 +194,22 @@ class Tensor:
         """
         storage = self._share()
         shape = tuple(shape)
-        view = prim(name, self, attrs=attrs, shape=shape, dtype=dtype, view=True)
+        value, rec = storage.node.value, _local.rec
+        outside = value is not None and getattr(value, "shared", False)
+        if outside and not self._rg and rec.tape is None and rec.outer is None:
+            # Looked at anew at each use, so not read now: a graph takes a copy of what it reads.
+            found, _ = _settle(name, [self._node.spec], attrs, shape, dtype, [0])
+            view = make(Node((None, -1), found))
+        else:
+            view = prim(name, self, attrs=attrs, shape=shape, dtype=dtype, view=True)
         view._storage = storage
         view._version = storage.version
         view._path = (*self._path, (name, attrs, shape, dtype))
         view._strides = tuple(strides)
         view._offset = offset
         view._base = self._base if self._base is not None else self
-        view._detached = self._detached or not _local.rec.grad
-        value = storage.node.value
-        if value is not None and getattr(value, "shared", False):
+        view._detached = self._detached or not rec.grad
+        if outside:
             view._look_again()
         return view
 
@@ -489,10 +496,30 @@ def _new_edge(rec: Any, key: Any, name: str, tensors: tuple[Tensor, ...], attrs:
               shape: tuple[int, ...] | None, dtype: DType | None, places: list[int],
               view: bool) -> Edge:
     """Check a primitive's operands, infer its result and enter it into the trie."""
-    from facula.ops.table import PRIMS
-    table = PRIMS[name]
     state = rec.graph.state
     specs = [t._node.spec for t in tensors]
+    # 1, 1.0 and True are equal, and not the same attribute.
+    like = (name, attrs, *map(type, attrs), shape, dtype, *specs, *[p < 0 for p in places])
+    found = _settled.get(like)
+    if found is None:
+        found = _settle(name, specs, attrs, shape, dtype, places)
+        _settled.keep(like, found)
+    out, mask = found
+    step = Step(name, attrs, tuple([~p if p < 0 else p for p in places]), out, mask,
+                user_line(3), view)
+    edge = Edge(rec.new_state((step,)), state.count, out, mask != 0)
+    state.edges[key] = edge
+    return edge
+
+
+_settled = Table(16384)
+"""The result and the mask of primitives, by all that they depend on."""
+
+
+def _settle(name: str, specs: list[Any], attrs: tuple[Any, ...], shape: tuple[int, ...] | None,
+            dtype: DType | None, places: list[int]) -> tuple[Any, int]:
+    from facula.ops.table import PRIMS
+    table = PRIMS[name]
     given = None
     if shape is not None or dtype is not None:
         given = spec(shape if shape is not None else specs[0].shape,
@@ -508,11 +535,7 @@ def _new_edge(rec: Any, key: Any, name: str, tensors: tuple[Tensor, ...], attrs:
         for k, place in enumerate(places):
             if place < 0 and specs[k].dtype.kind in "fc":
                 mask |= 1 << k
-    step = Step(name, attrs, tuple(~p if p < 0 else p for p in places), out, mask,
-                user_line(3), view)
-    edge = Edge(rec.new_state((step,)), state.count, out, mask != 0)
-    state.edges[key] = edge
-    return edge
+    return out, mask
 
 
 def scalar(value: Any, dtype: DType) -> Tensor:

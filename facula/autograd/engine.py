@@ -14,11 +14,12 @@ from __future__ import annotations
 from typing import Any
 
 from facula.autograd.packing import Packed
-from facula.errors import GradientError, StaleTensorError
+from facula.errors import GradientError, StaleTensorError, user_line
 from facula.graph import record as _record
 from facula.graph.history import CHEAP, saved
-from facula.graph.record import FREED, Graph, Node, Recorder
+from facula.graph.record import FREED, Edge, Graph, Node, Recorder
 from facula.graph.spec import Step
+from facula.graph.template import Table, Template, alike, cut
 from facula.runtime.allocator import Buffer
 from facula.tensor import Tensor, make, prim
 
@@ -45,6 +46,27 @@ class Context:
         self.needs = needs
 
 
+class _Rule:
+    """The gradient rule of a step of one kind with operands of certain specs.
+
+    `reads` has the numbers of the inputs that it reads, -1 for the result.  `templates` has what
+    it records, by which of the operands gradients flow through.
+    """
+
+    __slots__ = ("reads", "templates")
+
+    def __init__(self, step: Step):
+        from facula.ops.table import PRIMS
+        saves = PRIMS[step.op].reads(step.attrs, step.mask)
+        count = len(step.inputs)
+        reads = [k for k in range(count) if "all" in saves or f"in{k}" in saves]
+        self.reads = (*reads, -1) if "out" in saves else tuple(reads)
+        self.templates: dict[Any, Template] = {}
+
+
+_rules = Table(4096)
+
+
 class Pass:
     """One backward pass: gradients that have arrived, by graph and step, and where they end.
 
@@ -61,6 +83,7 @@ class Pass:
         self.captured: dict[tuple[Graph, int], Any] = {}
         self.visited: dict[Graph, set[int]] = {}
         self.saved: set[int] = set()        # of the pending graph, for the plan
+        self.where: str | None = None       # the user's line, once it has been looked for
         self.pure = True                    # nothing but the pending graph's structure was used
 
     # -- where a gradient goes
@@ -158,6 +181,7 @@ class Pass:
         visited = self.visited.setdefault(graph, set())
         # The steps that gradients reach, found first: indices are then simply counted down.
         waiting = sorted(_reach(steps, graph, table), reverse=True)
+        plain = self.rec.watch is None and self.rec.outer is None
         for index in waiting:
             gradient = table.pop(index, None)
             call = graph.functions.get(index)
@@ -187,6 +211,12 @@ class Pass:
             if call is not None:
                 call[0].receive(self, graph, index, call[1], gradient)
                 continue
+            if plain:
+                for k, part in self._followed(graph, steps, index, pending, gradient):
+                    j = step.inputs[k]
+                    before = table.get(j)
+                    table[j] = part if before is None else prim("add", before, part)
+                continue
             record = PRIMS[step.op]
             saves = record.reads(step.attrs, step.mask)
             c = self._context(graph, steps, index, saves, pending)
@@ -196,6 +226,100 @@ class Pass:
                     if self.rec.watch is not None:
                         self.rec.watch.gradient(part, graph, index, k)
                     self.arrive(graph, step.inputs[k], part)
+
+    def _followed(self, graph: Graph, steps: list[Step], index: int, pending: bool,
+                  gradient: Tensor) -> list[tuple[int, Tensor]]:
+        """The gradients of a step's inputs, each with the number of its input.
+
+        Like a call of a public operation this is one edge of the trie, and made of a template
+        where the same rule has been applied to equal operands elsewhere.
+        """
+        rec = self.rec
+        step = steps[index]
+        mask = step.mask
+        like = (step.op, step.attrs, *map(type, step.attrs), mask, step.spec,
+                *[steps[j].spec for j in step.inputs])
+        rule = _rules.get(like)
+        if rule is None:
+            rule = _Rule(step)
+            _rules.keep(like, rule)
+        # The operands: the gradient and what the rule reads, which enters the graph first.
+        operands = [gradient]
+        for k in rule.reads:
+            j = index if k < 0 else step.inputs[k]
+            self._check(graph, steps, j, index)
+            operands.append(self._value(graph, steps, j, pending,
+                                        True if k < 0 else bool(mask >> k & 1)))
+        places = []
+        for t in operands:
+            storage = t._storage
+            if storage is not None and storage.version != t._version:
+                t._sync()
+            node = t._node
+            owner, i = node.at
+            if owner is not rec.graph:
+                i = rec.adopt(node)
+            places.append(~i if t._rg and rec.grad else i)
+        here = rec.graph
+        start = here.state
+        key = (rule, *places)
+        edge = start.edges.get(key)
+        if edge is None:
+            flows = alike(places)
+            template = rule.templates.get(flows)
+            if template is None:
+                return self._applied(rule, flows, key, steps, index, operands)
+            if self.where is None:
+                self.where = user_line() or ""
+            edge = start.edges[key] = template.enter(rec, places, self.where or None)
+        return self._along(edge)
+
+    def _along(self, edge: Edge) -> list[tuple[int, Tensor]]:
+        """Follow an edge; what it gives, each with its number in the edge's `pack`."""
+        rec = self.rec
+        graph = rec.graph
+        graph.state = edge.state
+        found = [(k, make(graph.handle(out[0], out[1]), out[2]))
+                 for k, out in zip(edge.pack, edge.outs or ())]
+        if edge.state.count > _record.MAX_STEPS and not rec.depth:
+            _record.flush(rec)
+        return found
+
+    def _applied(self, rule: _Rule, flows: Any, key: Any, steps: list[Step], index: int,
+                 operands: list[Tensor]) -> list[tuple[int, Tensor]]:
+        """`_followed` where the rule has to be run; it is remembered if it can be."""
+        from facula.ops.table import PRIMS
+        rec = self.rec
+        step = steps[index]
+        values = dict(zip(rule.reads, operands[1:]))
+        inputs = tuple([values[k] if k in values else make(Node((None, -1), steps[j].spec))
+                        for k, j in enumerate(step.inputs)])
+        out = values[-1] if -1 in values else make(Node((None, -1), step.spec))
+        c = Context(inputs, out, step.attrs,
+                    tuple([bool(step.mask >> k & 1) for k in range(len(inputs))]))
+        vjp = PRIMS[step.op].vjp
+        assert vjp is not None
+        graph, start, leaves = rec.graph, rec.graph.state, len(rec.graph.leaves)
+        rec.depth += 1
+        try:
+            parts = vjp(c, operands[0])
+        finally:
+            rec.depth -= 1
+        found = [(k, part) for k, part in enumerate(parts)
+                 if part is not None and step.mask >> k & 1]
+        if rec.graph is graph and len(graph.leaves) == leaves and all([
+                p._storage is None and p._node.at[0] is graph for _, p in found]):
+            outs = tuple([(p._node.at[1], p._node.spec, p._rg) for _, p in found])
+            pack = tuple([k for k, _ in found])
+            template = cut(start, graph.state, key[1:], outs, pack)
+            if template is not None:
+                rule.templates[flows] = template
+                start.edges[key] = edge = Edge(graph.state, outs=outs, pack=pack)
+                del parts, found            # their handles would come in another order
+                return self._along(edge)
+        if graph.state.count > _record.MAX_STEPS and not rec.depth:
+            _record.flush(rec)
+        return found
 
     def _context(self, graph: Graph, steps: list[Step], index: int, saves: tuple[str, ...],
                  pending: bool) -> Context:

@@ -15,7 +15,7 @@ and results are all whole.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from math import prod
 from typing import Any
 
@@ -27,15 +27,19 @@ from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow, micro_rect, reached
 
-__all__ = ["Blocks", "Direct", "copy_blocks", "emit_blocks", "squares_suit", "vectors_of"]
+__all__ = ["Blocks", "Direct", "OnBlocks", "copy_blocks", "emit_blocks", "squares_suit",
+           "vectors_of"]
 
 
 _NOWHERE = View(())
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """A convolution on blocks; `x`, `w` and `y` are the shapes as the user has them."""
+class OnBlocks:
+    """A convolution on blocks, or a gradient of one, by what it is attributes of a step.
+
+    `x`, `w` and `y` are the shapes as the user has them; `a` and `b` say where its operands lie.
+    """
 
     x: tuple[int, ...]
     w: tuple[int, ...]
@@ -43,25 +47,35 @@ class Blocks:
     stride: tuple[int, ...]
     low: tuple[int, ...]
     dilation: tuple[int, ...]
-    depthwise: bool
     blocked: bool                   # the source, too
     lanes: int
+    a: View = field(default=_NOWHERE, kw_only=True)
+    b: View = field(default=_NOWHERE, kw_only=True)
+
+    dtype = "float32"
+
+    def attrs(self) -> tuple[Any, ...]:
+        """As the attributes of a step, in the order that the class takes them."""
+        return tuple([getattr(self, f.name) for f in fields(self) if not f.kw_only])
+
+    def direct(self) -> float:
+        """Operations of plain sums."""
+        return 2.0 * prod(self.y) * prod(self.w[1:])
+
+
+@dataclass(frozen=True)
+class Blocks(OnBlocks):
+    """A convolution."""
+
+    depthwise: bool = False
     squares: bool = False
-    a: View = _NOWHERE
-    b: View = _NOWHERE
 
     kind = "conv_blocks"
-    dtype = "float32"
     parts = 0
 
     @property
     def flops(self) -> float:
-        return 2.0 * prod(self.y) * prod(self.w[1:]) / (2.25 if self.squares else 1.0)
-
-    def attrs(self) -> tuple[Any, ...]:
-        """As the attributes of a step."""
-        return (self.x, self.w, self.y, self.stride, self.low, self.dilation, self.depthwise,
-                self.blocked, self.lanes, self.squares)
+        return self.direct() / (2.25 if self.squares else 1.0)
 
     def by_squares(self) -> Blocks:
         """The same by minimal filtering."""

@@ -17,45 +17,33 @@ from math import prod
 from typing import Any
 
 from facula import config
-from facula.codegen.blocked import copy_blocks
+from facula.codegen.blocked import OnBlocks, copy_blocks
 from facula.codegen.blocked_squares import forth, halved
 from facula.codegen.contract import Kernel
-from facula.codegen.direct import Tiles, View
+from facula.codegen.direct import Tiles
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
 from facula.codegen.winograd import weight_back
 
-__all__ = ["BlocksWeight", "OnBlocks"]
+__all__ = ["BlocksWeight", "WeightKernel"]
 
 
-_NOWHERE = View(())
 _POINTS = 256               # places of the gradient that are summed over together
 
 
 @dataclass(frozen=True)
-class BlocksWeight:
-    """The gradient of a weight; `x`, `w` and `y` are the shapes as the user has them."""
+class BlocksWeight(OnBlocks):
+    """The gradient of a weight, in so many `parts` that are still to be added up."""
 
-    x: tuple[int, ...]
-    w: tuple[int, ...]
-    y: tuple[int, ...]
-    stride: tuple[int, ...]
-    low: tuple[int, ...]
-    dilation: tuple[int, ...]
-    blocked: bool                   # the source, too
-    lanes: int
-    parts: int
-    a: View = _NOWHERE
-    b: View = _NOWHERE
+    parts: int = 0
 
     kind = "conv_weight_blocks"
-    dtype = "float32"
 
     @property
     def flops(self) -> float:
-        return 2.0 * prod(self.y) * prod(self.w[1:]) / (2.25 if self.squares else 1.0)
+        return self.direct() / (2.25 if self.squares else 1.0)
 
     @property
     def squares(self) -> bool:
@@ -68,11 +56,6 @@ class BlocksWeight:
         squares = self.y[0] * prod(-(-n // 2) for n in self.y[2:])
         return squares >= 64 and 4 * squares <= 1.4 * self.y[0] * prod(self.y[2:])
 
-    def attrs(self) -> tuple[Any, ...]:
-        """As the attributes of a step."""
-        return (self.x, self.w, self.y, self.stride, self.low, self.dilation, self.blocked,
-                self.lanes, self.parts)
-
 
 def _rows(most: int, lanes: int) -> int:
     """Rows of a register tile: lanes of one block, halved until they fit."""
@@ -82,7 +65,7 @@ def _rows(most: int, lanes: int) -> int:
     return rows
 
 
-class OnBlocks:
+class WeightKernel:
     """The kernel of a gradient."""
 
     def __init__(self, c: BlocksWeight, t: Target, finish: Any):
@@ -252,7 +235,7 @@ class OnBlocks:
 class _Squares:
     """The same sums by the transpose of minimal filtering."""
 
-    def __init__(self, w: OnBlocks):
+    def __init__(self, w: WeightKernel):
         self.w = w
         counts = w.counts
         size = grow(counts, [1, min(2, counts[1]), counts[2]], _POINTS)

@@ -9,7 +9,7 @@ from typing import Any
 
 from facula.codegen import expr
 from facula.codegen.blocked import Blocks, emit_blocks
-from facula.codegen.blocked_weight import BlocksWeight, OnBlocks
+from facula.codegen.blocked_weight import BlocksWeight, WeightKernel
 from facula.codegen.contract import Role
 from facula.codegen.convolve import Convolution, Emitted, emit_convolution
 from facula.codegen.direct import Tiles
@@ -254,13 +254,11 @@ class _Finish(Epilogue):
         if d == len(lines):
             self._point(fn, index, names, line, at)
             return
-        w = block.walks[d]
-        metadata = ""
-        if d == len(lines) - 1:
-            item = self.steps[self.product].spec.dtype.itemsize
-            metadata = self.writer.masked(item, counts[d + 1]) if 1 < w.out_step <= 8 else \
-                self.writer.loop_metadata()
-        with fn.loop(0, counts[d + 1], hint="s", metadata=metadata) as i:
+        w, count, inner = block.walks[d], counts[d + 1], d == len(lines) - 1
+        item = self.steps[self.product].spec.dtype.itemsize
+        with (self.writer.picking(0, count, "s", item, count) if inner and 1 < w.out_step <= 8 else
+              fn.loop(0, count, hint="s",
+                      metadata=self.writer.loop_metadata() if inner else "")) as i:
             place = fn.add(fn.mul(fn.add(starts[d + 1], i), w.out_step), w.out0)
             self._spread(fn, block, starts, counts, lines, (*index, lines[d]),
                          [*names, (lines[d], place)], line,
@@ -301,7 +299,7 @@ def emit_convolution_group(steps: Sequence[Step], group: Group,
     if not isinstance(c, Convolution):
         finish = _Finish(steps, group, product, c, storage, scalars)
         made = Emitted([], [emit_blocks(c, finish) if isinstance(c, Blocks) else
-                            (OnBlocks(c, target(), finish).emit(), finish)], [])
+                            (WeightKernel(c, target(), finish).emit(), finish)], [])
     else:
         made = emit_convolution(c, lambda: _Finish(steps, group, product, c, storage, scalars))
     out = Product()

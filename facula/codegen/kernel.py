@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -53,7 +54,8 @@ class KernelWriter:
         self.fn = fn or Fn(Module(), "KERNEL", [("ptr", "args"), ("ptr", "map"), ("i64", "tile")],
                            attrs=ATTRS)
         self.module = self.fn.module
-        self.width = 1                  # elements in the vectors of a loop that picks them
+        self.width = 0                  # elements in the vectors of loops that pick them, if any
+        self.proven = True              # whether LLVM is told that rounds of these are independent
         self.first = first              # operands that the kernel has before those written here
         self.slots: list[int] = []
         self.numbers: list[int] = []
@@ -130,20 +132,28 @@ class KernelWriter:
         """Metadata of an innermost loop: its rounds touch memory independently."""
         return "!LOOP"
 
-    def masked(self, itemsize: int, rounds: Any = 0) -> str:
-        """The same of one whose vectors, of so large elements, are picked under a mask.
+    @contextmanager
+    def picking(self, start: Any, stop: Any, hint: str, itemsize: int, rounds: Any = 0
+                ) -> Iterator[str]:
+        """An innermost loop whose vectors, of so large elements, are picked under a mask.
 
         After the last whole vector it goes on one by one where it has that many `rounds`, or more
         than a vector; so vectors are as wide as it takes the fewest steps.  One or two rounds are
-        written out before they could be, and LLVM would complain of that.
+        written out before they could be, and LLVM would complain of that.  It would also complain
+        where it finds no proof that rounds are independent: with one such loop in a kernel, none
+        of it picks.
         """
-        if isinstance(rounds, int) and 0 < rounds < 3:
-            return self.loop_metadata()
-        self.width = lanes = target().lanes(itemsize)
-        if isinstance(rounds, int) and rounds:
-            widths = [lanes >> k for k in range(lanes.bit_length() - 1)]
-            self.width = min(widths, key=lambda w: rounds // w + rounds % w)
-        return "!PICKING"
+        fn, few = self.fn, isinstance(rounds, int) and 0 < rounds < 3
+        if not few:
+            self.width = lanes = target().lanes(itemsize)
+            if isinstance(rounds, int) and rounds:
+                widths = [lanes >> k for k in range(lanes.bit_length() - 1)]
+                self.width = min(widths, key=lambda w: rounds // w + rounds % w)
+        before = fn.opaque
+        kind = self.loop_metadata() if few else "!PICKING"
+        with fn.loop(start, stop, hint=hint, metadata=kind) as index:
+            yield index
+        self.proven = self.proven and (few or fn.opaque == before)
 
     def finish(self, ntiles: int, cost: float) -> Kernel:
         """Resolve the metadata, name the kernel by its content, and wrap it up."""
@@ -151,21 +161,6 @@ class KernelWriter:
         self.resolve()
         name, text = named(self.module)
         return Kernel(name, text, tuple(self.slots), ntiles, cost, tuple(self.numbers))
-
-    def _independent(self, body: str) -> bool:
-        """Whether LLVM needs no proof that rounds of the loops that pick are independent: it would
-        complain of one that it does not find, where it has been told how wide vectors are."""
-        lines = body.splitlines()
-        for end, line in enumerate(lines):
-            if line.endswith("!llvm.loop !PICKING"):
-                head = line.split("label %")[1].split(",")[0] + ":"
-                for inner in lines[lines.index(head):end]:
-                    if " load " in inner or inner.lstrip().startswith("store "):
-                        if "!llvm.access.group" not in inner and "!invariant.load" not in inner:
-                            return False
-                    elif " call " in inner and "@llvm." not in inner:
-                        return False
-        return True
 
     def resolve(self) -> None:
         """Put metadata nodes in place of the names that the body of the kernel refers to."""
@@ -183,13 +178,12 @@ class KernelWriter:
         group = module.metadata("!{}", distinct=True)
         parallel = module.metadata(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
         whole = module.metadata('!{!"llvm.loop.unroll.disable"}')
-        module.strided = "!PICKING" in body and self._independent(body)
-        width = ""
+        module.strided = self.width > 0 and self.proven
+        picking = ""
         if module.strided:
-            width = module.metadata(f'!{{!"llvm.loop.vectorize.width", i32 {self.width}}}')
-        else:
-            body = body.replace("!PICKING", "!LOOP")
-        for name, more in (("!SHORT", f", {whole}"), ("!LOOP", ""), ("!PICKING", f", {width}")):
+            picking = ", " + module.metadata(
+                f'!{{!"llvm.loop.vectorize.width", i32 {self.width}}}')
+        for name, more in (("!SHORT", f", {whole}"), ("!LOOP", ""), ("!PICKING", picking)):
             parts = body.split(name)
             body = parts[0]
             for part in parts[1:]:

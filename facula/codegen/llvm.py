@@ -96,9 +96,13 @@ class Fn:
     `params` are (type, name) pairs; inside, a parameter is `%name`.  Close with `finish()`.
     Where `written` is set, loops without metadata of their own stay as they are written: LLVM
     spends a long time on finding nothing in loops around calls and vectors.
+
+    `opaque` counts what LLVM has to examine before it knows that rounds of a loop are independent:
+    accesses that metadata does not set apart, and calls of functions.
     """
 
     written = False
+    opaque = 0
 
     def __init__(self, module: Module, name: str, params: Sequence[tuple[str, str]],
                  ret: str = "void", attrs: str = "", linkage: str = ""):
@@ -137,12 +141,18 @@ class Fn:
 
     def load(self, type_: str, ptr: str, align: int | None = None, extra: str = "") -> str:
         tail = f", align {align}" if align else ""
+        self._accessed(extra)
         return self.val(f"load {type_}, ptr {ptr}{tail}{extra}")
 
     def store(self, type_: str, value: str, ptr: str, align: int | None = None,
               extra: str = "") -> None:
         tail = f", align {align}" if align else ""
+        self._accessed(extra)
         self.do(f"store {type_} {value}, ptr {ptr}{tail}{extra}")
+
+    def _accessed(self, extra: str) -> None:
+        if "!llvm.access.group" not in extra and "!invariant.load" not in extra:
+            self.opaque += 1
 
     # -- integer helpers; constants fold so that the text stays readable
     def add(self, a: str | int, b: str | int) -> str | int:

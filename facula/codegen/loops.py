@@ -256,12 +256,13 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
             em.names[outer_row.terms[0][0]] = p
 
         kind = written_out(fn) if blocks == 1 and inner <= FEW_LANES else "!LOOP"
-        if simple and blocks == 1 and FEW_LANES < inner < SHORT and _picks(
-                lane, offsets(steps, group, storage, rows, columns)):
-            kind = writer.masked(max(steps[i.step].spec.dtype.itemsize for i in group.items))
+        picks = simple and blocks == 1 and FEW_LANES < inner < SHORT and _picks(
+            lane, offsets(steps, group, storage, rows, columns))
+        size = max(steps[i.step].spec.dtype.itemsize for i in group.items)
 
         def lanes(work: Callable[[str | int], None]) -> None:
-            with fn.loop(low, high, hint="l", metadata=kind) as l:
+            with (writer.picking(low, high, "l", size) if picks else
+                  fn.loop(low, high, hint="l", metadata=kind)) as l:
                 em.open()
                 if lane.terms:
                     em.names[lane.terms[0][0]] = l

@@ -14,7 +14,7 @@ from facula.codegen import expr
 from facula.codegen.bounds import magnitude
 from facula.codegen.llvm import Fn
 from facula.codegen.mathlib.trigonometric import NEAR
-from facula.dtype import DType, float64, int64, uint64
+from facula.dtype import DType, float64, int32, int64, uint64
 from facula.graph.spec import Step
 from facula.schedule.index import (
     Index,
@@ -33,7 +33,7 @@ MOVEMENT = frozenset(["reshape", "permute", "expand", "slice", "as_strided", "al
 """Operations that only rearrange elements of one input."""
 
 INLINE = expr.ELEMENTWISE | MOVEMENT | {"full", "iota", "philox", "pad", "cat", "slice_update",
-                                        "take", "gather", "scalar"}
+                                        "take", "gather", "scalar", "window_place"}
 """Operations whose elements can be computed wherever they are needed."""
 
 Place = tuple[int, tuple[Index, ...]]
@@ -74,7 +74,7 @@ def operands(steps: Sequence[Step], number: int, index: tuple[Index, ...]) -> li
     """The (input step, index) pairs that element `index` of step `number` is computed from."""
     step = steps[number]
     op, inputs = step.op, step.inputs
-    if op in expr.ELEMENTWISE:
+    if op in expr.ELEMENTWISE or op == "window_place":
         return [(i, index) for i in inputs]
     if op in ("full", "iota", "leaf", "scalar"):
         return []
@@ -268,7 +268,15 @@ class Emitter:
         if op == "full":
             return expr.constant(dtype, step.attrs[0])
         if op == "iota":
-            return str(self.index(index[0]))
+            return expr.emit_cast(fn, str(self.index(index[0])), int64, dtype)
+        if op == "window_place":
+            place = expr.emit_cast(fn, self.value(step.inputs[0], index), int32, dtype)
+            size, _, stride, padding = step.attrs
+            apart = row_major(size)
+            start = flatten(index[-len(size):],
+                            [s * a for s, a in zip(stride, apart, strict=True)],
+                            -sum(p * a for p, a in zip(padding, apart, strict=True)))
+            return str(fn.add(self.index(start), place))
         if op == "scalar":
             return self._scalar(number, dtype)
         if op == "philox":

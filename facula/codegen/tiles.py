@@ -178,33 +178,33 @@ Sums = dict[tuple[int, int], str]
 def sums_over_k(fn: Fn, vector: str, tile: Sequence[tuple[int, int]],
                 before: Callable[[tuple[int, int]], str]) -> Iterator[tuple[Sums, Sums]]:
     """The loop of a register tile: k from 0 to %kc, one `vector` of sums in registers for each
-    of `tile`, which begin at 0 if %first and else at `before(ij)`.
+    of `tile`; unless %first, `before(ij)` is added to them at the end.
 
     The block writes one round: it reads `sums` and defines the values named `nexts`.  After it
-    `sums` are the results.
+    `sums` are the results.  What was summed before is not gone on with but added: the errors of a
+    long sum grow with the length of a chain, and sums of pieces are chains as long as a piece.
     """
-    load, start, head, body, done = (fn.new_label(x) for x in
-                                     ("load", "start", "head", "body", "done"))
-    fn.cbr("%first", start, load)
-    fn.place(load)
-    old = {ij: before(ij) for ij in tile}
-    fn.br(start)
-    fn.place(start)
-    init = {ij: fn.val(f"phi {vector} [ {old[ij]}, %{load} ], [ zeroinitializer, %entry ]")
-            for ij in tile}
+    head, body, done, add, out = (fn.new_label(x) for x in ("head", "body", "done", "add", "out"))
     fn.br(head)
     fn.place(head)
     sums = {ij: fn.fresh("s") for ij in tile}
     nexts = {ij: fn.fresh("t") for ij in tile}
-    fn.do(f"%k = phi i64 [ 0, %{start} ], [ %kn, %{body} ]")
+    fn.do(f"%k = phi i64 [ 0, %entry ], [ %kn, %{body} ]")
     for ij in tile:
-        fn.do(f"{sums[ij]} = phi {vector} [ {init[ij]}, %{start} ], [ {nexts[ij]}, %{body} ]")
+        fn.do(f"{sums[ij]} = phi {vector} [ zeroinitializer, %entry ], [ {nexts[ij]}, %{body} ]")
     fn.cbr(fn.val("icmp slt i64 %k, %kc"), body, done)
     fn.place(body)
     yield sums, nexts
     fn.do("%kn = add nsw i64 %k, 1")
     fn.do(f"br label %{head}, !llvm.loop {rolled(fn.module)}")
     fn.place(done)
+    fn.cbr("%first", out, add)
+    fn.place(add)
+    totals = {ij: fn.val(f"fadd {vector} {before(ij)}, {sums[ij]}") for ij in tile}
+    fn.br(out)
+    fn.place(out)
+    for ij in tile:
+        sums[ij] = fn.val(f"phi {vector} [ {sums[ij]}, %{done} ], [ {totals[ij]}, %{add} ]")
 
 
 def rolled(module: Module) -> str:

@@ -14,8 +14,7 @@ __all__ = ["is_available", "device_count", "manual_seed", "manual_seed_all", "em
            "get_device_capability", "graph", "is_current_stream_capturing", "mem_get_info",
            "memory_summary", "stream"]
 
-_none = Absent(__name__, "facula computes on the CPU",
-               ", and 'cuda' was asked for: leave device out, or use device='cpu'")
+_none = Absent.device(__name__)
 
 is_available = _none.answers("is_available", False)
 is_initialized = _none.answers("is_initialized", False)

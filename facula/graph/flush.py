@@ -90,7 +90,8 @@ class Program:
                  "place", "lasting", "__weakref__")
 
     def __init__(self, steps: list[Step], alive: tuple[int, ...], freed: frozenset[int],
-                 donations: dict[int, int], lasting: set[int] | None = None):
+                 donations: dict[int, int], lasting: set[int] | None = None,
+                 steady: bool = False):
         self.used = 0
         self.nbytes = 0
         self.place: tuple[dict[Any, Program], Any] | None = None
@@ -110,7 +111,7 @@ class Program:
         self.leaves = [i for i, s in enumerate(steps) if s.op == "leaf" or s.op == "scalar"]
         self.lasting = frozenset([i for i in lasting or () if steps[i].op == "leaf"])
         self.runs = 0
-        self.threshold = compile_after(steps, self.outputs, self.donations)
+        self.threshold = compile_after(steps, self.outputs, self.donations, steady)
         self.executable: Runnable | None = None
 
     def run(self, values: list[Any], failed: Any = None) -> list[Buffer]:
@@ -167,8 +168,9 @@ class Program:
         return out
 
 
-def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int]) -> int:
-    """How many runs of this program the interpreter serves."""
+def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int],
+                  steady: bool = False) -> int:
+    """How many runs of this program the interpreter serves; with `steady`, none or all."""
     from facula.config import flag
     from facula.ops.table import PRIMS
     if not flag.JIT:
@@ -185,6 +187,8 @@ def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[i
         elif step.inputs:
             work += steps[step.inputs[0]].spec.numel * 1e-9
         seconds += work
+    if steady:
+        return _NEVER if FIRST_RUNS and seconds <= INTERPRET_LIMIT else 0
     # None is loaded unless something has been compiled; then it may have been this, but for sizes.
     resized = sys.modules.get("facula.schedule.resized")
     caller = _record.recorder().compiled
@@ -202,8 +206,7 @@ def flush(rec: Recorder, background: bool = False, steady: bool = False) -> None
 
     With `background` a program may be left running; what it raises then comes out of whatever
     waits for it: the next flush, or the first look at a value.  With `steady` the interpreter
-    runs the program however often it comes, or never does, so that the last bits are the same
-    each time.
+    runs this however often it comes, or never does, so that the last bits are the same each time.
 
     Raises what the operations raise (an index out of range); the values that would have come of
     it then raise the same error when they are asked for, and everything older is as it was.
@@ -237,18 +240,16 @@ def _run(rec: Recorder, graph: Graph, background: bool, steady: bool) -> None:
         _clear(graph)
         return
     donations, copies, homes = _homes(graph, alive)
-    key = (tuple([n.at[1] for n in alive]), graph.freed, donations)
+    key = (tuple([n.at[1] for n in alive]), graph.freed, donations, steady)
     programs = graph.state.programs
     if programs is None:
         programs = graph.state.programs = {}
     program = programs.get(key)
     if program is None:
         program = programs[key] = Program(graph.state.path(), key[0], graph.freed,
-                                          dict(donations), graph.lasting)
+                                          dict(donations), graph.lasting, steady)
         program.place = programs, key
     program.used = graph.sequence
-    if steady and program.threshold:
-        program.threshold = _NEVER
     values = [n.value for _, n in graph.leaves]
     anomaly = None if rec.watch is None else rec.watch.examine(graph)
     try:

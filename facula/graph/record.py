@@ -13,6 +13,7 @@ the graph is flushed was an intermediate, and need never exist.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -109,6 +110,11 @@ class Node:
             self.strides = strides
 
 
+_number = itertools.count(1).__next__
+# Not an attribute of Graph: every write to one would make CPython forget what it knows of the
+# class, and look up the attributes of graphs the slow way.
+
+
 class Graph:
     """The operations of one thread since its last flush, and after that their history.
 
@@ -126,7 +132,6 @@ class Graph:
     __slots__ = ("state", "owner", "handles", "leaves", "leaf_nodes", "leaf_map", "functions",
                  "hooks", "stale", "freed", "steps", "kept", "sequence", "failure", "lasting",
                  "__weakref__")
-    _sequence = 0
 
     def __init__(self, state: State, owner: Recorder):
         self.state = state
@@ -143,8 +148,7 @@ class Graph:
         self.failure: BaseException | None = None
         self.lasting: set[int] | None = None
         self.kept: dict[int, Any] = {}
-        Graph._sequence += 1
-        self.sequence = Graph._sequence
+        self.sequence = _number()
 
     @property
     def sealed(self) -> bool:
@@ -177,6 +181,7 @@ class Recorder:
     forward = False
     whole = False                      # is a whole function recorded, to be transformed?
     patient = False                    # are results of a step about to take others' place?
+    in_place = False                   # is memory that others write read as it is, not copied?
 
     def copies(self) -> int:
         """How many examples each random number drawn now is drawn for."""
@@ -249,7 +254,7 @@ class Recorder:
         shared = getattr(value, "shared", None)
         if shared is None:                         # a runtime scalar, not in memory
             index = self._enter_scalar(graph, node)
-        elif shared:
+        elif shared and not self.in_place:
             # Somebody outside can write to this memory: what the graph reads is its content now.
             taken = Node((graph, -1), node.spec, value.snapshot(node.spec, node.strides))
             taken.origin, taken.leaf = node.origin, node.leaf
@@ -313,12 +318,19 @@ def flush(rec: Recorder, background: bool = False, steady: bool = False) -> None
     """Run a recorder's pending graph; `facula.graph.flush` puts its own function here."""
 
 
-def settle() -> None:
+def settle(wanted: Iterable[Node] | None = None) -> bool:
     """Run what is pending, so that what follows is recorded as if it had always been in memory.
 
-    A copy that is pending, of weights that were loaded, would make the next step another program
-    than all later ones.  Nothing happens while a function is traced or recorded to be replayed.
+    Parameters that are still to be drawn, or copies of weights that were loaded, would make the
+    next step a program of its own, of which no later one finds a kernel again.  With `wanted`
+    only if one of these is pending.  The values have the same last bits however often they are
+    computed.
+
+    Nothing happens while a function is traced or recorded to be replayed; False says so.
     """
     rec = recorder()
-    if rec.tape is None and rec.outer is None and not rec.depth:
-        flush(rec)
+    if rec.tape is not None or rec.outer is not None or rec.depth:
+        return False
+    if wanted is None or any([n.value is None for n in wanted]):
+        flush(rec, steady=True)
+    return True

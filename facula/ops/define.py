@@ -22,6 +22,8 @@ from facula.errors import DTypeError, ShapeError
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import freeze_number
+from facula.graph.template import Table, alike, cut
+from facula.runtime.allocator import Buffer
 from facula.tensor import Tensor
 
 __all__ = ["OPS", "OpRecord", "op", "composite", "cast_first", "autocast_to", "macro", "remembered",
@@ -238,6 +240,10 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
             node = t._node
             owner, i = node.at
             if owner is not graph:
+                value = node.value
+                if type(value) is Buffer and value.shared and value.nbytes >= LARGE \
+                        and _may_look(rec, head, tensors):
+                    return _looking(rec, head, tensors, body, args, kwargs)
                 i = rec.adopt(node)
             places.append(~i if grad and t._rg else i)
         key = tuple(places)
@@ -246,8 +252,10 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
         except TypeError:                                # an argument that cannot be hashed
             return _run(rec, body, args, kwargs)
         if edge is None:
-            return _first(rec, key, tensors, body, args, kwargs)
-        graph.state = edge.state
+            edge = _elsewhere(rec, key, tensors)
+            if edge is None:
+                return _first(rec, key, tensors, body, args, kwargs)
+        graph.state = state = edge.state
         if edge.outs is None:
             result: Any = _new(Tensor)
             result._node = node = _new(Node)
@@ -258,11 +266,79 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
                 result._rg = True
         else:
             result = _unpack(graph, edge, tensors)
-        if edge.state.count > _record.MAX_STEPS and not rec.patient:
+        if state.count > _record.MAX_STEPS and not rec.patient:
             _record.flush(rec)
         return result
     finally:
         _release()
+
+
+_templates = Table(4096)
+
+
+def _likeness(rec: Any, key: Any, tensors: Sequence[Tensor]) -> Any:
+    """What decides, besides the path to it, what a call records: `key` with the operands'
+    specs instead of their places."""
+    return (key[0], rec.amp, alike(key[1:]), *[t._node.spec for t in tensors],
+            *[t._strides for t in tensors])
+
+
+def _elsewhere(rec: Any, key: Any, tensors: Sequence[Tensor]) -> Edge | None:
+    """The edge of a call that is new at this place, made without its body if the same call has
+    been recorded at another."""
+    if rec.outer is not None or rec.watch is not None:
+        return None
+    template = _templates.get(_likeness(rec, key, tensors))
+    if template is None:
+        return None
+    state = rec.graph.state
+    state.edges[key] = edge = template.enter(rec, key[1:])
+    return edge
+
+
+LARGE = 1 << 20
+"""Bytes of memory that are dearer to copy than a graph is to run."""
+
+FEW = 16
+"""An operation reads memory in place whose result is so many times smaller: it is likely to read
+little of it, or to do little with it."""
+
+_results = Table(4096)
+
+
+def _may_look(rec: Any, head: Any, tensors: Sequence[Tensor]) -> bool:
+    """Whether a call may read large memory that others write in place."""
+    if rec.in_place or rec.depth or rec.patient or rec.tape is not None or rec.outer is not None:
+        return False
+    try:
+        return bool(_results.get((head, *[t._node.spec for t in tensors]), True))
+    except TypeError:                                    # an argument that cannot be hashed
+        return False
+
+
+def _nbytes(t: Tensor) -> int:
+    return t._node.spec.numel * t._node.spec.dtype.itemsize
+
+
+def _looking(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., Any],
+             args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """A call that reads large memory in place.
+
+    What a graph reads of memory that somebody outside can write to is a copy.  Where a few rows of
+    a table are wanted, the copy would be nearly all of the work: there the memory itself is read,
+    and the graph run before anybody can write.
+    """
+    rec.in_place = True
+    try:
+        result = _memo(rec, head, tensors, body, args, kwargs)
+    finally:
+        rec.in_place = False
+        _record.flush(rec)
+    made = result if isinstance(result, (tuple, list)) else [result]
+    least = sum([_nbytes(t) for t in made if isinstance(t, Tensor)])
+    most = max([_nbytes(t) for t in tensors])
+    _results.keep((head, *[t._node.spec for t in tensors]), FEW * least <= most)
+    return result
 
 
 def _run(rec: Any, body: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -346,6 +422,10 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
     else:
         edge = Edge(graph.state, outs=tuple(items), pack=pack)
     start.edges[key] = edge
+    if rec.outer is None and rec.watch is None:
+        template = cut(start, graph.state, key[1:], items, pack)
+        if template is not None:
+            _templates.keep(_likeness(rec, key, tensors), template)
     if graph.state.count > _record.MAX_STEPS and not rec.depth and not rec.patient:
         _record.flush(rec)
     return result

@@ -16,6 +16,7 @@ from facula.errors import BroadcastError, DTypeError, FaculaError
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Graph, State, _local
 from facula.graph.spec import freeze_number
+from facula.graph.template import forget
 from facula.storage import Size
 from facula.tensor import Tensor, prim
 
@@ -62,6 +63,7 @@ def set_default_dtype(dtype: DType) -> None:
     with LOCK:
         _record.flush(rec)
         rec.root, rec.states = State(None, ()), 0
+        forget()
         if not rec.graph.handles and not rec.graph.leaves:
             rec.graph = Graph(rec.root, rec)
 

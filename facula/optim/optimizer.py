@@ -184,10 +184,7 @@ class Optimizer:
                              + " names to the optimizer")
         group = Watched({"params": params, **{k: v for k, v in group.items() if k != "params"}})
         self.param_groups.append(group)
-        if any([p._node.value is None for p in params]):
-            # Starting values that are still pending would make the first step another program
-            # than the second, with all their draws in it.
-            _record.flush(recorder(), steady=True)
+        settle([p._node for p in params])
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or fill them with zeros."""

@@ -41,9 +41,7 @@ def _flops(steps: Sequence[Step], number: int) -> float:
     scale = 4 if step.spec.dtype.kind == "c" else 1
     if step.op == "matmul":
         return 2.0 * scale * step.spec.numel * steps[step.inputs[0]].spec.shape[-1]
-    if step.op == "conv_blocks":
-        return 2.0 * step.spec.numel * prod(step.attrs[1][1:])
-    if step.op == "conv_weight_blocks":
+    if step.op in ("conv_blocks", "conv_weight_blocks"):
         return 2.0 * prod(step.attrs[2]) * prod(step.attrs[1][1:])
     if step.op in ("conv", "conv_input", "conv_weight"):
         return 2.0 * _taps(steps, step)

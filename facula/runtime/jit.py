@@ -173,9 +173,14 @@ def _linker() -> Any:
     """The ORC instance to link the next library with.
 
     None is disposed of while the interpreter goes down, as llvmlite sees to: code may still run.
+
+    JITLink lays all sections of an object side by side.  LLVM's older linker asks for memory once
+    for each, and in a process that has little address space left between large arrays, code can
+    come to lie further from its constants than an instruction reaches: LLVM then ends the process.
     """
     if _current[0] is None or _current[1] >= LINKS:
-        _current[:] = _binding().create_lljit_compiler(), 0
+        side_by_side = sys.platform != "win32"      # nearly all of COFF is there, but not all
+        _current[:] = _binding().create_lljit_compiler(use_jit_link=side_by_side), 0
     _current[1] += 1
     return _current[0]
 

@@ -63,7 +63,7 @@ def lowered(step: Step, steps: Sequence[Step]) -> bool:
 
 
 _ELEMENTWISE = INLINE - MOVEMENT - {"full", "iota", "philox", "pad", "cat", "slice_update",
-                                    "take", "gather"}
+                                    "take", "gather", "window_place"}
 _FLOAT_ONLY = frozenset("""exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan
 asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid atan2 hypot logaddexp
 copysign div""".split())

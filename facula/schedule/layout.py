@@ -255,7 +255,7 @@ class Rewrite:
         x, w = (self.old[i].spec.shape for i in step.inputs)
         stride, low, dilation, groups = step.attrs
         blocked = x[1] >= self.lanes or groups > 1 or (known is not None and known[1] == 1)
-        c = Blocks(x, w, step.spec.shape, stride, low, dilation, groups > 1, blocked, self.lanes)
+        c = Blocks(x, w, step.spec.shape, stride, low, dilation, blocked, self.lanes, groups > 1)
         if squares_suit(c):
             c = c.by_squares()
         source = self._block(image, 1) if blocked else self._plain(image)

@@ -11,28 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
-
-import numpy as np
 
 from facula import config
 from facula.codegen.blocked import Blocks, squares_suit
 from facula.codegen.blocked_weight import BlocksWeight
 from facula.codegen.target import target
-from facula.dtype import bool_, int32, int64
+from facula.dtype import bool_, int32
 from facula.graph.spec import Step, spec
 from facula.schedule.layout import LEAST, Rewrite, fits, work
 
 __all__ = ["training_in_blocks"]
 
 _GRADIENTS = frozenset(["conv_input", "conv_weight"])
-_CONSTANT = frozenset(["full", "iota", "reshape", "expand", "permute", "slice", "cast", "add",
-                       "sub", "mul"])
 PLACES = 2048
 """Places below which a convolution takes too little time to pack its weight twice beforehand."""
-
-_LARGEST = 1 << 16
-"""Elements of a constant that is computed to see what it is."""
 
 
 def training_in_blocks(steps: Sequence[Step], outputs: Sequence[int]
@@ -80,17 +72,6 @@ def _suits(steps: Sequence[Step], number: int, lanes: int) -> bool:
         and prod(y) >= PLACES * y[1]
 
 
-class _Windows(NamedTuple):
-    """Of a maximum over windows that do not meet: how far each largest element is from where its
-    window begins (the step that says so), and the sizes of what windows are of, of a window, and
-    how many there are."""
-
-    away: int
-    size: tuple[int, int]
-    kernel: tuple[int, int]
-    number: tuple[int, int]
-
-
 class _Training(Rewrite):
     def _on_blocks(self, number: int, step: Step) -> bool:
         if step.op == "conv_input":
@@ -108,7 +89,7 @@ class _Training(Rewrite):
         low, dilation = step.attrs[1:3]
         back = tuple([(k - 1) * d - p for k, d, p in zip(w[2:], dilation, low, strict=True)])
         turned = (w[1], w[0], *w[2:])
-        c = Blocks(y, turned, x, (1, 1), back, dilation, False, True, self.lanes)
+        c = Blocks(y, turned, x, (1, 1), back, dilation, True, self.lanes)
         if squares_suit(c):
             c = c.by_squares()
         weight = self._plain(step.inputs[1])
@@ -150,11 +131,11 @@ class _Training(Rewrite):
 
     # -- the gradient of a maximum over windows
     def _scattered(self, number: int, step: Step) -> bool:
-        base, index, source = step.inputs
-        found = self._windows(number, step)
-        if found is None or not any(i in self.blocked for i in (index, found.away)):
+        found = self._windows(step)
+        if found is None or found.inputs[0] not in self.blocked:
             return False
-        (h, w), (kh, kw), (oh, ow) = found.size, found.kernel, found.number
+        (h, w), _, (kh, kw), _ = found.attrs
+        oh, ow = found.spec.shape[1:]
         rows, lanes = step.spec.shape[0], self.lanes
         if rows % lanes:
             return False
@@ -167,27 +148,31 @@ class _Training(Rewrite):
             return self._add("expand", (), (value,), spec(each, self.steps[value].spec.dtype))
 
         def line(n: int, by: int, axis: int) -> int:
-            made = self._add("cast", (), (self._add("iota", (), (), spec((n,), int64)),),
-                             spec((n,), int32))
+            made = self._add("iota", (), (), spec((n,), int32))
             factor = self._add("full", (by,), (), spec((n,), int32))
             made = self._add("mul", (), (made, factor), spec((n,), int32))
             made = self._reshape(made, tuple([n if a == axis else 1 for a in range(6)]))
             return self._add("expand", (), (made,), spec(each, int32))
 
         far = self._add("add", (), (line(kh, w, 2), line(kw, 1, 4)), spec(each, int32))
-        same = self._add("eq", (), (spread(self._block(found.away, 0)), far), spec(each, bool_))
+        away = spread(self._block(found.inputs[0], 0))
+        same = self._add("eq", (), (away, far), spec(each, bool_))
         zero = self._add("full", (0.0,), (), spec(each, dtype))
-        made = self._add("where", (), (same, spread(self._block(source, 0)), zero),
+        made = self._add("where", (), (same, spread(self._block(step.inputs[2], 0)), zero),
                          spec(each, dtype))
         made = self._reshape(made, (rows // lanes, oh * kh, ow * kw, lanes))
-        if (oh * kh, ow * kw) != (h, w):
-            made = self._add("pad", ((0,) * 4, (0, h - oh * kh, w - ow * kw, 0), 0.0), (made,),
+        down, along = min(oh * kh, h), min(ow * kw, w)      # a last window may end outside
+        if (oh * kh, ow * kw) != (down, along):
+            made = self._add("slice", ((0,) * 4, (1,) * 4), (made,),
+                             spec((rows // lanes, down, along, lanes), dtype))
+        if (down, along) != (h, w):
+            made = self._add("pad", ((0,) * 4, (0, h - down, w - along, 0), 0.0), (made,),
                              spec((rows // lanes, h, w, lanes), dtype))
         self.blocked[number] = self._reshape(made, (rows // lanes, h * w, lanes)), 0
         return True
 
-    def _windows(self, number: int, step: Step) -> _Windows | None:
-        """The windows behind a scatter's index, if they are of one size and do not meet."""
+    def _windows(self, step: Step) -> Step | None:
+        """The `window_place` behind a scatter's index, if its windows do not meet."""
         old = self.old
         base, index, _ = step.inputs
         if step.spec.dtype.name != "float32" or len(step.spec.shape) != 2 or step.attrs[0] != 1 \
@@ -195,77 +180,9 @@ class _Training(Rewrite):
             return None
         while old[index].op == "reshape":
             index = old[index].inputs[0]
-        if old[index].op != "add" or len(old[index].spec.shape) != 3:
+        found = old[index]
+        if found.op != "window_place" or len(found.attrs[0]) != 2 or len(found.spec.shape) != 3:
             return None
-        for first, away in (old[index].inputs, old[index].inputs[::-1]):
-            starts, steps_ = self._constant(first), self._choices(away)
-            if starts is not None and steps_ is not None:
-                break
-        else:
-            return None
-        if old[away].op == "cast":
-            away = old[away].inputs[0]
-        size = self._lines_of(number)
-        if size is None or old[away].spec.dtype is not int32 or min(steps_) < 0:
-            return None
-        kernel = max(steps_) // size[1] + 1, max(steps_) % size[1] + 1
-        count = starts.shape
-        if steps_ != {y * size[1] + x for y in range(kernel[0]) for x in range(kernel[1])} \
-                or any(k * n > m for k, n, m in zip(kernel, count, size, strict=True)):
-            return None
-        down, along = (np.arange(n) * k for n, k in zip(count, kernel, strict=True))
-        if not np.array_equal(starts, down[:, None] * size[1] + along):
-            return None
-        return _Windows(away, size, kernel, (count[0], count[1]))
-
-    def _lines_of(self, number: int) -> tuple[int, int] | None:
-        """The sizes of what is flat in a step's last dimension, as who reads it sees them."""
-        flat = self.old[number].spec.shape[-1]
-        for step in self.old[number + 1:]:
-            if step.op == "reshape" and step.inputs[0] == number:
-                shape = step.spec.shape
-                if len(shape) > 2 and shape[-1] * shape[-2] == flat:
-                    return shape[-2], shape[-1]
-        return None
-
-    def _constant(self, number: int) -> np.ndarray | None:
-        """The last two dimensions of a value that nothing but them decides and no leaf."""
-        while self.old[number].op == "expand":
-            number = self.old[number].inputs[0]
-        shape = self.old[number].spec.shape
-        if len(shape) != 3 or shape[0] != 1 or self.old[number].spec.numel > _LARGEST:
-            return None
-        needed: set[int] = set()
-        stack = [number]
-        while stack:
-            i = stack.pop()
-            if i not in needed:
-                needed.add(i)
-                if self.old[i].op not in _CONSTANT or self.old[i].spec.numel > _LARGEST:
-                    return None
-                stack.extend(self.old[i].inputs)
-        from facula.reference.interpreter import interpret
-        order = sorted(needed)
-        place = {old: new for new, old in enumerate(order)}
-        steps = [Step(s.op, s.attrs, tuple([place[j] for j in s.inputs]), s.spec, 0, s.where)
-                 for s in (self.old[i] for i in order)]
-        found: np.ndarray = interpret(steps, {}, (place[number],))[0][0]
-        return found
-
-    def _choices(self, number: int) -> set[int] | None:
-        """The constants that an element of a value is one of."""
-        found: set[Any] = set()
-        stack = [number]
-        while stack:
-            step = self.old[stack.pop()]
-            if step.op == "full" and isinstance(step.attrs[0], int):
-                found.add(step.attrs[0])
-            elif step.op == "where":
-                stack.extend(step.inputs[1:])
-            elif step.op == "cast":
-                stack.extend(step.inputs)
-            else:
-                return None
-            if len(found) > 64:
-                return None
-        return found
+        _, reach, stride, padding = found.attrs
+        meet = any(r > s for r, s in zip(reach, stride, strict=True))
+        return None if meet or any(padding) else found

@@ -182,9 +182,9 @@ def source_behind(steps: Sequence[Step], number: int, which: int,
 def _side_by_side(step: Step, which: int, strides: Strides) -> bool:
     """Whether an operand in blocks lies as its kernel reads it: the weight whole, and vectors of
     the source, or of a gradient, each together."""
-    if step.op == "conv_weight_blocks":
-        return strides[-1] == 1 or which == 0 and not step.attrs[6]
-    return which == 0 and (not step.attrs[7] or strides[-1] == 1)
+    plain = which == 0 and not step.attrs[6]
+    vectors = which == 0 or step.op == "conv_weight_blocks"
+    return plain or vectors and strides[-1] == 1
 
 
 def operand_of(steps: Sequence[Step], number: int, which: int, in_memory: Callable[[int], bool],

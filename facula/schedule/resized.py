@@ -33,7 +33,7 @@ MOST_FAMILIES = 128
 """Structures of which the first program is remembered; what was met longest ago goes."""
 
 _SIZED = frozenset(["leaf", "slice", "slice_update", "as_strided", "as_strided_update", "pad",
-                    "full", "iota", "philox"])
+                    "full", "iota", "philox", "window_place"])
 """Operations with sizes, or numbers made of sizes, among their attributes."""
 
 

@@ -286,7 +286,10 @@ def here() -> str:
     if not sys.platform.startswith("linux") or platform.machine() not in ("x86_64", "AMD64"):
         return "AMX is emulated on x86-64 under Linux"
     import llvmlite.binding as llvm
-    if not llvm.get_host_cpu_features().get("avx2"):
+    features = llvm.get_host_cpu_features()
+    if features.get("amx-tile"):
+        return "this processor has AMX, and executes its instructions itself"
+    if not features.get("avx2"):
         return "AMX is emulated on processors that have AVX2 at least"
     return ""
 

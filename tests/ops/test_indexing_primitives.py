@@ -161,6 +161,16 @@ def test_out_of_range(bad: int) -> None:
         np.testing.assert_array_equal(prim("neg", x)._peek(), np.zeros((2, 4)))
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_iota_counts_in_its_dtype(dtype: str) -> None:
+    for compiled in (False, True):
+        with override(JIT=compiled, INTERPRET=False):
+            for n in (0, 1, 700):
+                line = prim("iota", shape=(n,), dtype=DTYPES[dtype])
+                np.testing.assert_array_equal(prim("mul", line, line)._peek(),
+                                              np.arange(n, dtype=dtype) ** 2)
+
+
 def test_errors() -> None:
     x, i = spec((3, 4), F64), spec((3, 2), I64)
     for name, specs, attrs, error, text in (
@@ -175,6 +185,9 @@ def test_errors() -> None:
              "complex128"),
             ("index_put", [x, spec((3,), F64), i], (0, False), RuntimeError, "shape mismatch"),
             ("index_put", [x, x], (0, False), TypeError, "at least one index"),
-            ("index_put", [x, x, i, i, i], (0, False), IndexError, "dimension 2")):
+            ("index_put", [x, x, i, i, i], (0, False), IndexError, "dimension 2"),
+            ("window_place", [i], ((4,), (2,), (2,), (0,)), ValueError, "int32 distances"),
+            ("window_place", [spec((3,), DTYPES["int32"])], ((4, 4), (2, 2), (2, 2), (0, 0)),
+             ValueError, "int32 distances"), ("iota", [], (), ValueError, "int64 or int32")):
         with pytest.raises(error, match=text):
             PRIMS[name].infer(specs, attrs, None)

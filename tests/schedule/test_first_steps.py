@@ -124,6 +124,37 @@ def test_the_second_prediction_compiles_nothing():
     assert jit.statistics["compiled"] == before
 
 
+def test_starting_values_have_the_same_bits_however_often_and_wherever_they_are_drawn():
+    """By an optimiser or by a call; and who draws the same for himself has it compiled."""
+    def by_optimizer():
+        facula.manual_seed(0)
+        w = facula.randn(300, requires_grad=True)
+        optim.SGD([w], 0.1)
+        return w
+
+    def by_module():
+        net = nn.Linear(1, 1, bias=False)
+        net.forward = lambda: None
+        facula.manual_seed(0)
+        net.weight = nn.Parameter(facula.randn(300))
+        net()
+        return net.weight
+
+    with config.override(INTERPRET=True):
+        for _ in range(4):
+            first, second = by_optimizer(), by_module()
+            assert first._node.value is not None and second._node.value is not None
+        before = jit.statistics["compiled"]
+        for _ in range(4):
+            facula.manual_seed(0)
+            w = facula.randn(300, requires_grad=True)
+            drawn = w.detach().numpy()
+        assert jit.statistics["compiled"] > before
+        np.testing.assert_array_equal(first.detach().numpy(), second.detach().numpy())
+        np.testing.assert_array_equal(by_optimizer().detach().numpy(), first.detach().numpy())
+        np.testing.assert_allclose(drawn, first.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_a_module_is_first_called_where_nothing_can_be_run():
     """Within a transformed function, and while a call is recorded to be replayed."""
     x = facula.tensor(np.linspace(-1, 1, 30, dtype=np.float32)[None])

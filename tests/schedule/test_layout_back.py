@@ -10,7 +10,7 @@ import pytest
 
 import facula
 import facula.nn.functional as F
-from facula import config, nn
+from facula import config, nn, optim
 from facula.schedule import layout, layout_back
 
 
@@ -103,7 +103,9 @@ def test_what_stands_between(between, made):
     agree(net, drawn(2, 16, 13, 15), made)
 
 
-@pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.MaxPool2d(3)], ids=str)
+@pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.MaxPool2d(3), nn.MaxPool2d(2, 3),
+                                   nn.MaxPool2d(2, 3, dilation=2),
+                                   nn.MaxPool2d((3, 2), ceil_mode=True)], ids=str)
 def test_windows_that_do_not_meet_need_no_scatter(layer, made):
     agree(nn.Sequential(nn.Conv2d(16, 32, 3), layer, nn.Conv2d(32, 16, 3)), drawn(2, 16, 14, 13),
           made)
@@ -154,6 +156,124 @@ def test_what_is_not_finite_stays_where_it_is(made):
 def test_what_does_not_fit_keeps_its_order(net, made):
     """Strides where the input has a gradient, groups, channels that lanes do not divide."""
     agree(net, drawn(2, 16, 13, 13), made, on_blocks=False)
+
+
+ACTIVATIONS = [F.relu, F.relu6, F.gelu, F.silu, F.elu, F.softplus, F.hardswish, F.hardtanh,
+               lambda x: F.relu(x, inplace=True), lambda x: x.clamp(min=0),
+               lambda x: F.threshold(x, 0.1, 0.0), lambda x: x * (x > 0), F.logsigmoid]
+
+
+class Drawn(nn.Module):
+    """Convolutions with what a seed picks between them: a weight that is used twice, ones without
+    gradient, parts that no gradient passes, outputs that are views of what others read."""
+
+    def __init__(self, seed):
+        super().__init__()
+        pick = np.random.default_rng(seed)
+        normed = bool(pick.integers(2))         # which takes a bias away again
+        self.norm = nn.BatchNorm2d(32) if normed else nn.Identity()
+        self.first = nn.Conv2d(16, 32, 3, padding=1, bias=not normed)
+        self.again = nn.Conv2d(32, 32, int(pick.choice([1, 3])), padding="same")
+        self.last = nn.Conv2d(32, 16, 3)
+        self.act = [ACTIVATIONS[k] for k in pick.choice(len(ACTIVATIONS), 3)]
+        self.cut, self.kind = int(pick.integers(4)), int(pick.integers(4))
+        for layer in (self.first, self.again, self.last):
+            if pick.integers(4) == 0:
+                layer.weight.requires_grad_(False)
+        self.pool = bool(pick.integers(2))
+
+    def forward(self, x):
+        y = self.act[0](self.norm(self.first(x)))
+        z = self.act[1](self.again(y))
+        if self.cut == 0:                       # a constant in the middle
+            with facula.no_grad():
+                z = z * self.again(y).sigmoid()
+        elif self.cut == 1:
+            z = z + self.again(y.detach())
+        elif self.cut == 2:                     # written in place through a view
+            z = z * 1.5
+            z[:, :7].mul_(0.5)
+        y = self.act[2](self.again(z)) + y      # the weight again, and a way around it
+        if self.pool:
+            y = F.max_pool2d(y, 2)
+        out = self.last(y)
+        if self.kind == 0:
+            return out.sum((2, 3)) + y[:, :16].mean((2, 3))
+        if self.kind == 1:                      # outputs that share memory
+            return facula.cat([out.flatten(1), out[:, 3:5].flatten(1), y.view(y.shape[0], -1)], 1)
+        return out if self.kind == 2 else out.transpose(1, 3)[..., ::2]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_networks(seed, made):
+    facula.manual_seed(seed)
+    net, x = Drawn(seed), drawn(3, 16, 11, 12)
+
+    def run(dtype):
+        net.to(dtype)
+        for p in net.parameters():
+            p.grad = None
+            p._peek()
+        if isinstance(net.norm, nn.BatchNorm2d):
+            net.norm.reset_running_stats()
+        data = facula.tensor(x, dtype=dtype, requires_grad=True)
+        data._peek()
+        out = net(data)
+        (out * out).sum().backward()
+        return [out.detach().numpy(), data.grad.numpy(), *[p.grad.numpy() for p in net.parameters()
+                                                          if p.grad is not None]]
+
+    have = run(facula.float32)
+    if any(layer.weight.requires_grad for layer in (net.first, net.again, net.last)):
+        assert "conv_weight_blocks" in operations(made)
+    want = run(facula.float64)
+    assert len(have) == len(want)
+    for a, b in zip(have, want, strict=True):
+        assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b) + 1e-4
+
+
+def test_gradients_of_gradients(made):
+    """A penalty on the gradient by the input, whose own gradient goes into the weights."""
+    net = nn.Sequential(nn.Conv2d(16, 32, 3), nn.Softplus(), nn.Conv2d(32, 16, 3))
+    results = []
+    for dtype in (facula.float32, facula.float64):
+        net.to(dtype)
+        for p in net.parameters():
+            p.grad = None
+            p._peek()
+        x = facula.tensor(drawn(2, 16, 10, 9), dtype=dtype, requires_grad=True)
+        x._peek()
+        grad, = facula.autograd.grad(net(x).square().sum(), x, create_graph=True)
+        grad.square().sum().backward()
+        results.append([p.grad.numpy() for p in net.parameters()] + [x.grad.numpy()])
+    for a, b in zip(*results, strict=True):
+        assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
+
+
+def test_scaled_losses(made):
+    """GradScaler: the step is left out where a gradient is not finite, and the scale is halved."""
+    results = []
+    for flag in (True, False):
+        with config.override(LAYOUT=flag):
+            facula.manual_seed(0)
+            net = nn.Sequential(nn.Conv2d(16, 32, 3), nn.ReLU(), nn.Conv2d(32, 16, 3))
+            optimizer = optim.SGD(net.parameters(), 1e-4, momentum=0.9)
+            scaler = facula.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
+            seen = []
+            for k in range(5):
+                x = drawn(2, 16, 10, 9) * (np.inf if k == 2 else 1)
+                optimizer.zero_grad()
+                scaler.scale(net(facula.tensor(x)).square().sum()).backward()
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(net.parameters(), 1e3)
+                scaler.step(optimizer)
+                scaler.update()
+                seen += [scaler.get_scale(), *[p.detach().numpy().copy() for p in net.parameters()]]
+            results.append(seen)
+    assert "conv_weight_blocks" in operations(made)
+    assert results[0][::5] == results[1][::5] == [1024.0, 2048.0, 1024.0, 1024.0, 2048.0]
+    for a, b in zip(*results, strict=True):
+        assert np.allclose(a, b, 1e-4, 1e-5)
 
 
 def test_a_step_with_its_update_is_reproduced(made):

@@ -44,6 +44,7 @@ def far_call(name: str, args: list[Val], limit: float | None, body: Callable[...
     shape = "v" * len(args)
     variants = ",".join(f"_ZGV_LLVM_N{n}{shape}_{name}({name}.v{n})" for n in _LANES)
     operands = ", ".join(f"{t} {a.name}" for a in args)
+    fn.opaque += 1
     return Val(fn, fn.val(f"call {t} @{name}({operands}) nounwind willreturn memory(none) "
                           f'"vector-function-abi-variant"="{variants}"'), t)
 

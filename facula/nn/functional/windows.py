@@ -184,15 +184,14 @@ def strided_max(x: Tensor, out: Sequence[int], kernel: Sequence[int], stride: Se
         index = largest(x, [window_places(*one) for one in each])
         return picked(x, index), index
     shape = (m, *out)
-    starts = [add_number(mul_number(prim("iota", shape=(o,), dtype=int64), s), -p)
-              for _, o, _, s, p, _ in each]
-    base = prim("reshape", position(starts, size), shape=(1, *out))
     # How far from its window's start, in 32 bits: as many at a time as there are values.
     if any(padding):
         lines = [prim("reshape", prim("slice", p, attrs=((0, 0), (1, 1)), shape=(p.shape[0], 1)),
                       shape=(p.shape[0],)) for p in [window_places(*one) for one in each]]
-        inside = prim("reshape", position(lines, size), shape=(1, *out))
-        away = expand_to(cast(prim("sub", inside, base), int32), shape)
+        starts = [add_number(mul_number(prim("iota", shape=(o,), dtype=int64), s), -p)
+                  for _, o, _, s, p, _ in each]
+        first = cast(prim("sub", position(lines, size), position(starts, size)), int32)
+        away = expand_to(prim("reshape", first, shape=(1, *out)), shape)
     else:
         away = prim("full", attrs=(0,), shape=shape, dtype=int32)
     floating = x.dtype.kind == "f"
@@ -213,7 +212,8 @@ def strided_max(x: Tensor, out: Sequence[int], kernel: Sequence[int], stride: Se
                   for k, (t, d) in enumerate(zip(tap, dilation)))
         away = prim("where", better, number(away, far), away)
         best = prim("where", better, part, best)
-    index = prim("add", expand_to(base, shape), cast(away, int64))
+    reach = tuple([d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)])
+    index = prim("window_place", away, attrs=(tuple(size), reach, tuple(stride), tuple(padding)))
     if not floating or best is None:
         return picked(x, index), index
     # The value is there already; its gradient goes to the element that was picked, in one go.

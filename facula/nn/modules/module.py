@@ -517,15 +517,8 @@ class Module(Hookable, Walkable):
 
 
 def _first_call(module: Module) -> None:
-    """Draw parameters that are still to be drawn.
-
-    Computed with the first step they would make it a program of its own, of which the second
-    finds no kernel again.  Within a recorded function nothing happens.
-    """
-    rec = recorder()
-    if rec.tape is None and rec.outer is None and not rec.depth:
-        if any(p._node.value is None for p in module.parameters() if not is_lazy(p)):
-            settle()
+    """Draw parameters that are still to be drawn, apart from the first step."""
+    if settle([p._node for p in module.parameters() if not is_lazy(p)]):
         for part in module.modules():
             part.__dict__["_called"] = True
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facula.dtype import int64, uint32
+from facula.dtype import int32, int64, uint32
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Spec
 from facula.ops.primitive.batching import drawn
@@ -55,13 +55,14 @@ register("full", "constant", _given("full"), _full,
 
 
 def _infer_iota(specs: Sequence[Spec], attrs: tuple[Any, ...], given: Spec | None) -> Spec:
-    if given is None or len(given.shape) != 1 or given.dtype is not int64:
-        raise ShapeError(f"iota: the result is a one-dimensional int64 tensor, not {given}")
+    if given is None or len(given.shape) != 1 or given.dtype not in (int32, int64):
+        raise ShapeError("iota: the result is a one-dimensional int64 or int32 tensor, not "
+                         f"{given}")
     return given
 
 
 register("iota", "constant", _infer_iota,
-         lambda arrays, attrs, out: np.arange(out.shape[0], dtype=np.int64))
+         lambda arrays, attrs, out: np.arange(out.shape[0], dtype=out.dtype.np))
 
 
 def philox4x32(counter: np.ndarray, key: int, rounds: int = 10) -> np.ndarray:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from facula.dtype import int64
+from facula.dtype import int32, int64
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Spec, spec
-from facula.ops.primitive.batching import axis_first, put, taken
+from facula.ops.primitive.batching import axis_first, each, put, taken
 from facula.ops.primitive.movement import last_writer, zeros_like_of
 from facula.ops.primitive.record import Sample, _count, check_axis, fits_kind, register
 from facula.ops.primitive.rules import (
@@ -299,6 +299,39 @@ register("scatter", "indexing", _infer_scatter, _scatter, vjp=_scatter_vjp, jvp=
          saves=lambda attrs: (("in1",) if attrs[1] in ("set", "add")
                               else ("in0", "in1", "in2", "out")),
          samples=_scatter_samples)
+
+
+# ---------------------------------------------------------------- windows
+
+def _infer_window_place(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
+    _count("window_place", specs, 1)
+    away, rank = specs[0], len(attrs[0])
+    if away.dtype is not int32 or not rank <= len(away.shape) \
+            or any(len(a) != rank for a in attrs):
+        raise ShapeError(f"window_place: int32 distances for windows over {attrs[0]} are expected, "
+                         f"not {away}")
+    return spec(away.shape, int64)
+
+
+def _window_place(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
+    size, _, stride, padding = attrs
+    start: Any = 0
+    for d, (n, s, p) in enumerate(zip(out.shape[-len(size):], stride, padding, strict=True)):
+        line = (np.arange(n, dtype=np.int64) * s - p) * prod(size[d + 1:])
+        start = start + line.reshape(n, *[1] * (len(size) - d - 1))
+    return np.asarray(arrays[0] + start, np.int64)
+
+
+# The place in the flattened `size` of an element of each window: where the window begins, and
+# int32 distances `away` from there.  attrs: size, how far a window reaches, stride, padding, a
+# number for each of the last dimensions.  That what is scattered there is of windows, and of
+# which, is seen from the step (`facula.schedule.layout_back`).
+register("window_place", "indexing", _infer_window_place, _window_place, batch=each,
+         samples=lambda make: [
+             Sample((np.array([[[0, 1, 8], [7, 0, 1]]], np.int32),),
+                    ((4, 7), (2, 2), (2, 2), (0, 0))),
+             Sample((np.array([1, 0, 1], np.int32),), ((5,), (3,), (2,), (1,))),
+             Sample((np.zeros((2, 0, 3), np.int32),), ((0, 7), (1, 1), (1, 3), (0, 0)))])
 
 
 # ---------------------------------------------------------------- index_put

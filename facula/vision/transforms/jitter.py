@@ -89,7 +89,7 @@ class _Perhaps(Transform):
         self.p = p
 
     def change(self, img: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} should implement change.")
 
     def forward(self, img: Any) -> Any:
         return self.change(img) if stream().uniform() < self.p else img

@@ -1,6 +1,6 @@
 """Python's `multiprocessing` under PyTorch's name, with the settings it adds.
 
-Send values as arrays, `tensor.numpy()`: what one process writes the others do not see.
+A tensor that is sent to another process is copied: what one writes the others do not see.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ PACKAGE = "facula"
 # around it.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ground", ("absent", "config", "errors", "dtype", "dtypes", "device", "version", "xpu",
-                "mps")),
+                "mps", "return_types")),
     ("values", ("graph.spec", "runtime.flight", "runtime.interrupts", "runtime.allocator",
                 "runtime.plan")),
     ("primitives", ("ops.primitive", "ops.table")),

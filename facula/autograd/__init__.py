@@ -22,6 +22,7 @@ from facula.autograd.mode import (
     no_grad,
     set_grad_enabled,
 )
+from facula.autograd.variable import Variable
 
 _LAZY = ("forward_ad", "functional", "graph", "profiler")
 
@@ -29,7 +30,7 @@ __all__ = ["backward", "grad", "Function", "FunctionCtx", "once_differentiable",
            "gradcheck", "gradgradcheck", "GradcheckError",
            "AnomalyError", "detect_anomaly", "set_detect_anomaly", "is_anomaly_enabled",
            "is_anomaly_check_nan_enabled", "inference_mode", "is_grad_enabled",
-           "is_inference_mode_enabled", "no_grad", "set_grad_enabled"]
+           "is_inference_mode_enabled", "no_grad", "set_grad_enabled", "Variable"]
 
 del _methods
 

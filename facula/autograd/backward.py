@@ -7,6 +7,7 @@ from typing import Any
 
 from facula.autograd.engine import Pass
 from facula.errors import GradientError, ShapeError
+from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Graph, Node, Recorder, _local
 from facula.tensor import Tensor, prim
 
@@ -34,6 +35,8 @@ def backward(tensors: Tensors, grad_tensors: Any = None, retain_graph: bool | No
             "facula.func.grad or facula.func.vjp instead or call backward() outside of functorch "
             "transforms.")
     with LOCK:
+        if rec.packing is not None:
+            _record.flush(rec)              # what is saved is packed, and only then read
         if inputs is None and not create_graph and len(roots) == 1 and seeds[0] is None \
                 and rec.watch is None:
             if _follow(rec, roots[0], bool(retain_graph)):
@@ -87,6 +90,8 @@ def grad(outputs: Tensors, inputs: Tensors, grad_outputs: Any = None,
         return tuple([None if p[0] is None else stack(p) for p in zip(*parts)])
     rec = _local.rec
     with LOCK:
+        if rec.packing is not None:
+            _record.flush(rec)
         run = Pass(rec, create_graph, create_graph if retain_graph is None else retain_graph)
         for t in wanted:
             t._fresh()

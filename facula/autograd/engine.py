@@ -14,6 +14,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import Any
 
+from facula.autograd.packing import Packed
 from facula.autograd.sweep import Sweep, kept_at, operands_of, sweep
 from facula.errors import GradientError, StaleTensorError, user_line
 from facula.graph import record as _record
@@ -429,6 +430,8 @@ class Pass:
         where = index
         copied = False
         while True:
+            if isinstance(graph.kept.get(where), Packed):
+                return                      # as it was when it was packed
             if graph is self.rec.graph:
                 self.saved.add(where)
             stale = graph.stale.get(where)
@@ -489,6 +492,8 @@ class Pass:
         return out if linked else make(out._node)
 
     def _link(self, graph: Graph, steps: list[Step], index: int, kept: Any) -> Tensor:
+        if isinstance(kept, Packed):
+            return kept.unpack(self.create_graph)
         if isinstance(kept, Buffer):
             node = Node((None, -1), steps[index].spec, kept)
             if steps[index].mask:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from facula.autograd.packing import Packed
 from facula.errors import GradientError, ShapeError, StaleTensorError
 from facula.graph.record import Graph, Node, _local
 from facula.tensor import Tensor, make, prim
@@ -35,6 +36,9 @@ class FunctionCtx:
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         """What `save_for_backward` kept.  Raises StaleTensorError if one was overwritten."""
+        if any(isinstance(t, Packed) for t, _ in self._saved):
+            return tuple([t.unpack(_local.rec.grad) if isinstance(t, Packed) else t
+                          for t, _ in self._saved])
         for t, number in self._saved:
             if t is not None and version(t) != number:
                 raise StaleTensorError(
@@ -127,6 +131,8 @@ class Function:
         ctx._saved = [_swap(t, v, outs, wrapped) for t, v in ctx._saved]
         if ctx._forward is not None:
             ctx._forward = [_swap(t, v, outs, wrapped) for t, v in ctx._forward]
+        if rec.packing is not None:
+            ctx._saved = [(t if t is None else rec.packing.tensor(t), v) for t, v in ctx._saved]
         return tuple(wrapped) if many else wrapped[0]
 
 

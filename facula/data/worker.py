@@ -1,13 +1,11 @@
 """The worker processes of a loader, and what travels between them and it.
 
 Each worker has two pipes of its own: tasks in, results out.  Nothing is shared between workers,
-so that one that is killed cannot leave a lock locked for the others.  Tensors refuse pickling;
-their content travels as NumPy arrays and becomes tensors again on the other side.
+so that one that is killed cannot leave a lock locked for the others.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
 import queue
 import random
@@ -20,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from facula.data.arrays import is_tensor, peek, to_tensor
 from facula.data.fetch import make_fetcher
 
 __all__ = ["WorkerInfo", "get_worker_info", "ExceptionWrapper", "pack", "unpack", "work",
@@ -94,41 +91,9 @@ class ExceptionWrapper:
         raise error
 
 
-class _Array:
-    """A tensor's content on its way through a pipe."""
-
-    __slots__ = ("array", "rg")
-
-    def __init__(self, tensor: Any):
-        self.array = np.ascontiguousarray(peek(tensor)).reshape(tuple(tensor.shape))
-        self.rg = tensor.requires_grad
-
-    def __getstate__(self) -> Any:
-        return self.array, self.rg
-
-    def __setstate__(self, state: Any) -> None:
-        self.array, self.rg = state
-
-
-def _load(array: _Array) -> Any:
-    tensor = to_tensor(array.array, fresh=True)
-    return tensor.requires_grad_() if array.rg else tensor
-
-
-class _Pickler(pickle.Pickler):
-    """Pickles anything pickle does, and tensors wherever they are inside it."""
-
-    def reducer_override(self, value: Any) -> Any:
-        if is_tensor(value):
-            return _load, (_Array(value),)
-        return NotImplemented
-
-
 def pack(value: Any) -> bytes:
     """`value` as bytes, with the tensors in it."""
-    out = io.BytesIO()
-    _Pickler(out, protocol=5).dump(value)
-    return out.getvalue()
+    return pickle.dumps(value, protocol=5)
 
 
 def unpack(data: bytes) -> Any:

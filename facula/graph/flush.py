@@ -180,9 +180,7 @@ def compile_after(steps: list[Step], outputs: tuple[int, ...], donations: dict[i
     seconds = 0.0
     for step in steps:
         record = PRIMS[step.op]
-        # series and iterations in NumPy, where a kernel may have a formula
-        slow = record.kind == "special" or step.op in ("erf", "erfc")
-        work = step.spec.numel * (1e-6 if slow else 2e-9)
+        work = step.spec.numel * record.seconds
         terms = record.terms
         if terms is not None:
             operands = [steps[i].spec for i in step.inputs]
@@ -225,6 +223,8 @@ def flush(rec: Recorder, background: bool = False, steady: bool = False) -> None
         finally:
             if held:
                 release()
+        if rec.packing is not None and graph.kept:
+            rec.packing.graph(graph)
 
 
 def _run(rec: Recorder, graph: Graph, background: bool, steady: bool) -> None:

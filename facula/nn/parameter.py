@@ -153,6 +153,9 @@ class UninitializedTensorMixin:
 
     __str__ = __repr__
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return object.__reduce_ex__(self, 2)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         found = memo.get(id(self))
         if found is None:

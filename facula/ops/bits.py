@@ -15,11 +15,13 @@ from facula.ops.promote import cast, full_like, operands, type_name
 from facula.ops.reductions import axes_of, constant, kept
 from facula.ops.shape import cut
 from facula.ops.surface import binary, called, need_tensors, only, public
+from facula.return_types import declare
 from facula.tensor import Tensor, prim
 
 __all__ = ["frexp", "nextafter", "gcd", "lcm", "hash_tensor"]
 
 _Frexp = namedtuple("frexp", "mantissa exponent")
+declare(_Frexp)
 
 # dtype: the integer of its width, how many bits its fraction has, its exponent's bias
 _LAYOUT: dict[str, tuple[DType, int, int]] = {

@@ -14,10 +14,12 @@ from facula.device import device as Device
 from facula.dtype import DType
 from facula.errors import GradientError
 from facula.graph.record import _local
+from facula.graph.spec import spec
 from facula.ops.creation import _like, as_dtype
 from facula.ops.promote import cast, expand_to
 from facula.ops.surface import number_operand, public
-from facula.tensor import Tensor, from_array, prim, scalar
+from facula.runtime.allocator import from_numpy_private
+from facula.tensor import Tensor, from_array, from_buffer, prim, scalar
 
 __all__ = ["numpy", "item", "tolist", "to", "clone", "copy_", "fill_", "zero_"]
 
@@ -256,9 +258,27 @@ def _copy(self: Tensor) -> Tensor:
 
 
 def _reduce(self: Tensor, protocol: Any = 0) -> Any:
-    raise TypeError("facula does not pickle tensors: loading a pickle can run any code. Save with "
-                    "facula.save(obj, 'file.safetensors') and read with facula.load, or pass "
-                    "tensor.numpy() to another process")
+    """A pickle holds the value, whether a gradient is asked for, and attributes of the user's.
+
+    As in PyTorch, neither the gradient nor the history.
+    """
+    array = self._peek()
+    mine = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+    return rebuild, (type(self), self.dtype, array.shape, array.tobytes(), self.requires_grad,
+                     mine)
+
+
+def rebuild(cls: type[Tensor], dtype: DType, shape: tuple[int, ...], data: bytes,
+            requires_grad: bool, attributes: dict[str, Any]) -> Tensor:
+    """The tensor of which a pickle holds these; `data` is its content in row-major order."""
+    array = np.frombuffer(data, dtype.np).reshape(shape)
+    out = from_buffer(from_numpy_private(array), spec(shape, dtype))
+    if cls is not Tensor:
+        twin = object.__new__(cls)
+        twin.__dict__.update(out.__dict__)
+        out = twin
+    out.__dict__.update(attributes)
+    return out.requires_grad_() if requires_grad else out     # type: ignore[no-any-return]
 
 
 # ---------------------------------------------------------------- facts
@@ -363,7 +383,7 @@ _METHODS: dict[str, Any] = {
     "__array__": _array, "__array_wrap__": _array_wrap, "__array_priority__": 1000,
     "__bool__": _bool, "__int__": _number(int), "__float__": _number(float),
     "__complex__": _number(complex), "__index__": _index, "__format__": _format,
-    "__deepcopy__": _deepcopy, "__copy__": _copy, "__reduce_ex__": _reduce, "__reduce__": _reduce,
+    "__deepcopy__": _deepcopy, "__copy__": _copy, "__reduce_ex__": _reduce,
     "__dir__": _dir}
 for _name, _fn in _METHODS.items():
     setattr(Tensor, _name, _fn)

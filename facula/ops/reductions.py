@@ -13,6 +13,7 @@ from facula.graph.record import _local
 from facula.ops.define import autocast_to, op
 from facula.ops.promote import as_float, cast, expand_to, full_like, operands, type_name
 from facula.ops.surface import need_tensors
+from facula.return_types import declare
 from facula.tensor import DETACHED, Tensor, make, prim
 
 __all__ = ["sum", "mean", "prod", "amax", "amin", "max", "min", "aminmax", "argmax", "argmin",
@@ -225,6 +226,7 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
 _Max = namedtuple("max", "values indices")
 _Min = namedtuple("min", "values indices")
 _AMinMax = namedtuple("aminmax", "min max")
+declare(_Max, _Min, _AMinMax)
 
 
 def _not_empty(name: str, x: Tensor, axes: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ from facula.ops.define import op
 from facula.ops.promote import as_float, cast, common_dtype, full_like, type_name
 from facula.ops.reductions import _sum_type, constant, numpy_names, wrap_dim
 from facula.ops.shape import cut, iota_along
+from facula.return_types import declare
 from facula.tensor import Tensor, prim
 
 __all__ = ["cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "diff"]
@@ -46,6 +47,7 @@ def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
 
 _CumMax = namedtuple("cummax", "values indices")
 _CumMin = namedtuple("cummin", "values indices")
+declare(_CumMax, _CumMin)
 
 
 def _extreme(name: str, pack: Any, input: Tensor, dim: int) -> Any:

@@ -17,6 +17,7 @@ from facula.ops.layout import check_tensor, host, true_places
 from facula.ops.promote import promote_types
 from facula.ops.reductions import wrap_dim
 from facula.ops.surface import public
+from facula.return_types import declare
 from facula.tensor import Tensor
 
 __all__ = ["nonzero", "argwhere", "unique", "unique_consecutive", "bincount", "histc",
@@ -166,6 +167,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
 
 
 _Histogram = namedtuple("histogram", "hist bin_edges")
+declare(_Histogram)
 
 
 def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None,
@@ -183,6 +185,7 @@ def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | N
 
 
 _HistogramDD = namedtuple("histogramdd", "hist bin_edges")
+declare(_HistogramDD)
 
 
 def histogramdd(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None,

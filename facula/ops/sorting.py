@@ -17,6 +17,7 @@ from facula.ops.promote import cast, expand_to, full_like, type_name
 from facula.ops.reductions import constant, kept, numpy_names, wrap_dim
 from facula.ops.shape import cut, iota_along
 from facula.ops.surface import public
+from facula.return_types import declare
 from facula.tensor import Tensor, prim
 
 __all__ = ["sort", "argsort", "msort", "topk", "kthvalue", "median", "nanmedian", "quantile",
@@ -28,6 +29,7 @@ _Kth = namedtuple("kthvalue", "values indices")
 _Median = namedtuple("median", "values indices")
 _NanMedian = namedtuple("nanmedian", "values indices")
 _Mode = namedtuple("mode", "values indices")
+declare(_Sort, _TopK, _Kth, _Median, _NanMedian, _Mode)
 
 
 def _zero_index() -> Tensor:

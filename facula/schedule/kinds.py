@@ -18,8 +18,8 @@ FREE = frozenset(["leaf", "scalar", "full", "iota"])
 """Nothing is computed for these."""
 
 _COSTS = {"exp": 8, "expm1": 10, "log": 8, "log1p": 10, "log2": 8, "log10": 8, "exp2": 8,
-          "sin": 10, "cos": 10, "tan": 14, "tanh": 12, "erf": 12, "erfc": 16, "sigmoid": 12,
-          "pow": 25, "div": 4, "sqrt": 4, "rsqrt": 6, "reciprocal": 4, "philox": 40,
+          "sin": 10, "cos": 10, "tan": 14, "tanh": 12, "erf": 12, "erfc": 16, "erfinv": 40,
+          "sigmoid": 12, "pow": 25, "div": 4, "sqrt": 4, "rsqrt": 6, "reciprocal": 4, "philox": 40,
           "floor_divide": 12, "remainder": 12, "fmod": 20, "atan2": 20, "hypot": 8,
           "logaddexp": 20, "take": 3, "gather": 3, "cat": 3, "pad": 3, "slice_update": 4}
 _TRANSCENDENTAL = 10
@@ -65,5 +65,5 @@ def lowered(step: Step, steps: Sequence[Step]) -> bool:
 _ELEMENTWISE = INLINE - MOVEMENT - {"full", "iota", "philox", "pad", "cat", "slice_update",
                                     "take", "gather", "window_place"}
 _FLOAT_ONLY = frozenset("""exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan
-asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid atan2 hypot logaddexp
+asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid atan2 hypot logaddexp
 copysign div""".split())

@@ -79,23 +79,6 @@ def _polynomial(x: _Value, coefficients: Sequence[float]) -> _Value:
     return total
 
 
-_NEAR = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
-         -0.00125372503, -0.00417768164, 0.246640727, 1.50140941)
-_FAR = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
-        -0.0076224613, 0.00943887047, 1.00167406, 2.83297682)
-
-
-def _erfinv(x: _Value) -> _Value:
-    """M. Giles, "Approximating the erfinv function" (2011), and one step of Newton's after it."""
-    w = (((1.0 - x) * (x + 1.0)).one("log")).one("neg")
-    near = _polynomial(w.least(5.0) - 2.5, _NEAR)
-    far = _polynomial(w.one("sqrt") - 3.0, _FAR)
-    y = (w < 5.0).choose(near, far) * x
-    y = y - (y.one("erf") - x) * (y * y).one("exp") * (math.sqrt(math.pi) / 2)
-    # at the ends the logarithm is infinite, beyond them it is NaN
-    return x.one("abs").equals(1.0).choose(x * math.inf, y)
-
-
 _HALF_LOG_2PI = 0.91893853320467274178032973640561764
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
 
@@ -161,7 +144,7 @@ def _digamma(x: _Value) -> _Value:
 
 
 FORMULAS: dict[str, Callable[[_Value], _Value]] = {
-    "erfinv": _erfinv, "lgamma": _lgamma, "digamma": _digamma}
+    "lgamma": _lgamma, "digamma": _digamma}
 
 
 def by_formula(add: Add, steps: Sequence[Step], op: str, x: int, out: Spec, where: str | None

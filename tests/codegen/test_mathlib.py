@@ -12,6 +12,7 @@ from facula.codegen.mathlib import FUNCTIONS, FUNCTIONS2, emit_math, emit_math2
 from facula.codegen.mathlib.trigonometric import NEAR
 from facula.codegen.target import target
 from facula.dtype import float32, float64
+from facula.ops.primitive.functions.normal import erfinv
 from facula.runtime.jit import assembly, compile_kernels
 from tests.codegen.native import function
 
@@ -21,7 +22,7 @@ DTYPES = {np.dtype("f4"): (float32, "float"), np.dtype("f8"): (float64, "double"
 NUMPY = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "asinh": "arcsinh",
          "acosh": "arccosh", "atanh": "arctanh", "atan2": "arctan2", "pow": "power"}
 # largest error in units in the last place
-LIMIT = {"pow": 4, "erfc": 4, "asinh": 4, "acosh": 4, "atanh": 4, "fmod": 0}
+LIMIT = {"pow": 4, "erfc": 4, "erfinv": 4, "asinh": 4, "acosh": 4, "atanh": 4, "fmod": 0}
 EXTENDED = np.finfo(np.longdouble).nmant > 60
 inf, nan = np.inf, np.nan
 
@@ -80,6 +81,18 @@ def error_functions(x):
             np.where(np.isnan(x), x, np.where(x < 0, 2 - rest, rest)))
 
 
+def inverse_error_function(x):
+    """One step of Newton's from the value in double."""
+    y = erfinv(x.astype(np.float64)).astype(x.dtype)
+    if x.dtype == np.float64:
+        return y
+    inner = error_functions(y)[0]
+    miss = np.where(np.abs(x) < 0.5, inner - x, (1 - np.abs(x) - error_functions(np.abs(y))[1])
+                    * np.sign(x))
+    better = y - miss * np.exp(y * y) * np.sqrt(np.arccos(x.dtype.type(-1))) / 2
+    return np.where(np.isfinite(y) & (y != 0), better, y)
+
+
 def reference(name, *arrays):
     """The function in the next wider type."""
     wide = np.float64 if arrays[0].dtype == np.float32 else np.longdouble
@@ -87,6 +100,8 @@ def reference(name, *arrays):
         arrays = [a.astype(wide) for a in arrays]
         if name in ("erf", "erfc"):
             return error_functions(arrays[0])[name == "erfc"]
+        if name == "erfinv":
+            return inverse_error_function(arrays[0])
         return getattr(np, NUMPY.get(name, name))(*arrays)
 
 
@@ -169,6 +184,7 @@ SPECIAL = {
     "acosh": [(1, 0.0), (0.5, nan), (-5, nan), (-inf, nan), (inf, inf), (nan, nan)],
     "atanh": [(0.0, 0.0), (-0.0, -0.0), (1, inf), (-1, -inf), (2, nan), (-inf, nan), (nan, nan)],
     "erf": [(0.0, 0.0), (-0.0, -0.0), (inf, 1), (-inf, -1), (nan, nan), (30, 1)],
+    "erfinv": [(0.0, 0.0), (-0.0, -0.0), (1, inf), (-1, -inf), (1.5, nan), (-inf, nan), (nan, nan)],
     "erfc": [(0.0, 1), (inf, 0.0), (-inf, 2), (nan, nan), (1e3, 0.0), (-30, 2)],
 }
 

@@ -16,12 +16,9 @@ WIDE = np.concatenate([
     -(10.0 ** RNG.uniform(-38, 5, 500)), 1 + 10.0 ** -RNG.uniform(1, 7, 99),
     2 - 10.0 ** -RNG.uniform(1, 7, 99),
     [0, -0.0, 1, 2, -1, -2, 0.5, np.nan, np.inf, -np.inf, 3e38, 1e-45]])
-UNIT = np.concatenate([RNG.uniform(-1, 1, 2000), 1 - 10.0 ** -RNG.uniform(1, 7.2, 200),
-                       [0, -0.0, 1, -1, 1.5, -2, np.nan, np.inf, 1e-30, -1e-40]])
 
 
-@pytest.mark.parametrize(("name", "values"), [("lgamma", WIDE), ("digamma", WIDE),
-                                              ("erfinv", UNIT)])
+@pytest.mark.parametrize(("name", "values"), [("lgamma", WIDE), ("digamma", WIDE)])
 @pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
 def test_special_functions(name, values, kind):
     dtype = getattr(facula, kind)

@@ -22,7 +22,7 @@ FUNCTIONS: dict[str, Callable[[Val], Val]] = {
     "log": logarithm.log, "log2": logarithm.log2, "log10": logarithm.log10,
     "log1p": logarithm.log1p,
     "asinh": logarithm.asinh, "acosh": logarithm.acosh, "atanh": logarithm.atanh,
-    "erf": error.erf, "erfc": error.erfc,
+    "erf": error.erf, "erfc": error.erfc, "erfinv": error.erfinv,
     "sin": trigonometric.sin, "cos": trigonometric.cos, "tan": trigonometric.tan,
     "asin": arcs.asin, "acos": arcs.acos, "atan": arcs.atan,
 }

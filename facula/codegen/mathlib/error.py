@@ -1,18 +1,22 @@
-"""erf and erfc."""
+"""erf, erfc and the inverse of erf."""
 
 from __future__ import annotations
 
+from math import inf, nan
+
 from facula.codegen.mathlib import coefficients as c
 from facula.codegen.mathlib.exponential import (
+    exp,
     exp_poly,
     exp_short,
     power_of_two,
     reduce_exp,
     scale,
 )
+from facula.codegen.mathlib.logarithm import log
 from facula.codegen.mathlib.values import Val, exact_sub, poly, select, two_prod
 
-__all__ = ["erf", "erfc"]
+__all__ = ["erf", "erfc", "erfinv"]
 
 
 def erf(x: Val) -> Val:
@@ -48,3 +52,23 @@ def erfc(x: Val) -> Val:
     value = select(x.lt(0.0), 2.0 - value, value)
     # near 0 the last bits come better from erf
     return select(size.lt(0.65), 1.0 - (x * poly(x * x, c.ERF_64) + x), value)
+
+
+def erfinv(x: Val) -> Val:
+    """Polynomials in x^2 up to 1/2, and beyond it in t = sqrt(-log(1 - |x|)), of which the result
+    is nearly a multiple; in double one step of Newton's follows, for erf or for erfc.  +-infinity
+    at +-1, NaN outside."""
+    wide = x if x.t == "double" else x.cast("fpext", "double")
+    size = wide.abs()
+    rest = 1.0 - size                          # exact from 1/2 on
+    t = (-log(rest)).sqrt()
+    inner = size * poly(size * size - 0.125, c.ERFINV_NEAR)
+    outer = select(t.lt(2.5), poly(t - 1.65, c.ERFINV_MIDDLE), poly(t - 4.3, c.ERFINV_FAR))
+    near = size.lt(0.5)
+    y = select(near, inner, outer)
+    if x.t == "double":
+        miss = select(near, erf(y) - size, rest - erfc(y))
+        y = y - miss * exp(y * y) * 0.886226925452758
+    y = select(size.lt(1.0), y, select(size.eq(1.0), size.literal(inf), size.literal(nan)))
+    y = select(size.isnan(), size, y).copysign(wide)
+    return y if x.t == "double" else y.cast("fptrunc", "float")

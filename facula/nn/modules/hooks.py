@@ -29,6 +29,8 @@ class RemovableHandle:
 
     def __init__(self, hooks: dict[int, Any], *, extra: Any = ()):
         self.id = next(_ids)
+        while self.id in hooks:                 # taken over from another process by a pickle
+            self.id = next(_ids)
         self._hooks = weakref.ref(hooks)
         self._extra = tuple(weakref.ref(d) for d in extra)
 
@@ -37,6 +39,14 @@ class RemovableHandle:
             hooks = ref()
             if hooks is not None:
                 hooks.pop(self.id, None)
+
+    def __getstate__(self) -> Any:
+        return self.id, self._hooks(), [ref() for ref in self._extra]
+
+    def __setstate__(self, state: Any) -> None:
+        self.id, hooks, extra = state
+        self._hooks = weakref.ref(HookDict() if hooks is None else hooks)
+        self._extra = tuple(weakref.ref(d) for d in extra if d is not None)
 
     def __enter__(self) -> RemovableHandle:
         return self

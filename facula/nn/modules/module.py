@@ -221,6 +221,8 @@ class Module(Hookable, Walkable):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
+        if hasattr(state.get("forward"), "is_compiled"):        # bound to this module
+            del state["forward"]
         for table in _TABLES:
             for name in state.get(table, ()):
                 if state.get(name) is state[table][name]:
@@ -496,10 +498,6 @@ class Module(Hookable, Walkable):
             else:
                 text += "\n  " + "\n  ".join(lines + children) + "\n"
         return text + ")"
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError(f"facula does not pickle modules: a pickle runs code when it is loaded. "
-                        f"Save {type(self).__name__}.state_dict() with facula.save instead")
 
     def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
         import copy

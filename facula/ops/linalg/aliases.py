@@ -29,16 +29,18 @@ from facula.ops.linalg.factors import (
 )
 from facula.ops.primitive.matrix.factor import geqrf_shapes
 from facula.ops.primitive.matrix.packed import unpack
+from facula.return_types import declare
 from facula.tensor import Tensor, prim
 
 __all__ = ["cholesky", "cholesky_inverse", "cholesky_solve", "svd", "qr", "geqrf", "ormqr", "lu",
            "lu_unpack", "lu_solve", "triangular_solve", "pinverse", "inverse", "det", "slogdet",
            "matrix_power", "matrix_exp", "orgqr", "svd_lowrank", "pca_lowrank"]
 
-Svd = namedtuple("Svd", "U S V")
-Geqrf = namedtuple("Geqrf", "a tau")
-LuUnpack = namedtuple("LuUnpack", "P L U")
-Triangular = namedtuple("Triangular", "solution cloned_coefficient")
+Svd = namedtuple("svd", "U S V")
+Geqrf = namedtuple("geqrf", "a tau")
+LuUnpack = namedtuple("lu_unpack", "P L U")
+Triangular = namedtuple("triangular_solve", "solution cloned_coefficient")
+declare(Svd, Geqrf, LuUnpack, Triangular)
 
 
 @function("inverse", method=True, samples=factors._matrices((3, 3), (2, 2, 2)))

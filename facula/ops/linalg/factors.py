@@ -24,6 +24,7 @@ from facula.ops.primitive.matrix import factor as _factor
 from facula.ops.primitive.matrix.factor import permuted_rows
 from facula.ops.primitive.matrix.packed import unpack
 from facula.ops.promote import cast, expand_to
+from facula.return_types import declare
 from facula.tensor import Tensor, prim
 
 __all__ = ["cholesky", "cholesky_ex", "qr", "eigh", "eigvalsh", "eig", "eigvals", "svd", "svdvals",
@@ -33,16 +34,17 @@ __all__ = ["cholesky", "cholesky_ex", "qr", "eigh", "eigvalsh", "eig", "eigvals"
 _NOT_POSITIVE = ("The factorization could not be completed because the input is not "
                  "positive-definite (the leading minor of order {} is not positive-definite).")
 
-CholeskyEx = namedtuple("CholeskyEx", "L info")
-Qr = namedtuple("Qr", "Q R")
-Eigh = namedtuple("Eigh", "eigenvalues eigenvectors")
-Eig = namedtuple("Eig", "eigenvalues eigenvectors")
-Svd = namedtuple("Svd", "U S Vh")
-Lu = namedtuple("Lu", "P L U")
-LuFactor = namedtuple("LuFactor", "LU pivots")
-LuFactorEx = namedtuple("LuFactorEx", "LU pivots info")
-LdlFactor = namedtuple("LdlFactor", "LD pivots")
-LdlFactorEx = namedtuple("LdlFactorEx", "LD pivots info")
+CholeskyEx = namedtuple("linalg_cholesky_ex", "L info")
+Qr = namedtuple("linalg_qr", "Q R")
+Eigh = namedtuple("linalg_eigh", "eigenvalues eigenvectors")
+Eig = namedtuple("linalg_eig", "eigenvalues eigenvectors")
+Svd = namedtuple("linalg_svd", "U S Vh")
+Lu = namedtuple("linalg_lu", "P L U")
+LuFactor = namedtuple("linalg_lu_factor", "LU pivots")
+LuFactorEx = namedtuple("linalg_lu_factor_ex", "LU pivots info")
+LdlFactor = namedtuple("linalg_ldl_factor", "LD pivots")
+LdlFactorEx = namedtuple("linalg_ldl_factor_ex", "LD pivots info")
+declare(CholeskyEx, Qr, Eigh, Eig, Svd, Lu, LuFactor, LuFactorEx, LdlFactor, LdlFactorEx)
 
 
 def real(x: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from facula.ops.primitive.matrix.rules import eye, unread
 from facula.ops.primitive.matrix.solve import inv_shapes, solve_shapes
 from facula.ops.promote import broadcast_shapes, cast, expand_to, full_like
 from facula.ops.reductions import constant, reduce_to
+from facula.return_types import declare
 from facula.tensor import Tensor, prim
 
 __all__ = ["inv", "inv_ex", "solve", "solve_ex", "solve_triangular", "lstsq", "det", "slogdet",
@@ -35,10 +36,11 @@ _SINGULAR = "The diagonal element {} is zero, the inversion could not be complet
             "input matrix is singular."
 _NO_SOLUTION = "The solver failed because the input matrix is singular."
 
-InvEx = namedtuple("InvEx", "inverse info")
-SolveEx = namedtuple("SolveEx", "result info")
-Slogdet = namedtuple("Slogdet", "sign logabsdet")
-Lstsq = namedtuple("Lstsq", "solution residuals rank singular_values")
+InvEx = namedtuple("linalg_inv_ex", "inverse info")
+SolveEx = namedtuple("linalg_solve_ex", "result info")
+Slogdet = namedtuple("linalg_slogdet", "sign logabsdet")
+Lstsq = namedtuple("linalg_lstsq", "solution residuals rank singular_values")
+declare(InvEx, SolveEx, Slogdet, Lstsq)
 
 
 # ---------------------------------------------------------------- inverses

@@ -114,9 +114,10 @@ def samples_of(kinds: str, count: int, low: float = -2, high: float = 2) -> Any:
 # ---------------------------------------------------------------- one operand, same dtype
 
 def _unary(name: str, kinds: str, change: Part | None = None, saves: Sequence[str] = (),
-           low: float = -2, high: float = 2) -> None:
+           low: float = -2, high: float = 2, **rest: Any) -> None:
     """`change(t, x, y)`: how y = f(x) changes with x, x or y being None unless saved."""
-    rest: dict[str, Any] = linear_rules((change,), (saves,)) if change is not None else {}
+    if change is not None:
+        rest.update(linear_rules((change,), (saves,)))
     register(name, "elementwise", infer_same(name, 1, kinds), numeric.meaning(numeric.UNARY[name]),
              samples=samples_of(kinds, 1, low, high), **rest)
 
@@ -179,8 +180,10 @@ _unary("tanh", "fc", lambda t, x, y: mul(t, _one_minus_square(y)), ["out"])
 _unary("asinh", "fc", lambda t, x, y: mul(t, _rsqrt(_square_plus_one(x))), ["in0"])
 _unary("acosh", "fc", _acosh, ["in0"], 1.2, 4)
 _unary("atanh", "fc", lambda t, x, y: div(t, _one_minus_square(x)), ["in0"], -0.9, 0.9)
-_unary("erf", "f", lambda t, x, y: _bell(t, x, _TWO_BY_ROOT_PI), ["in0"])
-_unary("erfc", "f", lambda t, x, y: _bell(t, x, -_TWO_BY_ROOT_PI), ["in0"])
+_unary("erf", "f", lambda t, x, y: _bell(t, x, _TWO_BY_ROOT_PI), ["in0"],
+       seconds=1e-6)
+_unary("erfc", "f", lambda t, x, y: _bell(t, x, -_TWO_BY_ROOT_PI), ["in0"],
+       seconds=1e-6)
 _unary("sigmoid", "fc", lambda t, x, y: mul(t, mul(y, sub(full(y, 1), y))), ["out"])
 for _name in ("floor", "ceil", "round", "trunc"):
     _unary(_name, "buif", _flat, (), -9, 9)

@@ -50,6 +50,7 @@ class Primitive:
     that depends on the attributes it is a function of them.  `saves_for[k]`, where given, names
     those of them that the gradient of input k reads; the others are not kept for it.
     `batch(b)` records the results of a whole batch, see `facula.ops.primitive.batching`.
+    `seconds`: what an element costs in NumPy, roughly.
     `terms(specs, attrs, out)`, of a contraction, says of how many products an element is the sum.
     """
 
@@ -64,6 +65,7 @@ class Primitive:
     saves_for: tuple[tuple[str, ...], ...] = ()
     batch: Rule | None = None
     terms: Callable[[Sequence[Spec], tuple[Any, ...], Spec], int] | None = None
+    seconds: float = 2e-9
 
     def reads(self, attrs: tuple[Any, ...], mask: int = -1) -> tuple[str, ...]:
         """What the vjp of a step with these attributes reads; bit k of `mask` is set where the
@@ -86,6 +88,7 @@ def register(name: str, kind: str, infer: Infer, numpy: Meaning, **rest: Any) ->
     if name in PRIMS:
         raise ValueError(f"primitive {name!r} is declared already")
     rest.setdefault("batch", BY_KIND.get(kind))
+    rest.setdefault("seconds", 1e-6 if kind == "special" else 2e-9)     # series and iterations
     PRIMS[name] = record = Primitive(name, kind, infer, numpy, **rest)
     return record
 

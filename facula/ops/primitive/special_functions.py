@@ -1,4 +1,5 @@
-"""Special functions element by element.  NumPy computes them; there is no compiled kernel.
+"""Special functions element by element.  NumPy computes them; of erfinv alone, which draws from
+truncated normal distributions, there is a compiled kernel.
 
 Their meanings are facula's own (`facula.ops.primitive.functions`), in float64, rounded once.
 Derivatives are those that PyTorch has; a function without one there has none here.
@@ -114,7 +115,8 @@ def _erfinv(t: Any, x: Any, y: Any) -> Any:
     return mul(t, times(prim("exp", mul(y, y)), math.sqrt(math.pi) / 2))
 
 
-_unary("normal", "erfinv", _erfinv, ["in0"], -0.9, 0.9)
+register("erfinv", "elementwise", infer_same("erfinv", 1, "f"), _meaning("normal", "erfinv"),
+         samples=_samples(1, -0.9, 0.9), seconds=3e-6, **linear_rules((_erfinv,), (["in0"],)))
 _unary("normal", "ndtri", lambda t, x, y: mul(t, times(prim("exp", times(mul(y, y), 0.5)),
                                                       math.sqrt(2 * math.pi))),
        ["out"], 0.05, 0.95)

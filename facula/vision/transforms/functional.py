@@ -19,13 +19,16 @@ from facula.data.arrays import to_tensor as _new
 from facula.dtype import DType, float32
 from facula.errors import DTypeError, GradientError, ShapeError
 from facula.vision.image import from_planes, is_image, make_image, to_planes
-from facula.vision.transforms import pixels
+from facula.vision.transforms import colour, pixels
 from facula.vision.transforms.pixels import InterpolationMode, mode_of
 
-__all__ = ["InterpolationMode", "affine", "center_crop", "convert_image_dtype", "crop", "erase",
-           "get_dimensions", "get_image_num_channels", "get_image_size", "hflip", "normalize",
-           "pad", "pil_to_tensor", "resize", "resized_crop", "rgb_to_grayscale", "rotate",
-           "to_grayscale", "to_pil_image", "to_tensor", "vflip"]
+__all__ = ["InterpolationMode", "adjust_brightness", "adjust_contrast", "adjust_gamma",
+           "adjust_hue", "adjust_saturation", "adjust_sharpness", "affine", "autocontrast",
+           "center_crop", "convert_image_dtype", "crop", "equalize", "erase", "five_crop",
+           "gaussian_blur", "get_dimensions", "get_image_num_channels", "get_image_size",
+           "hflip", "invert", "normalize", "pad", "pil_to_tensor", "posterize", "resize",
+           "resized_crop", "rgb_to_grayscale", "rotate", "solarize", "ten_crop", "to_grayscale",
+           "to_pil_image", "to_tensor", "vflip"]
 
 _NEAREST = InterpolationMode.NEAREST
 _BILINEAR = InterpolationMode.BILINEAR
@@ -432,3 +435,130 @@ def erasing_box(h: int, w: int, area_share: float, log_ratio: float) -> tuple[in
     """Height and width of a box with that share of the image's area."""
     area, ratio = h * w * area_share, math.exp(log_ratio)
     return round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+
+
+# ---------------------------------------------------------------- light and sharpness
+
+def _factor(name: str, value: float) -> float:
+    if value < 0:
+        raise ValueError(f"{name} ({value}) is not non-negative.")
+    return float(value)
+
+
+def adjust_brightness(img: Any, brightness_factor: float) -> Any:
+    """0 gives black, 1 the image, 2 one that is twice as bright."""
+    factor = _factor("brightness_factor", brightness_factor)
+    return _map(img, lambda a: colour.brightness(a, factor))
+
+
+def adjust_contrast(img: Any, contrast_factor: float) -> Any:
+    """0 gives a gray plane, 1 the image, 2 twice the contrast."""
+    factor = _factor("contrast_factor", contrast_factor)
+    whole = is_image(img)
+    return _map(img, lambda a: colour.contrast(a, factor, whole))
+
+
+def adjust_saturation(img: Any, saturation_factor: float) -> Any:
+    """0 gives a gray image, 1 the image, 2 twice the colour."""
+    factor = _factor("saturation_factor", saturation_factor)
+    return _map(img, lambda a: colour.saturation(a, factor))
+
+
+def adjust_hue(img: Any, hue_factor: float) -> Any:
+    """Colours turned by a share of the circle, from -0.5 to 0.5."""
+    if not -0.5 <= hue_factor <= 0.5:
+        raise ValueError(f"hue_factor ({hue_factor}) is not in [-0.5, 0.5].")
+    return _map(img, lambda a: colour.hue(a, hue_factor))
+
+
+def adjust_gamma(img: Any, gamma: float, gain: float = 1) -> Any:
+    """gain * value**gamma, of values between 0 and 1."""
+    power = _factor("gamma", gamma)
+    return _map(img, lambda a: colour.gamma(a, power, gain))
+
+
+def adjust_sharpness(img: Any, sharpness_factor: float) -> Any:
+    """0 gives a smoothed image, 1 the image, 2 a sharper one."""
+    factor = _factor("sharpness_factor", sharpness_factor)
+    return _map(img, lambda a: colour.sharpness(a, factor))
+
+
+def invert(img: Any) -> Any:
+    """Black for white."""
+    return _map(img, colour.invert)
+
+
+def autocontrast(img: Any) -> Any:
+    """Each channel stretched over the whole range."""
+    return _map(img, colour.autocontrast)
+
+
+def _bytes(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.uint8:
+        raise TypeError(f"Only torch.uint8 image tensors are supported by {name}, but found "
+                        f"{array.dtype}")
+    return array
+
+
+def equalize(img: Any) -> Any:
+    """Each channel's values spread evenly; 8-bit images only."""
+    return _map(img, lambda a: colour.equalize(_bytes("equalize", a)))
+
+
+def posterize(img: Any, bits: int) -> Any:
+    """The first `bits` of each value's 8."""
+    if not 0 <= bits <= 8:
+        raise ValueError(f"The number if bits should be between 0 and 8. Got {bits}")
+    return _map(img, lambda a: colour.posterize(_bytes("posterize", a), bits))
+
+
+def solarize(img: Any, threshold: float) -> Any:
+    """Values from `threshold` on inverted."""
+    return _map(img, lambda a: colour.solarize(a, threshold))
+
+
+def kernel_of(size: Any) -> list[int]:
+    """A kernel's (width, height), odd and positive."""
+    sizes = [size, size] if isinstance(size, int) else list(size)
+    if len(sizes) == 1:
+        sizes *= 2
+    if len(sizes) != 2 or any(type(n) is not int or n <= 0 or n % 2 == 0 for n in sizes):
+        raise ValueError("kernel_size should have odd and positive integers. Got "
+                         f"{size}")
+    return sizes
+
+
+def gaussian_blur(img: Any, kernel_size: Any, sigma: Any = None) -> Any:
+    """Blurred by a Gaussian; `sigma` is 0.15 * kernel_size + 0.35 unless given."""
+    size = kernel_of(kernel_size)
+    if sigma is None:
+        sigma = [n * 0.15 + 0.35 for n in size]
+    sigmas = [float(sigma)] * 2 if isinstance(sigma, (int, float)) else [float(s) for s in sigma]
+    sigmas = sigmas * 2 if len(sigmas) == 1 else sigmas
+    if any(s <= 0.0 for s in sigmas):
+        raise ValueError(f"sigma should have positive values. Got {sigma}")
+    _, h, w = get_dimensions(img)
+    if size[0] // 2 >= w or size[1] // 2 >= h:
+        raise ShapeError(f"gaussian_blur: a kernel of {size} reaches over an image of height {h} "
+                         f"and width {w} twice: take a smaller kernel")
+    return _map(img, lambda a: colour.blur(a, size, sigmas))
+
+
+# ---------------------------------------------------------------- several crops
+
+def five_crop(img: Any, size: Any) -> tuple[Any, ...]:
+    """The corners (top left, top right, bottom left, bottom right) and the middle."""
+    height, width = pair(size)
+    _, h, w = get_dimensions(img)
+    if height > h or width > w:
+        raise ValueError(f"Requested crop size {(height, width)} is bigger than input size "
+                         f"{(h, w)}")
+    corners = [(0, 0), (0, w - width), (h - height, 0), (h - height, w - width)]
+    return (*[crop(img, top, left, height, width) for top, left in corners],
+            center_crop(img, [height, width]))
+
+
+def ten_crop(img: Any, size: Any, vertical_flip: bool = False) -> tuple[Any, ...]:
+    """`five_crop` of the image and of its mirror image."""
+    mirrored = vflip(img) if vertical_flip else hflip(img)
+    return five_crop(img, size) + five_crop(mirrored, size)

@@ -27,8 +27,8 @@ def _erfcinv(q: np.ndarray) -> np.ndarray:
     t = np.sqrt(-2 * np.log(q / 2))
     y = (t - (2.30753 + 0.27061 * t) / (1 + t * (0.99229 + 0.04481 * t))) / _ROOT_2
     goal = np.log(q)
-    for _ in range(5):
-        scaled = erfcx(y)
+    for _ in range(3):
+        scaled = scaled_erfc(np.maximum(y, 0.46875))
         y = y + (np.log(scaled) - y * y - goal) * scaled / _TWO_BY_ROOT_PI
     return y
 
@@ -36,7 +36,7 @@ def _erfcinv(q: np.ndarray) -> np.ndarray:
 def _central(x: np.ndarray) -> np.ndarray:
     """erfinv for |x| <= 1/2: Newton's iteration on erf."""
     y = x / _TWO_BY_ROOT_PI * (1 + np.pi / 12 * x * x)
-    for _ in range(5):
+    for _ in range(4):
         y = y - (erf(y) - x) * np.exp(y * y) / _TWO_BY_ROOT_PI
     return y
 
@@ -44,12 +44,11 @@ def _central(x: np.ndarray) -> np.ndarray:
 def erfinv(x: np.ndarray) -> np.ndarray:
     """The inverse of erf on [-1, 1]; NaN elsewhere."""
     size = np.abs(x)
-    inside = size < 1
-    far = np.copysign(_erfcinv(np.where(inside & (size > 0.5), 1 - size, 0.5)), x)
-    near = _central(np.where(size <= 0.5, x, 0.0))
-    out = np.where(size <= 0.5, near, far)
-    out = np.where(size == 1, np.copysign(np.inf, x), out)
-    return np.where(size <= 1, out, np.nan)
+    out = np.where(size == 1, np.copysign(np.inf, x), np.nan)
+    near, far = size <= 0.5, (size > 0.5) & (size < 1)
+    out[near] = _central(x[near])
+    out[far] = np.copysign(_erfcinv(1 - size[far]), x[far])
+    return out
 
 
 def ndtri(p: np.ndarray) -> np.ndarray:

@@ -63,9 +63,9 @@ def test_gradients_flow_by_name():
 
 def test_two_names_for_one_argument():
     x = facula.tensor(X)
-    with pytest.raises(TypeError, match="more than one value.*dim"):
+    with pytest.raises(TypeError, match=r"more than one value.*dim"):
         facula.sum(x, dim=0, axis=0)
-    with pytest.raises(TypeError, match="more than one value.*indices, sections"):
+    with pytest.raises(TypeError, match=r"more than one value.*indices, sections"):
         facula.tensor_split(x, indices=(1,), sections=2)
 
 

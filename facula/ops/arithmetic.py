@@ -7,7 +7,7 @@ from typing import Any
 from facula.dtype import DType, bool_
 from facula.errors import DTypeError
 from facula.ops.define import _inplace, _into, attach, composite
-from facula.ops.surface import Binary, binary, called, need_tensors, only, public
+from facula.ops.surface import Binary, binary, called, need_tensors, only, public, zero_dim
 from facula.tensor import Tensor, prim
 
 __all__ = ["add", "sub", "mul", "div", "floor_divide", "remainder", "fmod", "pow", "rsub",
@@ -88,15 +88,16 @@ def _sum(call: Any, input: Any, other: Any, alpha: Any, out: Tensor | None) -> T
     return result
 
 
-_call_add = called("add", _add, "")
-_call_sub = called("sub", _sub, "")
-mul = called("mul", _mul, "input * other, element by element, broadcast and promoted.")
+_call_add = called("add", _add, "", "none")
+_call_sub = called("sub", _sub, "", "none")
+mul = called("mul", _mul, "input * other, element by element, broadcast and promoted.",
+             "none")
 remainder = called("remainder", _remainder,
                    "The remainder of input / other, with the sign of other (Python's %).")
 fmod = called("fmod", _fmod, "The remainder of input / other, with the sign of input, as C's.",
               "first")
-_call_div = called("div", _div, "")
-floor_divide = called("floor_divide", _floor_divide, "input // other, rounded down.")
+_call_div = called("div", _div, "", "none")
+floor_divide = called("floor_divide", _floor_divide, "input // other, rounded down.", "none")
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None,
@@ -111,6 +112,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None,
         raise ValueError("div expected rounding_mode to be one of None, 'trunc', or 'floor' but "
                          f"found {rounding_mode!r}")
     from facula.ops.promote import result_type
+    input, other = zero_dim(input, other)
     if result_type(input, other).kind in "fc":
         from facula.ops.unary import trunc
         return trunc(_call_div(input, other), out=out)  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from facula.dtype import DType
 from facula.errors import DTypeError, ShapeError
 from facula.graph.record import _local
 from facula.ops.define import autocast_to, op
+from facula.ops.keywords import renamed
 from facula.ops.promote import broadcast_shapes, cast, expand_to, type_name
 from facula.ops.reductions import wrap_dim
 from facula.ops.surface import _foreign, number_operand, public
@@ -305,8 +306,8 @@ def _factor(value: Any, dtype: DType, zero: bool = False) -> Any:
     return scalar(number_operand(value, dtype), dtype)
 
 
-def _addition(name: str, multiply: Any, doc: str, samples: Any) -> Any:
-    """The public function beta * input + alpha * multiply(a, b)."""
+def _addition(name: str, operands: tuple[str, str], multiply: Any, doc: str, samples: Any) -> Any:
+    """The public function beta * input + alpha * multiply(a, b), which calls a and b `operands`."""
     def body(input: Tensor, a: Tensor, b: Tensor, beta: Any, alpha: Any) -> Tensor:
         return _plus(input, multiply(a, b), beta, alpha)
 
@@ -315,14 +316,15 @@ def _addition(name: str, multiply: Any, doc: str, samples: Any) -> Any:
         autocast_to("lower")(body)
     call = op(body, register=False)
 
-    def fn(input: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1,
-           out: Any = None) -> Tensor:
+    def add(input: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1,
+            out: Any = None) -> Tensor:
         dtype = input.dtype
         rest = {} if out is None else {"out": out}
         result: Tensor = call(input, a, b, _factor(beta, dtype, True), _factor(alpha, dtype),
                               **rest)
         return result
 
+    fn = renamed(add, {operands[0]: "a", operands[1]: "b"})
     fn.__name__ = fn.__qualname__ = name
     fn.__doc__ = doc
     return public(fn, name, "contractions", inplace=True, samples=samples)
@@ -362,18 +364,22 @@ def _outer_value(a: Tensor, b: Tensor) -> Tensor:
 
 
 addmm = _addition(
-    "addmm", _mm_value, "beta * input + alpha * (mat1 @ mat2).", lambda make: [
+    "addmm", ("mat1", "mat2"), _mm_value, "beta * input + alpha * (mat1 @ mat2).", lambda make: [
         ((make(3, 5), make(3, 4), make(4, 5)), {}),
         ((make(5), make(3, 4), make(4, 5)), {"beta": 0.5, "alpha": 2.0})])
-addmv = _addition("addmv", _mv, "beta * input + alpha * (mat @ vec).", lambda make: [
-    ((make(3), make(3, 4), make(4)), {}), ((make(3), make(3, 4), make(4)), {"alpha": 0.5})])
+addmv = _addition(
+    "addmv", ("mat", "vec"), _mv, "beta * input + alpha * (mat @ vec).", lambda make: [
+        ((make(3), make(3, 4), make(4)), {}), ((make(3), make(3, 4), make(4)), {"alpha": 0.5})])
 baddbmm = _addition(
-    "baddbmm", _bmm, "beta * input + alpha * (batch1 @ batch2), for each of the batch.",
+    "baddbmm", ("batch1", "batch2"), _bmm,
+    "beta * input + alpha * (batch1 @ batch2), for each of the batch.",
     lambda make: [((make(2, 3, 5), make(2, 3, 4), make(2, 4, 5)), {"beta": 0.5})])
 addbmm = _addition(
-    "addbmm", _summed_bmm, "beta * input + alpha * the sum of batch1 @ batch2.",
+    "addbmm", ("batch1", "batch2"), _summed_bmm,
+    "beta * input + alpha * the sum of batch1 @ batch2.",
     lambda make: [((make(3, 5), make(2, 3, 4), make(2, 4, 5)), {})])
-addr = _addition("addr", _outer_value, "beta * input + alpha * outer(vec1, vec2).", lambda make: [
+addr = _addition("addr", ("vec1", "vec2"), _outer_value,
+                 "beta * input + alpha * outer(vec1, vec2).", lambda make: [
     ((make(3, 4), make(3), make(4)), {}), ((make(3, 4), make(3), make(4)), {"alpha": 0.5})])
 
 

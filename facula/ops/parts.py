@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from facula.errors import DTypeError
+from facula.ops.keywords import also_named, numpy_names
 from facula.ops.layout import as_int, int_args, row_major, strides_of, view_of
 from facula.ops.reductions import wrap_dim
 from facula.ops.surface import public
@@ -85,6 +86,7 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     return slice_dim(input, axis, start, start + length)
 
 
+@numpy_names
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The views at each position of a dimension."""
     if not input.ndim:
@@ -328,6 +330,10 @@ _register(unfold, "unfold", ((7,), (0, 3, 2)), ((3, 5), (1, 2, 1)))
 _register(split, "split", ((5, 4), (2,)), ((5, 4), ([1, 4], 0)), ((5, 4), (3, 1)), method=False)
 _register(split_with_sizes, "split_with_sizes", ((5, 4), ([2, 3],)))
 _register(chunk, "chunk", ((5, 4), (2,)), ((5, 4), (3, 1)))
+_CUTS = dict.fromkeys(("indices", "sections"), "indices_or_sections")
+hsplit, vsplit, dsplit = (also_named(fn, _CUTS) for fn in (hsplit, vsplit, dsplit))
+tensor_split = also_named(tensor_split, {
+    **_CUTS, "tensor_indices_or_sections": "indices_or_sections"})
 _register(tensor_split, "tensor_split", ((5, 4), (3,)), ((5, 4), ((1, 3), 1)))
 _register(hsplit, "hsplit", ((2, 4), (2,)))
 _register(vsplit, "vsplit", ((4, 2), (2,)))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from facula.dtype import DType, bfloat16, bool_, float16, float32, int64, uint8
 from facula.errors import DTypeError
 from facula.graph.record import _local
 from facula.ops.define import autocast_to, op
+from facula.ops.keywords import numpy_names
 from facula.ops.promote import as_float, cast, expand_to, full_like, operands, type_name
 from facula.ops.surface import need_tensors
 from facula.return_types import declare
@@ -18,7 +18,7 @@ from facula.tensor import DETACHED, Tensor, make, prim
 
 __all__ = ["sum", "mean", "prod", "amax", "amin", "max", "min", "aminmax", "argmax", "argmin",
            "all", "any", "count_nonzero", "nansum", "nanmean", "logsumexp", "softmax",
-           "log_softmax", "wrap_dim", "axes_of", "reduce_to", "constant", "numpy_names"]
+           "log_softmax", "wrap_dim", "axes_of", "reduce_to", "constant"]
 
 
 # ---------------------------------------------------------------- shared by reductions
@@ -70,18 +70,6 @@ def reduce_to(name: str, x: Tensor, axes: tuple[int, ...], keepdim: bool = False
 def constant(t: Tensor) -> Tensor:
     """The value of `t` as a constant for gradients and tangents."""
     return prim("alias", make(t._node), attrs=DETACHED) if _local.rec.forward else make(t._node)
-
-
-def numpy_names(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Lets `fn` take NumPy's names `axis` and `keepdims` for dim and keepdim."""
-    @functools.wraps(fn)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if "axis" in kwargs:
-            kwargs["dim"] = kwargs.pop("axis")
-        if "keepdims" in kwargs:
-            kwargs["keepdim"] = kwargs.pop("keepdims")
-        return fn(*args, **kwargs)
-    return call
 
 
 def _dims(make: Any) -> list[Any]:

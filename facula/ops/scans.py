@@ -9,8 +9,9 @@ from facula.dtype import DType, bool_, int64, uint8
 from facula.errors import DTypeError, ShapeError
 from facula.ops.arithmetic import logaddexp
 from facula.ops.define import op
+from facula.ops.keywords import numpy_names
 from facula.ops.promote import as_float, cast, common_dtype, full_like, type_name
-from facula.ops.reductions import _sum_type, constant, numpy_names, wrap_dim
+from facula.ops.reductions import _sum_type, constant, wrap_dim
 from facula.ops.shape import cut, iota_along
 from facula.return_types import declare
 from facula.tensor import Tensor, prim

@@ -13,6 +13,7 @@ import numpy as np
 
 from facula.dtype import bool_, int32, int64
 from facula.errors import DTypeError
+from facula.ops.keywords import also_named
 from facula.ops.layout import check_tensor, host, true_places
 from facula.ops.promote import promote_types
 from facula.ops.reductions import wrap_dim
@@ -302,4 +303,5 @@ for _fn in (nonzero, argwhere, unique, unique_consecutive, bincount, histc, hist
     public(_fn, _fn.__name__, _FAMILY, differentiable=False)
 public(bucketize, "bucketize", _FAMILY, method=False, differentiable=False)
 public(searchsorted, "searchsorted", _FAMILY, method=False, differentiable=False)
+isin = also_named(isin, {"element": "elements", "test_element": "test_elements"})
 public(isin, "isin", _FAMILY, method=False, differentiable=False)

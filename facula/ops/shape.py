@@ -8,6 +8,7 @@ from typing import Any
 from facula.dtype import int64
 from facula.errors import DTypeError, ShapeError
 from facula.ops.define import autocast_to, op
+from facula.ops.keywords import numpy_names
 from facula.ops.layout import (
     as_int,
     check_tensor,
@@ -79,6 +80,7 @@ def _lists(*shapes: Sequence[int], args: tuple[Any, ...] = ()) -> Any:
 
 @op(samples=lambda make: [(([make(2, 3), make(4, 3)],), {}), (([make(2, 3), make(2, 1)], 1), {}),
                           (([make(2, 3), make(0), make(1, 3)], -2), {}), (([make(3)],), {})])
+@numpy_names
 @autocast_to("widest")
 def cat(tensors: Any, dim: int = 0) -> Tensor:
     """The tensors one after the other along `dim`; elsewhere their shapes agree.
@@ -116,6 +118,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
 
 @op(samples=lambda make: [(([make(2, 3), make(2, 3)],), {}), (([make(2), make(2)], -1), {}),
                           (([make(), make(), make()],), {})])
+@numpy_names
 @autocast_to("widest")
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape, side by side in a new dimension `dim`."""
@@ -303,9 +306,9 @@ def repeated(x: Tensor, counts: Sequence[int]) -> Tensor:
 @op(name="repeat", method=True, samples=lambda make: [((make(3), (2, 2)), {}),
                                                       ((make(2, 3), (1, 2)), {}),
                                                       ((make(), (3,)), {})])
-def repeat(self: Tensor, *repeats: Any) -> Tensor:
+def repeat(self: Tensor, *counts: Any, repeats: Any = ()) -> Tensor:
     """The tensor repeated along each dimension; more counts than dimensions add leading ones."""
-    counts = int_args(repeats)
+    counts = int_args(counts or (repeats,))
     if len(counts) < self.ndim:
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of "
                            "dimensions of tensor")
@@ -315,9 +318,9 @@ def repeat(self: Tensor, *repeats: Any) -> Tensor:
 
 
 @op(method=True, samples=lambda make: [((make(2, 3), (2,)), {}), ((make(3), (2, 2)), {})])
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *counts: Any, dims: Any = ()) -> Tensor:
     """The tensor repeated along its last dimensions."""
-    counts = int_args(dims)
+    counts = int_args(counts or (dims,))
     counts = (1,) * (input.ndim - len(counts)) + counts
     return repeated(input, counts) if counts else prim("alias", input)
 

@@ -12,9 +12,10 @@ from typing import Any
 from facula.dtype import bool_, int64, uint8
 from facula.errors import DTypeError
 from facula.ops.define import autocast_to, cast_first, op
+from facula.ops.keywords import numpy_names
 from facula.ops.layout import as_int
 from facula.ops.promote import cast, expand_to, full_like, type_name
-from facula.ops.reductions import constant, kept, numpy_names, wrap_dim
+from facula.ops.reductions import constant, kept, wrap_dim
 from facula.ops.shape import cut, iota_along
 from facula.ops.surface import public
 from facula.return_types import declare

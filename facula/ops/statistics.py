@@ -14,6 +14,7 @@ from facula.dtype import DType, bool_
 from facula.errors import DTypeError, ShapeError
 from facula.ops.contractions import swapped
 from facula.ops.define import autocast_to, composite, op
+from facula.ops.keywords import numpy_names
 from facula.ops.matrices import diagonal_value
 from facula.ops.promote import (
     broadcast_shapes,
@@ -26,7 +27,6 @@ from facula.ops.promote import (
 )
 from facula.ops.reductions import (
     axes_of,
-    numpy_names,
     reduce_to,
     widened,
     wrap_dim,

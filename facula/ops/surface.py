@@ -22,7 +22,8 @@ from facula.ops.define import _T, OPS, OpRecord, _inplace, _into, _memo, attach
 from facula.ops.promote import cast, expand_to, operands, wrap_integer
 from facula.tensor import Tensor, prim, scalar
 
-__all__ = ["binary", "unary", "public", "called", "need_tensors", "number_operand", "Binary"]
+__all__ = ["binary", "unary", "public", "called", "zero_dim", "need_tensors", "number_operand",
+           "Binary"]
 
 Binary = Callable[[Any, Any], Any]
 _new = object.__new__
@@ -220,12 +221,17 @@ def binary(name: str, primitive: str, kinds: str, *, floating: bool = False,
 def called(name: str, fn: Binary, doc: str, tensors: str = "") -> Callable[..., Any]:
     """The public function of an operator: `name(input, other, *, out=None)`.
 
-    `tensors` says which operands have to be tensors: 'first', 'both', or '' for one of the two.
+    `tensors` says which operands have to be tensors: 'first', 'both', '' for one of the two, or
+    'none', where the result of two numbers is a zero-dim tensor.
     """
+    need = tensors in ("first", "both")
+
     def call(input: Any, other: Any, *, out: Tensor | None = None) -> Any:
-        if tensors:
+        if need:
             need_tensors(name, input, other if tensors == "both" else input)
         result = fn(input, other)
+        if result is NotImplemented and tensors == "none":
+            result = fn(*zero_dim(input, other))
         if result is NotImplemented:
             wrong = other if isinstance(input, Tensor) else input
             raise TypeError(f"{name}(): expected tensors or numbers, got "
@@ -235,6 +241,14 @@ def called(name: str, fn: Binary, doc: str, tensors: str = "") -> Callable[..., 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = doc
     return call
+
+
+def zero_dim(*operands: Any) -> list[Any]:
+    """The operands; if all are Python numbers, each as a zero-dim tensor of its own dtype."""
+    if not all(isinstance(v, (int, float, complex)) for v in operands):
+        return list(operands)
+    from facula.ops.from_data import as_tensor
+    return [as_tensor(v) for v in operands]
 
 
 def need_tensors(name: str, input: Any, other: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from facula.dtype import DType
 from facula.errors import GradientError, ShapeError
+from facula.ops.keywords import also_named, numpy_names
 from facula.ops.layout import (
     as_int,
     check_tensor,
@@ -39,14 +40,14 @@ def _reshaped(x: Tensor, shape: tuple[int, ...], strides: Sequence[int]) -> Tens
     return view_of(x, "reshape", (), shape, strides, x._offset)
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = ()) -> Tensor:
     """The same elements in another shape; one size may be -1.
 
     A view where strides allow it, else a copy.  ShapeError if the number of elements differs.
     """
     check_tensor("reshape", input)
     input._fresh()
-    new = fill_size(int_args(shape), input.numel())
+    new = fill_size(int_args(sizes or (shape,)), input.numel())
     old = input._node.spec.shape
     strides = view_strides(old, strides_of(input), new)
     if strides is None:
@@ -62,15 +63,17 @@ def _reshape(input: Tensor, shape: Any) -> Tensor:
     return reshape(input, shape)
 
 
-def view(self: Tensor, *shape: Any) -> Tensor:
+def view(self: Tensor, *sizes: Any, size: Any = (), dtype: DType | None = None) -> Tensor:
     """A view of another shape (one size may be -1), or of the same bytes as another dtype.
 
     ShapeError where the elements do not lie in memory so that one exists.
     """
-    if len(shape) == 1 and isinstance(shape[0], DType):
-        return _view_dtype(self, shape[0])
+    if dtype is not None:
+        return _view_dtype(self, dtype)
+    if len(sizes) == 1 and isinstance(sizes[0], DType):
+        return _view_dtype(self, sizes[0])
     self._fresh()
-    new = fill_size(int_args(shape), self.numel())
+    new = fill_size(int_args(sizes or (size,)), self.numel())
     strides = view_strides(self._node.spec.shape, strides_of(self), new)
     if strides is None:
         raise ShapeError("view size is not compatible with input tensor's size and stride (at "
@@ -168,19 +171,19 @@ def permuted(x: Tensor, order: Sequence[int]) -> Tensor:
                    [strides[k] for k in order], x._offset)
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Any = ()) -> Tensor:
     """A view with the dimensions in the order `dims`."""
-    given = int_args(dims)
+    given = int_args(order or (dims,))
     ndim = input.ndim
     if len(given) != ndim:
         raise RuntimeError(
             f"permute(sparse_coo): number of dimensions in the tensor input does not match the "
             f"length of the desired ordering of dimensions i.e. input.dim() = {ndim} is not "
             f"equal to len(dims) = {len(given)}".replace("(sparse_coo)", ""))
-    order = [wrap_dim(d, ndim) for d in given]
-    if len(set(order)) != ndim:
+    axes = [wrap_dim(d, ndim) for d in given]
+    if len(set(axes)) != ndim:
         raise RuntimeError("permute(): duplicate dims are not allowed.")
-    return permuted(input, order)
+    return permuted(input, axes)
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -254,10 +257,10 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
 
 # ---------------------------------------------------------------- broadcasting, size 1
 
-def expand(self: Tensor, *sizes: Any) -> Tensor:
+def expand(self: Tensor, *sizes: Any, size: Any = ()) -> Tensor:
     """A view in which dimensions of size 1 are repeated without copying; -1 keeps a size."""
     self._fresh()
-    want = int_args(sizes)
+    want = int_args(sizes or (size,))
     shape, strides = self._node.spec.shape, strides_of(self)
     lead = len(want) - len(shape)
     if lead < 0:
@@ -312,6 +315,7 @@ def broadcast_to(input: Tensor, size: Any) -> Tensor:
     return expand(input, size)
 
 
+@numpy_names
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """A view without the dimensions of size 1, or without those of them that `dim` names."""
     input._fresh()
@@ -329,6 +333,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     return _reshaped(input, tuple([shape[k] for k in keep]), [strides[k] for k in keep])
 
 
+@numpy_names
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A view with a new dimension of size 1 at `dim`."""
     input._fresh()
@@ -418,7 +423,9 @@ _register(ravel, "ravel", ((2, 3), ()), ((), ()))
 _register(unflatten, "unflatten", ((2, 6), (1, (2, 3))), ((2, 6), (-1, (-1, 2))))
 _register(permute, "permute", ((2, 3, 4), ((2, 0, 1),)), ((2, 3), ((-1, 0),)))
 _register(transpose, "transpose", ((2, 3, 4), (0, -1)), ((2, 3), (0, 1)),
-          aliases=("swapaxes", "swapdims"))
+          aliases=("swapdims",))
+swapaxes = also_named(transpose, {"axis0": "dim0", "axis1": "dim1"})
+_register(swapaxes, "swapaxes")
 _register(t, "t", ((2, 3), ()), ((4,), ()))
 _register(adjoint, "adjoint", ((2, 3, 4), ()))
 _register(movedim, "movedim", ((2, 3, 4), (0, 2)), ((2, 3, 4), ((0, 1), (-1, 0))),

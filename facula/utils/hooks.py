@@ -1,0 +1,5 @@
+"""What registering a hook on a module returns, where PyTorch keeps it."""
+
+from facula.nn.modules.hooks import RemovableHandle as RemovableHandle
+
+__all__ = ["RemovableHandle"]

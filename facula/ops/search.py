@@ -81,11 +81,12 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False,
         found, inverse, counts = array, np.zeros(0, np.int64), np.zeros(0, np.int64)
     else:
         # what nobody asks for would take several times as long as the values
-        parts: Any = np.unique(array, return_inverse=return_inverse, return_counts=return_counts,
-                               axis=axis, equal_nan=False)
-        made = list(parts) if return_inverse or return_counts else [parts]
+        find: Any = np.unique
+        parts = find(array, return_inverse=return_inverse, return_counts=return_counts, axis=axis,
+                     equal_nan=False)
+        made: list[Any] = list(parts) if return_inverse or return_counts else [parts]
         found = made.pop(0)
-        inverse = made.pop(0) if return_inverse else None
+        inverse = made.pop(0) if return_inverse else np.zeros(0, np.int64)
         counts = made.pop(0) if return_counts else np.zeros(0, np.int64)
     shape = array.shape if dim is None else (-1,)
     if not return_inverse:

@@ -13,7 +13,7 @@ from types import FrameType
 __all__ = ["FaculaError", "ShapeError", "DTypeError", "BroadcastError", "StaleTensorError",
            "GradientError", "LinAlgError", "CacheError", "DataError", "AnomalyError",
            "CurvatureError", "NotFiniteError", "ClosureError", "TransformError", "VmapError",
-           "user_line", "with_line"]
+           "WeightsError", "user_line", "with_line"]
 
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -64,6 +64,10 @@ class CacheError(FaculaError):
 
 class DataError(FaculaError, OSError):
     """A data file that is missing, truncated or not what it claims to be."""
+
+
+class WeightsError(FaculaError, ValueError):
+    """Trained weights of a network, which are not here: they are loaded from a file."""
 
 
 class CurvatureError(FaculaError, ArithmeticError):

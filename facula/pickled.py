@@ -27,7 +27,7 @@ from facula.runtime.allocator import Buffer, from_numpy_private
 from facula.storage import Size
 from facula.tensor import Tensor, from_buffer
 
-__all__ = ["read_zip", "read_row", "UnsafePickleError"]
+__all__ = ["dump_objects", "read_objects", "read_zip", "read_row", "UnsafePickleError"]
 
 
 class UnsafePickleError(DataError, pickle.UnpicklingError):
@@ -245,6 +245,49 @@ def read_zip(data: memoryview, where: str) -> Any:
     except Exception as error:
         raise DataError(f"{where}: data.pkl is damaged ({type(error).__name__}: "
                         f"{error})") from None
+
+
+# ---------------------------------------------------------------- whole objects
+
+_MARK = b"facula.pickle\n"
+
+
+def dump_objects(obj: Any, what: str, protocol: int | None = None) -> bytes:
+    """A pickle of any object, under a mark; `what` in it is more than data.
+
+    Raises TypeError for what cannot be pickled.
+    """
+    try:
+        return _MARK + pickle.dumps(obj, pickle.DEFAULT_PROTOCOL if protocol is None else protocol)
+    except (pickle.PicklingError, AttributeError, TypeError, NotImplementedError) as error:
+        raise TypeError(f"save: cannot write {what}: it is neither data (tensors, numbers, "
+                        "strings, dicts, lists, tuples), nor can all of it be pickled "
+                        f"({type(error).__name__}: {error}). Leave it out, or save the "
+                        "state_dict() of modules and optimisers") from error
+
+
+def read_objects(data: memoryview, where: str, trusted: bool) -> Any:
+    """What `dump_objects` wrote, for a caller who says that it is `trusted`.
+
+    Raises UnsafePickleError for one who does not, DataError for a file that is damaged or whose
+    classes are not there.
+    """
+    if bytes(data[:len(_MARK)]) != _MARK:
+        raise DataError(f"{where}: truncated, or not a file of facula's")
+    if not trusted:
+        raise UnsafePickleError(
+            f"{where}: the file holds whole objects, pickled, and reading it can run any code. If "
+            "you trust those who wrote it, facula.load(..., weights_only=False) reads it; a file "
+            "of the state_dict() needs no trust")
+    try:
+        return pickle.loads(data[len(_MARK):])
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"{where}: a class or function in it is not there ({error}): import or "
+                        "define what the objects were made of, under the same name") from error
+    except Exception as error:
+        raise DataError(f"{where}: the objects in it cannot be put together "
+                        f"({type(error).__name__}: {error}): it is damaged or truncated, or was "
+                        "written by another version of their classes") from error
 
 
 _MAGIC = 0x1950a86a20f9469cfc6c

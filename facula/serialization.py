@@ -1,10 +1,13 @@
-"""Saving and loading: files that hold data, and only data.
+"""Saving and loading: files that hold data, and only data, unless both sides ask for more.
 
 `save` writes a safetensors file: the tensors under their names, and around them, as JSON in its
 metadata, the dicts, lists and numbers that they sat in.  It writes beside the old file and then
 takes its place, so that a process killed on the way leaves the old file as it was.  `load` maps
 the file into memory.  `.pt` files of PyTorch are read by an unpickler that can build tensors and
 containers and nothing else.
+
+Modules and other objects are pickled, under a mark of their own, by which `load` knows them: it
+reads such a file for `weights_only=False` alone, since a pickle can run code.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import math
 import mmap as _mmap
 import os
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,6 +49,10 @@ _STRUCTURE = "facula.structure"
 
 
 # ---------------------------------------------------------------- containers as JSON
+
+class _NotData(Exception):
+    """An object that is more than data; says which."""
+
 
 class _Packer:
     """Takes the tensors out of nested containers, and says in JSON where they were."""
@@ -128,12 +136,8 @@ class _Packer:
             return items if isinstance(obj, list) else {"tuple": items}
         if isinstance(obj, (set, frozenset)):
             return {"set": [self.pack(v, "") for v in sorted(obj, key=repr)]}
-        hint = ""
-        if hasattr(obj, "state_dict"):
-            hint = "; save its state_dict() and load it with load_state_dict()"
-        raise TypeError(f"save: cannot write {type(obj).__module__}.{type(obj).__qualname__}"
-                        f"{' at ' + repr(path) if path else ''}: a file holds tensors, numbers, "
-                        f"strings, dicts, lists and tuples, and never code{hint}")
+        raise _NotData(f"{type(obj).__module__}.{type(obj).__qualname__}"
+                       f"{' at ' + repr(path) if path else ''}")
 
 
 class _Unpacker:
@@ -199,24 +203,39 @@ class _Unpacker:
 def save(obj: Any, f: Any, pickle_module: Any = None, pickle_protocol: Any = None) -> None:
     """Write tensors, and the containers they sit in, to the path or file object `f`.
 
-    A dict of tensors becomes a plain safetensors file that other programs read.  A path is
-    written beside the old file and replaces it when it is complete.  Raises TypeError for
-    anything but tensors, numbers, strings, dicts, lists, tuples and sets of them.
+    A dict of tensors becomes a plain safetensors file that other programs read.  What holds more
+    than tensors, numbers, strings, dicts, lists, tuples and sets, a module for one, is pickled,
+    and `load` reads it for `weights_only=False` only: save a `state_dict()` where that is enough.
+    A path is written beside the old file and replaces it when it is complete.  Raises TypeError
+    for an object that cannot be pickled either.
     """
     if pickle_module is not None:
-        raise TypeError("save: facula writes safetensors and never pickles; leave pickle_module "
-                        "out")
+        raise TypeError("save: data are written as safetensors, and other objects by pickle; "
+                        "leave pickle_module out")
     packer = _Packer()
     metadata = {"format": "pt"}
     plain = (isinstance(obj, dict) and bool(obj) and all(
         isinstance(k, str) and k != "__metadata__" and type(v) is Tensor and v.dtype.kind != "c"
         and not v._rg for k, v in obj.items()))
-    structure = packer.pack(obj, "")
-    if not plain or len(packer.tensors) != len(obj):
-        metadata[_STRUCTURE] = json.dumps(structure)
+    write: Callable[[Any], Any]
+    try:
+        structure = packer.pack(obj, "")
+    except _NotData as what:
+        from facula.pickled import dump_objects
+        content = dump_objects(obj, str(what), pickle_protocol)
+        write = lambda out: out.write(content)
+    else:
+        if not plain or len(packer.tensors) != len(obj):
+            metadata[_STRUCTURE] = json.dumps(structure)
+        write = lambda out: _write(out, packer.tensors, metadata)
     if hasattr(f, "write"):
-        _write(f, packer.tensors, metadata)
-        return
+        write(f)
+    else:
+        _replace(f, write)
+
+
+def _replace(f: Any, write: Callable[[Any], Any]) -> None:
+    """Write the file beside the old one, and let it take its place."""
     path = os.path.realpath(os.fspath(f))
     folder, name = os.path.split(path)
     if not os.path.isdir(folder):
@@ -226,7 +245,7 @@ def save(obj: Any, f: Any, pickle_module: Any = None, pickle_protocol: Any = Non
     handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         with open(handle, "wb") as out:
-            _write(out, packer.tensors, metadata)
+            write(out)
             out.flush()
             os.fsync(out.fileno())
         try:
@@ -285,17 +304,21 @@ def load(f: Any, map_location: Any = None, pickle_module: Any = None, *,
          weights_only: bool | None = None, mmap: bool | None = None) -> Any:
     """What `save` or PyTorch's `torch.save` wrote to the path or file object `f`.
 
-    No file runs code, whatever `weights_only` says.  A path is mapped into memory; changes to
-    the tensors stay in memory (mmap=False reads it instead).  Raises FileNotFoundError for a
-    missing file, and DataError, naming the file and what is wrong, for a damaged one.
+    No file runs code, unless `weights_only=False` is given: then those are read, too, in which
+    `save` pickled whole objects, and they can do whatever they please.  PyTorch's files hold
+    tensors and containers, or are refused, in either case.  A path is mapped into memory; changes
+    to the tensors stay in memory (mmap=False reads it instead).  Raises FileNotFoundError for a
+    missing file, `pickle.UnpicklingError` for objects where `weights_only` is not False, and
+    DataError, naming the file and what is wrong, for a damaged one.
     """
     if pickle_module is not None:
-        raise TypeError("load: files are read without running code; leave pickle_module out")
+        raise TypeError("load: files are read without running code, or by pickle with "
+                        "weights_only=False; leave pickle_module out")
     if isinstance(map_location, (str, Device)):
         check_device(map_location)
     if hasattr(f, "read"):
         where = str(getattr(f, "name", "the file object"))
-        return _read(memoryview(bytearray(f.read())), where)
+        return _read(memoryview(bytearray(f.read())), where, weights_only)
     where = os.fspath(f)
     with open(where, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -306,11 +329,14 @@ def load(f: Any, map_location: Any = None, pickle_module: Any = None, *,
             data = memoryview(bytearray(file.read()))
         else:
             data = memoryview(_mmap.mmap(file.fileno(), 0, access=_mmap.ACCESS_COPY))
-    return _read(data, where)
+    return _read(data, where, weights_only)
 
 
-def _read(data: memoryview, where: str) -> Any:
+def _read(data: memoryview, where: str, weights_only: bool | None) -> Any:
     start = bytes(data[:8])
+    if start == b"facula.p":
+        from facula.pickled import read_objects
+        return read_objects(data, where, weights_only is False)
     if start[:4] == b"PK\x03\x04":
         from facula.pickled import read_zip
         return read_zip(data, where)

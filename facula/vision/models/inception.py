@@ -8,9 +8,9 @@ from facula import nn
 from facula.nn import functional as F
 from facula.ops.shape import cat, stack
 from facula.tensor import Tensor
-from facula.vision.models._weights import refuse
+from facula.vision.models._weights import WeightsEnum, imagenet, refuse, register_model
 
-__all__ = ["Inception3", "InceptionOutputs", "inception_v3"]
+__all__ = ["Inception3", "InceptionOutputs", "Inception_V3_Weights", "inception_v3"]
 
 
 class InceptionOutputs(NamedTuple):
@@ -220,7 +220,15 @@ class Inception3(nn.Module):
         return x
 
 
+class Inception_V3_Weights(WeightsEnum):
+    """Weights of `inception_v3`."""
+
+    IMAGENET1K_V1 = imagenet(27_161_264, 75, 299, 342)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(Inception_V3_Weights)
 def inception_v3(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> Inception3:
-    """Inception v3; further arguments are those of `Inception3`.  ValueError for `weights`."""
+    """Inception v3; further arguments are those of `Inception3`.  WeightsError for `weights`."""
     refuse("inception_v3", weights, kwargs)
     return Inception3(**kwargs)

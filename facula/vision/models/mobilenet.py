@@ -8,10 +8,11 @@ from typing import Any
 
 from facula import nn
 from facula.tensor import Tensor
-from facula.vision.models._weights import refuse
+from facula.vision.models._weights import WeightsEnum, imagenet, refuse, register_model
 from facula.vision.ops.misc import SqueezeExcitation
 
-__all__ = ["InvertedResidual", "MobileNetV3", "SqueezeExcitation", "mobilenet_v3_large",
+__all__ = ["InvertedResidual", "MobileNetV3", "MobileNet_V3_Large_Weights",
+           "MobileNet_V3_Small_Weights", "SqueezeExcitation", "mobilenet_v3_large",
            "mobilenet_v3_small"]
 
 Norm = Callable[[int], nn.Module]
@@ -133,17 +134,34 @@ class MobileNetV3(nn.Module):
         return self.classifier(x)                       # type: ignore[no-any-return]
 
 
+class MobileNet_V3_Large_Weights(WeightsEnum):
+    """Weights of `mobilenet_v3_large`."""
+
+    IMAGENET1K_V1 = imagenet(5_483_032)
+    IMAGENET1K_V2 = imagenet(5_483_032, resize_size=232)
+    DEFAULT = IMAGENET1K_V2
+
+
+@register_model(MobileNet_V3_Large_Weights)
 def mobilenet_v3_large(*, weights: Any = None, progress: bool = True, **kwargs: Any
                        ) -> MobileNetV3:
-    """The large network; further arguments are those of `MobileNetV3`.  ValueError for `weights`.
-    """
+    """The large network; further arguments are those of `MobileNetV3`.  WeightsError for
+    `weights`."""
     refuse("mobilenet_v3_large", weights, kwargs)
     return MobileNetV3("large", **kwargs)
 
 
+class MobileNet_V3_Small_Weights(WeightsEnum):
+    """Weights of `mobilenet_v3_small`."""
+
+    IMAGENET1K_V1 = imagenet(2_542_856)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(MobileNet_V3_Small_Weights)
 def mobilenet_v3_small(*, weights: Any = None, progress: bool = True, **kwargs: Any
                        ) -> MobileNetV3:
-    """The small network; further arguments are those of `MobileNetV3`.  ValueError for `weights`.
-    """
+    """The small network; further arguments are those of `MobileNetV3`.  WeightsError for
+    `weights`."""
     refuse("mobilenet_v3_small", weights, kwargs)
     return MobileNetV3("small", **kwargs)

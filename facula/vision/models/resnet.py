@@ -10,9 +10,10 @@ from typing import Any
 
 from facula import nn
 from facula.tensor import Tensor
-from facula.vision.models._weights import refuse
+from facula.vision.models._weights import WeightsEnum, imagenet, refuse, register_model
 
-__all__ = ["BasicBlock", "Bottleneck", "ResNet", "resnet101", "resnet18", "resnet34", "resnet50"]
+__all__ = ["BasicBlock", "Bottleneck", "ResNet", "ResNet101_Weights", "ResNet18_Weights",
+           "ResNet34_Weights", "ResNet50_Weights", "resnet101", "resnet18", "resnet34", "resnet50"]
 
 Norm = Callable[[int], nn.Module]
 
@@ -158,25 +159,59 @@ class ResNet(nn.Module):
         return self.fc(x)                               # type: ignore[no-any-return]
 
 
+class ResNet18_Weights(WeightsEnum):
+    """Weights of `resnet18`."""
+
+    IMAGENET1K_V1 = imagenet(11_689_512)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(ResNet18_Weights)
 def resnet18(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> ResNet:
-    """ResNet-18; further arguments are those of `ResNet`.  ValueError for `weights`."""
+    """ResNet-18; further arguments are those of `ResNet`.  WeightsError for `weights`."""
     refuse("resnet18", weights, kwargs)
     return ResNet(BasicBlock, [2, 2, 2, 2], **kwargs)
 
 
+class ResNet34_Weights(WeightsEnum):
+    """Weights of `resnet34`."""
+
+    IMAGENET1K_V1 = imagenet(21_797_672)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(ResNet34_Weights)
 def resnet34(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> ResNet:
-    """ResNet-34; further arguments are those of `ResNet`.  ValueError for `weights`."""
+    """ResNet-34; further arguments are those of `ResNet`.  WeightsError for `weights`."""
     refuse("resnet34", weights, kwargs)
     return ResNet(BasicBlock, [3, 4, 6, 3], **kwargs)
 
 
+class ResNet50_Weights(WeightsEnum):
+    """Weights of `resnet50`."""
+
+    IMAGENET1K_V1 = imagenet(25_557_032)
+    IMAGENET1K_V2 = imagenet(25_557_032, resize_size=232)
+    DEFAULT = IMAGENET1K_V2
+
+
+@register_model(ResNet50_Weights)
 def resnet50(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> ResNet:
-    """ResNet-50; further arguments are those of `ResNet`.  ValueError for `weights`."""
+    """ResNet-50; further arguments are those of `ResNet`.  WeightsError for `weights`."""
     refuse("resnet50", weights, kwargs)
     return ResNet(Bottleneck, [3, 4, 6, 3], **kwargs)
 
 
+class ResNet101_Weights(WeightsEnum):
+    """Weights of `resnet101`."""
+
+    IMAGENET1K_V1 = imagenet(44_549_160)
+    IMAGENET1K_V2 = imagenet(44_549_160, resize_size=232)
+    DEFAULT = IMAGENET1K_V2
+
+
+@register_model(ResNet101_Weights)
 def resnet101(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> ResNet:
-    """ResNet-101; further arguments are those of `ResNet`.  ValueError for `weights`."""
+    """ResNet-101; further arguments are those of `ResNet`.  WeightsError for `weights`."""
     refuse("resnet101", weights, kwargs)
     return ResNet(Bottleneck, [3, 4, 23, 3], **kwargs)

@@ -6,10 +6,11 @@ from typing import Any
 
 from facula import nn
 from facula.tensor import Tensor
-from facula.vision.models._weights import refuse
+from facula.vision.models._weights import WeightsEnum, imagenet, refuse, register_model
 
-__all__ = ["VGG", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19",
-           "vgg19_bn"]
+__all__ = ["VGG", "VGG11_BN_Weights", "VGG11_Weights", "VGG13_BN_Weights", "VGG13_Weights",
+           "VGG16_BN_Weights", "VGG16_Weights", "VGG19_BN_Weights", "VGG19_Weights", "vgg11",
+           "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]
 
 _DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -62,45 +63,109 @@ def _vgg(depth: int, norm: bool, weights: Any, kwargs: dict[str, Any]) -> VGG:
     return VGG(nn.Sequential(*layers), **kwargs)
 
 
+class VGG11_Weights(WeightsEnum):
+    """Weights of `vgg11`."""
+
+    IMAGENET1K_V1 = imagenet(132_863_336, 32)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(VGG11_Weights)
 def vgg11(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration A; further arguments are those of `VGG`.  ValueError for `weights`."""
+    """Configuration A; further arguments are those of `VGG`.  WeightsError for `weights`."""
     return _vgg(11, False, weights, kwargs)
 
 
+class VGG11_BN_Weights(WeightsEnum):
+    """Weights of `vgg11_bn`."""
+
+    IMAGENET1K_V1 = imagenet(132_868_840, 32)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(VGG11_BN_Weights)
 def vgg11_bn(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration A with batch normalisation; arguments as for `VGG`.  ValueError for `weights`.
-    """
+    """Configuration A with batch normalisation; arguments as for `VGG`.  WeightsError for
+    `weights`."""
     return _vgg(11, True, weights, kwargs)
 
 
+class VGG13_Weights(WeightsEnum):
+    """Weights of `vgg13`."""
+
+    IMAGENET1K_V1 = imagenet(133_047_848, 32)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(VGG13_Weights)
 def vgg13(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration B; further arguments are those of `VGG`.  ValueError for `weights`."""
+    """Configuration B; further arguments are those of `VGG`.  WeightsError for `weights`."""
     return _vgg(13, False, weights, kwargs)
 
 
+class VGG13_BN_Weights(WeightsEnum):
+    """Weights of `vgg13_bn`."""
+
+    IMAGENET1K_V1 = imagenet(133_053_736, 32)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(VGG13_BN_Weights)
 def vgg13_bn(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration B with batch normalisation; arguments as for `VGG`.  ValueError for `weights`.
-    """
+    """Configuration B with batch normalisation; arguments as for `VGG`.  WeightsError for
+    `weights`."""
     return _vgg(13, True, weights, kwargs)
 
 
+class VGG16_Weights(WeightsEnum):
+    """Weights of `vgg16`."""
+
+    IMAGENET1K_V1 = imagenet(138_357_544, 32)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(VGG16_Weights)
 def vgg16(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration D; further arguments are those of `VGG`.  ValueError for `weights`."""
+    """Configuration D; further arguments are those of `VGG`.  WeightsError for `weights`."""
     return _vgg(16, False, weights, kwargs)
 
 
+class VGG16_BN_Weights(WeightsEnum):
+    """Weights of `vgg16_bn`."""
+
+    IMAGENET1K_V1 = imagenet(138_365_992, 32)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(VGG16_BN_Weights)
 def vgg16_bn(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration D with batch normalisation; arguments as for `VGG`.  ValueError for `weights`.
-    """
+    """Configuration D with batch normalisation; arguments as for `VGG`.  WeightsError for
+    `weights`."""
     return _vgg(16, True, weights, kwargs)
 
 
+class VGG19_Weights(WeightsEnum):
+    """Weights of `vgg19`."""
+
+    IMAGENET1K_V1 = imagenet(143_667_240, 32)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(VGG19_Weights)
 def vgg19(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration E; further arguments are those of `VGG`.  ValueError for `weights`."""
+    """Configuration E; further arguments are those of `VGG`.  WeightsError for `weights`."""
     return _vgg(19, False, weights, kwargs)
 
 
+class VGG19_BN_Weights(WeightsEnum):
+    """Weights of `vgg19_bn`."""
+
+    IMAGENET1K_V1 = imagenet(143_678_248, 32)
+    DEFAULT = IMAGENET1K_V1
+
+
+@register_model(VGG19_BN_Weights)
 def vgg19_bn(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Configuration E with batch normalisation; arguments as for `VGG`.  ValueError for `weights`.
-    """
+    """Configuration E with batch normalisation; arguments as for `VGG`.  WeightsError for
+    `weights`."""
     return _vgg(19, True, weights, kwargs)

@@ -30,6 +30,7 @@ class _RandomFlip(Transform):
     _index: Any
 
     def __init__(self, p: float = 0.5):
+        super().__init__()
         self.p = p
 
     def forward(self, img: Any) -> Any:
@@ -63,6 +64,7 @@ class Pad(Transform):
     """Padding on (left, top, right, bottom), with a value or a continuation of the image."""
 
     def __init__(self, padding: Any, fill: Any = 0, padding_mode: str = "constant"):
+        super().__init__()
         if padding_mode not in ("constant", "edge", "reflect", "symmetric"):
             raise ValueError("Padding mode should be either constant, edge, reflect or symmetric")
         F.sides_of(padding)
@@ -85,6 +87,7 @@ class CenterCrop(Transform):
     """The middle of the image."""
 
     def __init__(self, size: Any):
+        super().__init__()
         self.size = F.pair(size)
 
     def forward(self, img: Any) -> Any:
@@ -104,6 +107,7 @@ class RandomCrop(Transform):
 
     def __init__(self, size: Any, padding: Any = None, pad_if_needed: bool = False,
                  fill: Any = 0, padding_mode: str = "constant"):
+        super().__init__()
         self.size = F.pair(size)
         self.padding = padding
         self.pad_if_needed = pad_if_needed
@@ -161,6 +165,7 @@ class Resize(Transform):
 
     def __init__(self, size: Any, interpolation: Any = _BILINEAR, max_size: int | None = None,
                  antialias: bool | None = True):
+        super().__init__()
         if not isinstance(size, (int, np.integer)) and (
                 not isinstance(size, Sequence) or len(size) not in (1, 2)):
             raise TypeError(f"Size should be int or a sequence of 1 or 2 of them. Got {size}")
@@ -192,6 +197,7 @@ class RandomResizedCrop(Transform):
     def __init__(self, size: Any, scale: Sequence[float] = (0.08, 1.0),
                  ratio: Sequence[float] = (3.0 / 4.0, 4.0 / 3.0), interpolation: Any = _BILINEAR,
                  antialias: bool | None = True):
+        super().__init__()
         self.size = F.pair(size)
         if scale[0] > scale[1] or ratio[0] > ratio[1]:
             warnings.warn("Scale and ratio should be of kind (min, max)", stacklevel=2)
@@ -218,7 +224,8 @@ class RandomResizedCrop(Transform):
                               self.antialias)
 
     def __repr__(self) -> str:
-        return (f"RandomResizedCrop(size={self.size}, scale={tuple(self.scale)}, "
+        return (f"RandomResizedCrop(size={self.size}, "
+                f"scale={tuple(round(s, 4) for s in self.scale)}, "
                 f"ratio={tuple(round(r, 4) for r in self.ratio)}, "
                 f"interpolation={shown(self.interpolation)}, antialias={self.antialias})")
 
@@ -228,6 +235,7 @@ class RandomRotation(Transform):
 
     def __init__(self, degrees: Any, interpolation: Any = _NEAREST, expand: bool = False,
                  center: Sequence[float] | None = None, fill: Any = 0):
+        super().__init__()
         self.degrees = F.degrees_of(degrees)
         if center is not None and len(center) != 2:
             raise ValueError("center should be a sequence of length 2.")
@@ -253,8 +261,9 @@ class RandomRotation(Transform):
 
     def __repr__(self) -> str:
         return (f"RandomRotation(degrees={list(self.degrees)}, "
-                f"interpolation={shown(self.interpolation)}, expand={self.expand}, "
-                f"fill={self.fill})")
+                f"interpolation={shown(self.interpolation)}, expand={self.expand}"
+                + (f", center={self.center}" if self.center is not None else "")
+                + (f", fill={self.fill}" if self.fill is not None else "") + ")")
 
 
 class RandomAffine(Transform):
@@ -264,6 +273,7 @@ class RandomAffine(Transform):
                  scale: Sequence[float] | None = None, shear: Any = None,
                  interpolation: Any = _NEAREST, fill: Any = 0,
                  center: Sequence[float] | None = None):
+        super().__init__()
         self.degrees = F.degrees_of(degrees)
         if translate is not None and any(not 0.0 <= t <= 1.0 for t in translate):
             raise ValueError("translation values should be between 0 and 1")
@@ -314,4 +324,10 @@ class RandomAffine(Transform):
         parts = [f"degrees={list(self.degrees)}"]
         parts += [f"{name}={getattr(self, name)}" for name in ("translate", "scale", "shear")
                   if getattr(self, name) is not None]
+        if self.interpolation not in (_NEAREST, 0):
+            parts.append(f"interpolation={shown(self.interpolation)}")
+        if self.fill != 0:
+            parts.append(f"fill={self.fill}")
+        if self.center is not None:
+            parts.append(f"center={self.center}")
         return f"RandomAffine({', '.join(parts)})"

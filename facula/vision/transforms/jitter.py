@@ -41,6 +41,7 @@ class ColorJitter(Transform):
 
     def __init__(self, brightness: Any = 0, contrast: Any = 0, saturation: Any = 0,
                  hue: Any = 0) -> None:
+        super().__init__()
         self.brightness = _range(brightness, "brightness")
         self.contrast = _range(contrast, "contrast")
         self.saturation = _range(saturation, "saturation")
@@ -67,7 +68,8 @@ class GaussianBlur(Transform):
     """A Gaussian of a random sigma, one number or the two ends; `kernel_size` is odd."""
 
     def __init__(self, kernel_size: Any, sigma: Any = (0.1, 2.0)) -> None:
-        self.kernel_size = F.kernel_of(kernel_size)
+        super().__init__()
+        self.kernel_size = tuple(F.kernel_of(kernel_size))
         ends = (sigma, sigma) if isinstance(sigma, (int, float)) else tuple(sigma)
         if len(ends) != 2 or not 0.0 < ends[0] <= ends[1]:
             raise ValueError(f"sigma values should be positive and of the form (min, max). Got "
@@ -83,9 +85,12 @@ class GaussianBlur(Transform):
 
 
 class _Perhaps(Transform):
-    """A function of images, with probability p."""
+    """A function of images, with probability p; `_own` are the names of further arguments."""
+
+    _own: tuple[str, ...] = ()
 
     def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
         self.p = p
 
     def change(self, img: Any) -> Any:
@@ -95,8 +100,8 @@ class _Perhaps(Transform):
         return self.change(img) if stream().uniform() < self.p else img
 
     def __repr__(self) -> str:
-        parts = [f"{k}={v}" for k, v in self.__dict__.items()]
-        return f"{type(self).__name__}({', '.join(sorted(parts, key=lambda t: t[:2] == 'p='))})"
+        parts = [f"{name}={getattr(self, name)}" for name in (*self._own, "p")]
+        return f"{type(self).__name__}({','.join(parts)})"
 
 
 class RandomInvert(_Perhaps):
@@ -123,6 +128,8 @@ class RandomEqualize(_Perhaps):
 class RandomPosterize(_Perhaps):
     """`bits` of 8 kept, with probability p."""
 
+    _own = ("bits",)
+
     def __init__(self, bits: int, p: float = 0.5) -> None:
         super().__init__(p)
         self.bits = bits
@@ -134,6 +141,8 @@ class RandomPosterize(_Perhaps):
 class RandomSolarize(_Perhaps):
     """Inverted from `threshold` on, with probability p."""
 
+    _own = ("threshold",)
+
     def __init__(self, threshold: float, p: float = 0.5) -> None:
         super().__init__(p)
         self.threshold = threshold
@@ -144,6 +153,8 @@ class RandomSolarize(_Perhaps):
 
 class RandomAdjustSharpness(_Perhaps):
     """Sharper (or, with a factor below 1, softer), with probability p."""
+
+    _own = ("sharpness_factor",)
 
     def __init__(self, sharpness_factor: float, p: float = 0.5) -> None:
         super().__init__(p)
@@ -159,6 +170,7 @@ class FiveCrop(Transform):
     """The four corners and the middle, as a tuple."""
 
     def __init__(self, size: Any) -> None:
+        super().__init__()
         self.size = F.pair(size)
 
     def forward(self, img: Any) -> Any:
@@ -186,6 +198,7 @@ class LinearTransformation(Transform):
     """(the tensor as a row - mean_vector) @ transformation_matrix, in its old shape."""
 
     def __init__(self, transformation_matrix: Any, mean_vector: Any) -> None:
+        super().__init__()
         n, m = transformation_matrix.shape
         if n != m:
             raise ValueError(f"transformation_matrix should be square. Got {n} x {m}")
@@ -204,3 +217,7 @@ class LinearTransformation(Transform):
                              f"{self.transformation_matrix.shape[0]}")
         return ((tensor.reshape(-1, n) - self.mean_vector)
                 @ self.transformation_matrix).reshape(shape)
+
+    def __repr__(self) -> str:
+        return (f"LinearTransformation(transformation_matrix="
+                f"{self.transformation_matrix.tolist()}, mean_vector={self.mean_vector.tolist()})")

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from facula import nn
 from facula.data.arrays import new_tensor, to_tensor
 from facula.data.fetch import declares
 from facula.data.rng import BatchStream
 from facula.dtype import float32
+from facula.nn.modules.hooks import GLOBAL
 from facula.vision.transforms import transforms as T
 from facula.vision.transforms.functional import unit
 
@@ -73,8 +75,10 @@ def pipeline(transform: Any) -> Pipeline | None:
 def _collect(transform: Any, stage: str, steps: list[Any]) -> str | None:
     """Append the steps of `transform`; returns what comes out, or None if it cannot be done."""
     kind = type(transform)
-    if kind is T.Compose:
-        for t in transform.transforms:
+    if isinstance(transform, nn.Module) and _watched(transform):
+        return None
+    if kind is T.Compose or kind is nn.Sequential:
+        for t in transform.transforms if kind is T.Compose else transform:
             after = _collect(t, stage, steps)
             if after is None:
                 return None
@@ -97,7 +101,15 @@ def _collect(transform: Any, stage: str, steps: list[Any]) -> str | None:
 
 def _signature(transform: Any) -> Any:
     """Which objects a transform is made of: changes when its lists do."""
-    parts = getattr(transform, "transforms", None)
-    if parts is None:
-        return id(transform)
-    return tuple([_signature(t) for t in parts])
+    if isinstance(transform, nn.Module) and _watched(transform):
+        return None
+    parts = (transform if type(transform) is nn.Sequential
+             else getattr(transform, "transforms", None))
+    return id(transform) if parts is None else tuple([_signature(t) for t in parts])
+
+
+def _watched(module: nn.Module) -> bool:
+    """Whether a call of this module is more than its class's `forward`: hooks, or one replaced."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+                or module._backward_pre_hooks or GLOBAL.forward or GLOBAL.forward_pre
+                or GLOBAL.backward or GLOBAL.backward_pre or "forward" in vars(module))

@@ -21,7 +21,7 @@ from facula.data.rng import BatchStream, stream
 from facula.dtype import DType, float32, from_numpy_dtype
 from facula.vision.transforms import functional as F
 from facula.vision.transforms import pixels
-from facula.vision.transforms.base import Transform
+from facula.vision.transforms.base import Plain, Transform
 from facula.vision.transforms.functional import InterpolationMode
 from facula.vision.transforms.geometry import (
     CenterCrop,
@@ -61,7 +61,7 @@ class Compose:
         return f"{type(self).__name__}({lines}\n)"
 
 
-class ToTensor(Transform):
+class ToTensor(Plain):
     """An image or ndarray [H, W, C] as a tensor [C, H, W]; 8-bit pixels become 0 to 1."""
 
     needs, gives = "image", "tensor"
@@ -73,7 +73,7 @@ class ToTensor(Transform):
         return F.unit(array) if array.dtype == np.uint8 else array
 
 
-class PILToTensor(Transform):
+class PILToTensor(Plain):
     """An image as a tensor [C, H, W] of its own type, unscaled."""
 
     needs, gives = "image", "tensor"
@@ -85,7 +85,7 @@ class PILToTensor(Transform):
         return array
 
 
-class ToPILImage(Transform):
+class ToPILImage(Plain):
     """A tensor [C, H, W] or ndarray [H, W, C] as an image."""
 
     def __init__(self, mode: str | None = None):
@@ -104,6 +104,7 @@ class ConvertImageDtype(Transform):
     needs = "tensor"
 
     def __init__(self, dtype: DType = float32):
+        super().__init__()
         if not isinstance(dtype, DType):
             raise TypeError("Argument dtype should be of type facula.dtype")
         self.dtype = dtype
@@ -121,6 +122,7 @@ class Normalize(Transform):
     needs = "tensor"
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], inplace: bool = False):
+        super().__init__()
         self.mean = mean
         self.std = std
         self.inplace = inplace
@@ -163,6 +165,7 @@ class Grayscale(Transform):
     """A gray image of 1 or 3 channels."""
 
     def __init__(self, num_output_channels: int = 1):
+        super().__init__()
         self.num_output_channels = num_output_channels
 
     def forward(self, img: Any) -> Any:
@@ -179,6 +182,7 @@ class RandomGrayscale(Transform):
     """A gray image with as many channels as before, with probability p."""
 
     def __init__(self, p: float = 0.1):
+        super().__init__()
         self.p = p
 
     def forward(self, img: Any) -> Any:
@@ -207,6 +211,7 @@ class RandomErasing(Transform):
 
     def __init__(self, p: float = 0.5, scale: Sequence[float] = (0.02, 0.33),
                  ratio: Sequence[float] = (0.3, 3.3), value: Any = 0, inplace: bool = False):
+        super().__init__()
         if isinstance(value, str) and value != "random":
             raise ValueError("If value is str, it should be 'random'")
         if scale[0] < 0 or scale[1] > 1:
@@ -260,6 +265,7 @@ class RandomApply(Transform):
     """Several transforms in a row, with probability p."""
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]], p: float = 0.5):
+        super().__init__()
         self.transforms = transforms
         self.p = p
 
@@ -275,36 +281,58 @@ class RandomApply(Transform):
         return f"{type(self).__name__}(\n    p={self.p}{lines}\n)"
 
 
-class RandomOrder(RandomApply):
-    """Several transforms in random order."""
+class RandomTransforms(Compose):
+    """A list of transforms that a subclass chooses from in its `__call__`.
+
+    Raises TypeError for anything but a sequence.
+    """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]):
-        super().__init__(transforms, 1.0)
+        if not isinstance(transforms, Sequence):
+            raise TypeError("Argument transforms should be a sequence, got "
+                            f"{type(transforms).__name__}")
+        super().__init__(transforms)
 
-    def forward(self, img: Any) -> Any:
+    def __call__(self, img: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} should implement __call__.")
+
+
+class RandomOrder(RandomTransforms):
+    """Several transforms in random order."""
+
+    def __call__(self, img: Any) -> Any:
         for k in stream().permutation(len(self.transforms)):
             img = self.transforms[k](img)
         return img
 
 
-class RandomChoice(RandomApply):
-    """One of several transforms, with the given weights `p` (equal ones unless given)."""
+class RandomChoice(RandomTransforms):
+    """One of several transforms, with the given weights `p` (equal ones unless given).
+
+    Raises TypeError or ValueError for weights that are not a sequence, one for each.
+    """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]],
                  p: Sequence[float] | None = None):
-        super().__init__(transforms, 1.0)
-        self.weights = [1.0] * len(transforms) if p is None else list(p)
-        if len(self.weights) != len(transforms):
+        super().__init__(transforms)
+        if p is not None and not isinstance(p, Sequence):
+            raise TypeError(f"Argument p should be a sequence, got {type(p).__name__}")
+        if p is not None and len(p) != len(transforms):
             raise ValueError("Length of p doesn't match the number of transforms: "
-                             f"{len(self.weights)} != {len(transforms)}")
+                             f"{len(p)} != {len(transforms)}")
+        self.p = p
 
-    def forward(self, img: Any) -> Any:
-        mark = stream().uniform() * sum(self.weights)
-        for t, weight in zip(self.transforms, self.weights):
+    def __call__(self, img: Any) -> Any:
+        weights = [1.0] * len(self.transforms) if self.p is None else self.p
+        mark = stream().uniform() * sum(weights)
+        for t, weight in zip(self.transforms, weights):
             mark -= weight
             if mark < 0:
                 return t(img)
         return self.transforms[-1](img)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}(p={self.p})"
 
 
 class _Chosen:

@@ -48,7 +48,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("nn", ("nn",)),
     ("users", ("optim", "data", "utils", "vision", "amp", "serialization", "pickled",
                "export", "hub", "onnx", "distributions", "multiprocessing", "backends", "cuda",
-               "accelerator", "distributed", "curvature", "library", "_higher_order_ops")),
+               "accelerator", "distributed", "curvature", "library", "_higher_order_ops", "_C")),
     ("package", ("",)),
     # facula as other libraries expect it
     ("standards", ("array_api", "compat.einops", "compat.einops_layers")),

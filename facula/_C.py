@@ -8,8 +8,20 @@ from typing import Any
 from facula.device import device as Device
 from facula.generator import Generator
 from facula.nn.modules.state import parse_to
+from facula.tensor import Tensor
 
-__all__ = ["Generator"]
+__all__ = ["Generator", "PyTorchFileReader"]
+
+_TensorMeta = type(Tensor)
+"""The class of the class of tensors."""
+
+
+class PyTorchFileReader:
+    """PyTorch's reader of archives: making one raises NotImplementedError."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError("PyTorchFileReader: read the file with facula.load, or as the "
+                                  "archive that it is with zipfile.ZipFile")
 
 
 def _log_api_usage_once(event: str) -> None:

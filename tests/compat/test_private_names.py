@@ -1,4 +1,4 @@
-"""What libraries for PyTorch (torchmetrics, accelerate, peft) reach for beside its public names."""
+"""What libraries for PyTorch (torchmetrics, accelerate, peft, lightning) reach for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 import facula
 from facula.profiler import ProfilerActivity, profile, supported_activities
+from facula.utils.flop_counter import FlopCounterMode
 
 
 def test_usage_is_not_logged():
@@ -63,3 +64,53 @@ def test_fans_by_mode_in_any_case():
     assert (fan(weight, "fan_in"), fan(weight, "FAN_OUT")) == (6, 8)
     with pytest.raises(ValueError, match="not supported"):
         fan(weight, "fan_both")
+
+
+def test_what_is_not_there_may_be_named_and_derived_from_but_not_used():
+    class Mode(facula.overrides.TorchFunctionMode):
+        pass
+
+    counter = FlopCounterMode(display=False)
+    for context in (Mode(), counter):
+        with pytest.raises(NotImplementedError), context:
+            pass
+    assert counter.get_total_flops() == 0 and counter.get_flop_counts() == {}
+    events = facula.autograd.profiler
+    for make in (events.profile, events.emit_nvtx, events.EventList, facula.fx.GraphModule,
+                 facula.PyTorchFileReader):
+        with pytest.raises(NotImplementedError):
+            make()
+    with pytest.raises(NotImplementedError, match="handlers"):
+        facula.profiler.tensorboard_trace_handler("folder")
+    assert not facula.profiler.kineto_available()
+
+
+def test_there_are_no_generators_of_gpus():
+    assert facula.cuda.get_rng_state_all() == []
+    facula.cuda.set_rng_state_all([])
+    with pytest.raises(RuntimeError, match="1 GPUs"):
+        facula.cuda.set_rng_state_all([facula.get_rng_state()])
+
+
+def test_classes_that_libraries_ask_for_are_those_of_the_objects():
+    from facula.utils.data import dataloader
+    compiled = facula.compile(facula.nn.Linear(2, 2))
+    assert isinstance(compiled, facula._dynamo.OptimizedModule)
+    assert facula.ScriptModule is facula.jit.ScriptModule
+    loader = dataloader.DataLoader([1, 2, 3])
+    epoch = iter(loader)
+    assert isinstance(epoch, dataloader._BaseDataLoaderIter)
+    assert not isinstance(epoch, dataloader._MultiProcessingDataLoaderIter)
+
+
+def test_the_kinds_of_nodes_of_trees():
+    from collections import namedtuple
+
+    from facula.utils import _pytree as trees
+    Pair = namedtuple("Pair", "a b")
+    for value in ([1, 2], (1, 2), {"a": 1, "b": 2}, Pair(1, 2)):
+        kind = trees._get_node_type(value)
+        parts, context = trees.SUPPORTED_NODES[kind].flatten_fn(value)
+        spec = trees.TreeSpec(kind, context, [trees.LeafSpec()] * 2)
+        assert list(parts) == [1, 2] and trees.tree_unflatten(parts, spec) == value
+    assert trees._get_node_type(3) is int and int not in trees.SUPPORTED_NODES

@@ -200,6 +200,7 @@ class Recorder:
     forward = False
     whole = False                      # is a whole function recorded, to be transformed?
     patient = False                    # are results of a step about to take others' place?
+    packing: Any = None                # the pair of hooks that packs what gradients read
     in_place = False                   # is memory that others write read as it is, not copied?
 
     def copies(self) -> int:
@@ -217,7 +218,6 @@ class Recorder:
         self.depth = 0                 # > 0 while the body of a composite is being recorded
         self.tape: Any = None          # what `facula.compile` watches a call with
         self.watch: Any = None         # what anomaly mode notes operations with
-        self.packing: Any = None       # the hooks of `saved_tensors_hooks`, if any are in force
         self.compiled: Any = None      # the function of `facula.compile` that is being called
         self.amp: Any = None           # the mode of `facula.amp.autocast`, None outside of one
         self.graph = Graph(self.root, self)

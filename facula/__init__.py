@@ -202,11 +202,13 @@ _LAZY = ("nn", "optim", "utils", "data", "vision", "viz", "testing", "export", "
          "special", "func", "cuda", "accelerator", "distributed", "backends", "serialization",
          "autograd", "hub", "amp", "multiprocessing", "onnx", "distributions", "curvature", "jit",
          "version", "profiler", "masked", "signal", "array_api", "types", "library", "xpu",
-         "mps", "cpu", "_dynamo", "_higher_order_ops", "compiler", "ops", "fx", "return_types")
+         "mps", "cpu", "_C", "_dynamo", "_higher_order_ops", "compiler", "ops", "fx",
+         "return_types", "overrides")
 """Modules that are imported when somebody first names them."""
 
 _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler",
-         "explain": "compiler",
+         "explain": "compiler", "UntypedStorage": "storage", "ScriptModule": "jit",
+         "PyTorchFileReader": "_C",
          "get_num_threads": "runtime.threads", "set_num_threads": "runtime.threads",
          "from_dlpack": "ops.dlpack", "to_dlpack": "ops.dlpack",
          "autocast": "amp", "GradScaler": "amp", "vmap": "func",

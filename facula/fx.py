@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-__all__ = ["Proxy", "symbolic_trace", "wrap"]
+__all__ = ["GraphModule", "Proxy", "symbolic_trace", "wrap"]
 
 
 def wrap(fn_or_name: Any) -> Any:
@@ -21,6 +21,13 @@ class Proxy:
     """A value in a symbolic trace: there are none, so nothing is an instance."""
 
     def __init__(self) -> None:
+        raise NotImplementedError("facula has no symbolic traces")
+
+
+class GraphModule:
+    """A module made of a symbolic trace: there are none, so nothing is an instance."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise NotImplementedError("facula has no symbolic traces")
 
 

@@ -10,7 +10,7 @@ from facula.graph.record import Node
 from facula.graph.spec import spec
 from facula.runtime.allocator import empty, from_numpy_private
 
-__all__ = ["Size", "Storage", "lay_out", "spread_out"]
+__all__ = ["Size", "Storage", "UntypedStorage", "lay_out", "spread_out"]
 
 
 class Size(tuple):
@@ -83,3 +83,49 @@ def spread_out(array: Any, strides: tuple[int, ...] | None) -> Any:
     if have.numel:
         np.copyto(new.array(have, strides), array)
     return new
+
+
+class UntypedStorage:
+    """The memory behind a tensor and its views, in bytes, as `tensor.untyped_storage()` shows it.
+
+    It tells which tensors share memory, and of how many bytes: equal storages are the same memory.
+    TypeError unless it is made of a tensor: memory without one is not kept here, allocate it with
+    `facula.empty(nbytes, dtype=facula.uint8)`.
+    """
+
+    def __init__(self, owner: Any):
+        if not hasattr(owner, "untyped_storage"):
+            raise TypeError(f"UntypedStorage is the memory of a tensor, and was given "
+                            f"{type(owner).__name__}: use facula.empty(nbytes, "
+                            "dtype=facula.uint8).untyped_storage()")
+        self._owner = owner
+
+    def data_ptr(self) -> int:
+        """The address of its first byte."""
+        address: int = self._owner.data_ptr()
+        return address - self._owner._offset * self._owner.dtype.itemsize
+
+    def nbytes(self) -> int:
+        """How many bytes it has."""
+        storage = self._owner._storage
+        have = (storage.node if storage is not None else self._owner._node).spec
+        return int(have.numel * have.dtype.itemsize)
+
+    size = nbytes
+    __len__ = nbytes
+
+    @property
+    def device(self) -> Any:
+        """Where it is."""
+        return self._owner.device
+
+    @property
+    def is_cuda(self) -> bool:
+        """False: memory is the processor's."""
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UntypedStorage) and other.data_ptr() == self.data_ptr()
+
+    def __hash__(self) -> int:
+        return hash(self.data_ptr())

@@ -10,9 +10,11 @@ from facula.compiler.marks import (
     is_compiling,
     reset,
 )
+from facula.nn.modules.compiled import CompiledModule as OptimizedModule
 
-__all__ = ["allow_in_graph", "assume_constant_result", "config", "disable", "graph_break",
-           "is_compiling", "mark_dynamic", "mark_static", "mark_static_address", "reset"]
+__all__ = ["OptimizedModule", "allow_in_graph", "assume_constant_result", "config", "disable",
+           "graph_break", "is_compiling", "mark_dynamic", "mark_static", "mark_static_address",
+           "reset"]
 
 config: Any = SimpleNamespace()
 """Settings; what is set here is kept and means nothing."""

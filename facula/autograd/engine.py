@@ -207,7 +207,7 @@ class Pass:
                 continue
             hooks = graph.hooks.get(index)
             if hooks:
-                for hook in list(hooks):
+                for hook in list(hooks.values()):
                     changed = hook(gradient)
                     if changed is not None:
                         gradient = changed

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from facula.autograd.backward import backward
+from facula.autograd.handle import RemovableHandle
 from facula.errors import DTypeError, GradientError, ShapeError
 from facula.graph.record import FREED, Graph
 from facula.graph.tape import changes
 from facula.tensor import Tensor
 
-__all__ = ["GradFn", "RemovableHandle"]
-
-_ids = itertools.count()
-
-
-class RemovableHandle:
-    """Takes a hook off again: `handle.remove()`, or at the end of a `with` block."""
-
-    def __init__(self, hooks: Any, key: Any = None):
-        self.hooks = hooks
-        self.id = next(_ids) if key is None else key
-
-    def remove(self) -> None:
-        """Take the hook off; removing it twice does nothing."""
-        if isinstance(self.hooks, dict):
-            self.hooks.pop(self.id, None)
-        elif self.id in self.hooks:
-            self.hooks.remove(self.id)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.remove()
+__all__ = ["GradFn"]
 
 
 class GradFn:
@@ -135,16 +113,17 @@ def _register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Rem
         changes[0] += 1
     if self._leaf:
         if self._hooks is None:
-            self._hooks = {}
+            self._hooks = OrderedDict()
         handle = RemovableHandle(self._hooks)
         self._hooks[handle.id] = hook
         return handle
     place = _place(self)
     if place is None:
         raise GradientError("cannot register a hook: the tensor's graph was freed by backward()")
-    hooks = place[0].hooks.setdefault(place[1], [])
-    hooks.append(hook)
-    return RemovableHandle(hooks, hook)
+    hooks = place[0].hooks.setdefault(place[1], OrderedDict())
+    handle = RemovableHandle(hooks)
+    hooks[handle.id] = hook
+    return handle
 
 
 def _register_post(self: Tensor, hook: Callable[[Tensor], None]) -> RemovableHandle:
@@ -154,7 +133,7 @@ def _register_post(self: Tensor, hook: Callable[[Tensor], None]) -> RemovableHan
     if self._guarded:
         changes[0] += 1
     if self._post_hooks is None:
-        self._post_hooks = {}
+        self._post_hooks = OrderedDict()
     hooks = self._post_hooks
     handle = RemovableHandle(hooks)
     hooks[handle.id] = hook

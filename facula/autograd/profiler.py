@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["record_function"]
+__all__ = ["EventList", "emit_nvtx", "profile", "record_function"]
 
 
 class record_function:
@@ -30,3 +30,23 @@ class record_function:
             with self:
                 return fn(*args, **kwargs)
         return wrapped
+
+
+class _Refused:
+    """PyTorch's first profiler: making one raises NotImplementedError."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError(f"autograd.profiler.{type(self).__name__}: facula records no "
+                                  "events of autograd, use facula.profiler.profile()")
+
+
+class profile(_Refused):
+    """NotImplementedError: see `facula.profiler.profile`."""
+
+
+class emit_nvtx(_Refused):
+    """NotImplementedError: marks for a profiler of GPUs, and facula computes on the CPU."""
+
+
+class EventList(_Refused):
+    """NotImplementedError: see `facula.profiler.Profile`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from facula.absent import Absent
@@ -12,7 +13,7 @@ __all__ = ["is_available", "device_count", "manual_seed", "manual_seed_all", "em
            "max_memory_allocated", "max_memory_reserved", "reset_peak_memory_stats", "Event",
            "CUDAGraph", "Stream", "StreamContext", "current_stream", "default_stream", "device",
            "get_device_capability", "graph", "is_current_stream_capturing", "mem_get_info",
-           "memory_summary", "stream"]
+           "memory_summary", "stream", "get_rng_state_all", "set_rng_state_all"]
 
 _none = Absent.device(__name__)
 
@@ -89,6 +90,19 @@ default_generators: tuple[Any, ...] = ()
 
 is_current_stream_capturing = _none.answers("is_current_stream_capturing", False)
 memory_summary = _none.answers("memory_summary", "")
+
+
+def get_rng_state_all() -> list[Any]:
+    """The states of the GPUs' generators: none."""
+    return []
+
+
+def set_rng_state_all(new_states: Iterable[Any]) -> None:
+    """Without effect for no states; RuntimeError where there are any, which are of GPUs."""
+    if n := len(list(new_states)):
+        raise RuntimeError(f"set_rng_state_all was given the states of {n} GPUs, and facula "
+                           "computes on the CPU: its state is set by facula.set_rng_state")
+
 
 current_stream = _none.refuses("current_stream")
 default_stream = _none.refuses("default_stream")

@@ -159,7 +159,7 @@ class Graph:
         self.leaf_nodes: dict[int, Node] = {}
         self.leaf_map: dict[Node, int] = {}
         self.functions: dict[int, Any] = {}
-        self.hooks: dict[int, list[Any]] = {}
+        self.hooks: dict[int, dict[int, Any]] = {}
         self.stale: dict[int, tuple[str, int, int]] = {}
         self.freed: frozenset[int] = frozenset()
         self.steps: list[Step] | None = None      # set when sealed

@@ -19,6 +19,7 @@ from facula.ops.creation import _like, as_dtype
 from facula.ops.promote import cast, expand_to
 from facula.ops.surface import number_operand, public
 from facula.runtime.allocator import from_numpy_private
+from facula.storage import UntypedStorage
 from facula.tensor import Tensor, from_array, from_buffer, prim, scalar
 
 __all__ = ["numpy", "item", "tolist", "to", "clone", "copy_", "fill_", "zero_"]
@@ -482,35 +483,9 @@ def _is_set_to(self: Tensor, tensor: Tensor) -> bool:
             and self._path == tensor._path and self.shape == tensor.shape)
 
 
-class _StorageView:
-    """The memory behind a tensor, as `untyped_storage()` shows it."""
-
-    def __init__(self, owner: Tensor):
-        self._owner = owner
-
-    def data_ptr(self) -> int:
-        """The address of its first byte."""
-        return data_ptr(self._owner) - self._owner._offset * self._owner.dtype.itemsize
-
-    def nbytes(self) -> int:
-        """How many bytes it has."""
-        storage = self._owner._storage
-        node = storage.node if storage is not None else self._owner._node
-        return node.spec.numel * node.spec.dtype.itemsize
-
-    size = nbytes
-    __len__ = nbytes
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _StorageView) and other.data_ptr() == self.data_ptr()
-
-    def __hash__(self) -> int:
-        return hash(self.data_ptr())
-
-
-def _untyped_storage(self: Tensor) -> _StorageView:
+def _untyped_storage(self: Tensor) -> UntypedStorage:
     """The memory behind this tensor."""
-    return _StorageView(self)
+    return UntypedStorage(self)
 
 
 for _name, _fn in {"is_conj": is_conj, "is_neg": is_conj, "resolve_conj": resolve,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from facula.errors import user_line
+from facula.profiler.activity import ProfilerActivity, supported_activities
 from facula.profiler.roof import Roof, measure
 from facula.profiler.work import Work, kernels_of
 from facula.runtime import flight, threads, watch
@@ -159,8 +160,15 @@ class Profile:
             json.dump({"traceEvents": events, "displayTimeUnit": "ms"}, file)
 
 
-def profile() -> Profile:
-    """A profile, to be used as a context manager."""
+def profile(*, activities: Iterable[ProfilerActivity] | None = None) -> Profile:
+    """A profile, to be used as a context manager.
+
+    `activities` may name `ProfilerActivity.CPU`; ValueError for those of other devices.
+    """
+    for activity in activities or ():
+        if activity not in supported_activities():
+            raise ValueError(f"activities has {activity}, and facula computes on the CPU: leave "
+                             "activities out, or name ProfilerActivity.CPU alone")
     return Profile()
 
 

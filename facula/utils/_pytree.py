@@ -7,7 +7,7 @@ that are registered; anything else, None included, is a leaf.
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -107,6 +107,7 @@ def _list_unflatten(values: Iterable[Any], context: Any) -> Any:
 
 _NAMED = NodeDef(lambda v: (list(v), type(v)), lambda c, cls: cls(*c),
                  lambda v: [GetAttrKey(n) for n in v._fields])
+SUPPORTED_NODES[namedtuple] = _NAMED             # of any class, which is the context
 
 
 def register_pytree_node(cls: type, flatten_fn: Callable[[Any], tuple[Any, Any]],
@@ -172,6 +173,13 @@ _LEAF = TreeSpec(None, None, [])
 def LeafSpec() -> TreeSpec:
     """The spec of a leaf."""
     return _LEAF
+
+
+def _get_node_type(tree: Any) -> Any:
+    """The type that `SUPPORTED_NODES` may know a container by."""
+    kind = type(tree)
+    return namedtuple if _node(tree) is _NAMED and kind not in SUPPORTED_NODES else kind
+
 
 
 def _node(value: Any) -> NodeDef | None:

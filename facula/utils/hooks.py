@@ -1,5 +1,5 @@
-"""What registering a hook on a module returns, where PyTorch keeps it."""
+"""What registering a hook returns, where PyTorch keeps it."""
 
-from facula.nn.modules.hooks import RemovableHandle as RemovableHandle
+from facula.autograd.handle import RemovableHandle as RemovableHandle
 
 __all__ = ["RemovableHandle"]

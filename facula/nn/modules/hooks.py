@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import weakref
 from collections import OrderedDict
 from typing import Any
 
+from facula.autograd.handle import RemovableHandle
 from facula.graph.tape import changes
 from facula.tensor import Tensor
 
@@ -17,42 +16,6 @@ __all__ = ["RemovableHandle", "BackwardHooks", "GLOBAL", "HookDict", "Hookable",
            "register_module_full_backward_pre_hook", "register_module_buffer_registration_hook",
            "register_module_module_registration_hook",
            "register_module_parameter_registration_hook"]
-
-_ids = itertools.count()
-
-
-class RemovableHandle:
-    """What registering a hook returns; `remove()` takes the hook out again.
-
-    It is a context manager too, which removes the hook on leaving.
-    """
-
-    def __init__(self, hooks: dict[int, Any], *, extra: Any = ()):
-        self.id = next(_ids)
-        while self.id in hooks:                 # taken over from another process by a pickle
-            self.id = next(_ids)
-        self._hooks = weakref.ref(hooks)
-        self._extra = tuple(weakref.ref(d) for d in extra)
-
-    def remove(self) -> None:
-        for ref in (self._hooks, *self._extra):
-            hooks = ref()
-            if hooks is not None:
-                hooks.pop(self.id, None)
-
-    def __getstate__(self) -> Any:
-        return self.id, self._hooks(), [ref() for ref in self._extra]
-
-    def __setstate__(self, state: Any) -> None:
-        self.id, hooks, extra = state
-        self._hooks = weakref.ref(HookDict() if hooks is None else hooks)
-        self._extra = tuple(weakref.ref(d) for d in extra if d is not None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self.remove()
 
 
 class HookDict(OrderedDict[int, Any]):

@@ -1,4 +1,4 @@
-"""Wrappers of PyTorch's that spread a module over devices, where there is one device."""
+"""`DataParallel` where there is one device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from facula.nn.modules.module import Module
 
-__all__ = ["DataParallel", "DistributedDataParallel"]
+__all__ = ["DataParallel"]
 
 
 class DataParallel(Module):
@@ -27,11 +27,3 @@ class DataParallel(Module):
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         return self.module(*inputs, **kwargs)
-
-
-class DistributedDataParallel(Module):
-    """Raises RuntimeError: there are no process groups (see `facula.distributed`)."""
-
-    def __init__(self, module: Module, *args: Any, **kwargs: Any) -> None:
-        raise RuntimeError("DistributedDataParallel needs a process group, and facula trains in "
-                           "one process, on all of its processors: use the module as it is")

@@ -51,8 +51,9 @@ def sweep(graph: Graph, steps: list[Step], arrived: tuple[int, ...], reach: Any)
     """
     kept = graph.kept
     for node in kept.values():
-        if type(node) is not Buffer and node.stale is not None:
-            return None
+        kind = type(node)
+        if kind is not Buffer and (kind is not Node or node.stale is not None):
+            return None                         # overwritten, or in the keeping of user code
     for node in graph.leaf_nodes.values():
         if node.stale is not None:
             return None

@@ -195,8 +195,9 @@ class Pass:
         visited = self.visited.setdefault(graph, set())
         plain = self.rec.watch is None and self.rec.outer is None
         routes = self.routes
-        if plain and routes is None and graph.sealed and not (self.rec.grad or graph.functions or graph.hooks
-                                           or graph.stale or graph.freed or self.captured):
+        if plain and routes is None and graph.sealed and not (
+                self.rec.grad or graph.functions or graph.hooks or graph.stale or graph.freed
+                or self.captured):
             found = sweep(graph, steps, tuple(table), _reach)
             if found is not None:
                 self._swept(graph, steps, table, found)

@@ -45,6 +45,7 @@ def backward(tensors: Tensors, grad_tensors: Any = None, retain_graph: bool | No
         run = Pass(rec, create_graph, keep)
         wanted = None if inputs is None else _listed(inputs, 1)
         if wanted is not None:
+            run.wanted = {id(t) for t in wanted if t._leaf}
             for t in wanted:
                 t._fresh()
                 place = _place(t)
@@ -93,6 +94,7 @@ def grad(outputs: Tensors, inputs: Tensors, grad_outputs: Any = None,
         if rec.packing is not None:
             _record.flush(rec)
         run = Pass(rec, create_graph, create_graph if retain_graph is None else retain_graph)
+        run.wanted = {id(t) for t in wanted if t._leaf}
         for t in wanted:
             t._fresh()
             if not t._rg:

@@ -16,6 +16,7 @@ from typing import Any
 
 from facula.autograd.packing import Packed
 from facula.autograd.sweep import Sweep, kept_at, operands_of, sweep
+from facula.autograd.wanted import Routes
 from facula.errors import GradientError, StaleTensorError, user_line
 from facula.graph import record as _record
 from facula.graph.history import CHEAP, saved
@@ -85,6 +86,8 @@ class Pass:
         self.leaves: dict[int, tuple[Tensor, Node, Tensor]] = {}
         self.captured: dict[tuple[Graph, int], Any] = {}
         self.visited: dict[Graph, set[int]] = {}
+        self.wanted: set[int] | None = None     # ids of the leaves asked for, if any tensors were
+        self.routes: Routes | None = None
         self.saved: set[int] = set()        # of the pending graph, for the plan
         self.where: str | None = None       # the user's line, once it has been looked for
         self.pure = True                    # nothing but the pending graph's structure was used
@@ -139,6 +142,8 @@ class Pass:
     def run(self) -> None:
         """Carry every gradient to where it ends."""
         rec = self.rec
+        if self.wanted is not None:
+            self.routes = Routes(self.arrived, self.captured, self.wanted, _reach)
         grad_mode, rec.grad = rec.grad, self.create_graph
         watch, amp = rec.watch, rec.amp
         if watch is not None:
@@ -189,8 +194,10 @@ class Pass:
         table = self.arrived[graph]
         visited = self.visited.setdefault(graph, set())
         plain = self.rec.watch is None and self.rec.outer is None
-        if plain and graph.sealed and not (self.rec.grad or graph.functions or graph.hooks
-                                           or graph.stale or graph.freed or self.captured):
+        routes = self.routes
+        if plain and routes is None and graph.sealed and not (
+                self.rec.grad or graph.functions or graph.hooks or graph.stale or graph.freed
+                or self.captured):
             found = sweep(graph, steps, tuple(table), _reach)
             if found is not None:
                 self._swept(graph, steps, table, found)
@@ -216,6 +223,8 @@ class Pass:
                 self.captured[graph, index] = gradient if before is None \
                     else prim("add", before, gradient)
             step = steps[index]
+            if routes is not None and not routes.goes_on(graph, index):
+                continue
             if not step.mask:
                 node = graph.leaf_nodes.get(index)
                 if node is not None:
@@ -230,6 +239,8 @@ class Pass:
             if plain:
                 for k, part in self._followed(graph, steps, index, pending, gradient):
                     j = step.inputs[k]
+                    if routes is not None and not routes.leads(graph, j):
+                        continue
                     before = table.get(j)
                     table[j] = part if before is None else prim("add", before, part)
                 continue
@@ -239,6 +250,8 @@ class Pass:
             assert record.vjp is not None
             for k, part in enumerate(record.vjp(c, gradient)):
                 if part is not None and step.mask >> k & 1:
+                    if routes is not None and not routes.leads(graph, step.inputs[k]):
+                        continue
                     if self.rec.watch is not None:
                         self.rec.watch.gradient(part, graph, index, k)
                     self.arrive(graph, step.inputs[k], part)

@@ -333,7 +333,7 @@ class Places:
         own = item_index(steps, group, target, rows, columns)
 
         for item, read, sources in self._accesses(group):
-            if o in sources and steps[o].op in SCAN:
+            if o in sources and steps[o].op in SCAN | REDUCE | WHOLE:
                 return False                # it has to be in memory, where others read it
             if o in sources:                # what is about to be written is not read of memory
                 start = item_start(steps, group, item, rows, columns)

@@ -283,7 +283,9 @@ def _finite_differences(graph: Graph, got: dict[str, Any]) -> None:
                                  for n in wrt})
         return sum(float((values[n] * _weights(values[n].shape)).sum()) for n in terms)
 
-    slope = (loss(1) - loss(-1)) / (2 * step)
+    # Richardson's: of two steps, so that what is left of a steep function's error is of order 4.
+    wide, narrow = ((loss(h) - loss(-h)) / (2 * h * step) for h in (1, 0.5))
+    slope = (4 * narrow - wide) / 3
     ours = sum(float((got[f"grad {n}"] * direction[n]).sum()) for n in wrt if f"grad {n}" in got)
     size = max(1.0, abs(slope), sum(float(np.abs(got[f"grad {n}"]).sum()) for n in wrt
                                     if f"grad {n}" in got))

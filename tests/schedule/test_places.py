@@ -180,3 +180,21 @@ def test_a_concatenation_over_what_it_reads():
         z._peek()
         z[:] = facula.cat([z[1:] * 2, z[:1]])
         assert np.array_equal(z.numpy(), np.concatenate([x[1:] * 2, x[:1]]))
+
+
+def test_a_product_over_what_it_is_written_to():
+    """A result that takes a leaf's place, and is read again by what is computed with it."""
+    a = np.array([[-1.75, 1.5, 2.5], [1.75, 1.5, 1.0], [0.5, 2.5, 2.5]], np.float32)
+    which = np.array([[1, 1, 2], [1, 0, 0], [0, 1, 2]])
+    with override(INTERPRET=False):
+        x = facula.tensor(a)
+        numbers = facula.tensor([[4, 1, -4], [-5, 3, 0], [0, 4, 5]])
+        turned = x.t()
+        picked = x.gather(0, numbers % 3)
+        y = turned @ picked
+        seen = turned[:, ...]
+        x[:, ...] = y
+        y += y
+        want = a.T @ np.take_along_axis(a, which, 0)
+        assert np.array_equal(seen.numpy(), want.T)
+        assert np.array_equal(y.numpy(), 2 * want)

@@ -162,7 +162,7 @@ def test_the_trie_is_cut_back_to_what_is_used(monkeypatch):
     hot = program()
     for k in range(200):
         graph(k, x, y).numpy()
-        assert np.array_equal(graph(3, x, y).numpy(), expected)
+        np.testing.assert_allclose(graph(3, x, y).numpy(), expected, 1e-6)  # some are compiled
         assert recorder().states <= 500
     assert program() is hot
 

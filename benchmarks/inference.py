@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -91,6 +95,38 @@ def facula_inference(options: dict[str, Any]) -> Inference:
     return Inference(one)
 
 
+def _translated(*place: str) -> Any:
+    """A module of `facula.vision` as one of PyTorch's functions."""
+    text = ROOT.joinpath("facula", "vision", *place).with_suffix(".py").read_text()
+    for module in ("tensor", "ops.shape", "ops.creation"):
+        text = text.replace(f"from facula.{module} import", "from torch import")
+    return compile(text.replace("facula", "torch"), f"{place[-1]}.py", "exec")
+
+
+@contextmanager
+def _by_pytorch() -> Iterator[None]:
+    """`torch.vision` has what the networks of `facula.vision.models` import from it."""
+    class Weights(Enum):
+        pass
+
+    def unchanged(*_: Any) -> Any:
+        return lambda make: make
+
+    names = ("torch.vision", "torch.vision.models", "torch.vision.models._weights",
+             "torch.vision.ops", "torch.vision.ops.misc")
+    modules = {name: ModuleType(name) for name in names}
+    modules["torch.vision.models._weights"].__dict__.update(
+        WeightsEnum=Weights, register_model=unchanged, imagenet=lambda *_, **__: None,
+        refuse=lambda *_: None)
+    sys.modules.update(modules)
+    try:
+        exec(_translated("ops", "misc"), modules["torch.vision.ops.misc"].__dict__)
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
 def torch_network(options: dict[str, Any]) -> tuple[Any, Any, Any]:
     """(torch, the network with the weights, the images)."""
     try:
@@ -98,13 +134,10 @@ def torch_network(options: dict[str, Any]) -> tuple[Any, Any, Any]:
     except ImportError:
         raise Missing("PyTorch is not installed") from None
     torch.set_num_threads(options["threads"])
-    scope: dict[str, Any] = {"refuse": lambda *_: None}
-    for module in ("resnet", "vgg", "mobilenet", "inception"):
-        text = (ROOT / "facula" / "vision" / "models" / f"{module}.py").read_text()
-        text = text.replace("from facula.vision.models._weights import refuse\n", "")
-        for place in ("tensor", "ops.shape"):
-            text = text.replace(f"from facula.{place} import", "from torch import")
-        exec(compile(text.replace("facula", "torch"), f"{module}.py", "exec"), scope)
+    scope: dict[str, Any] = {}
+    with _by_pytorch():
+        for module in ("resnet", "vgg", "mobilenet", "inception"):
+            exec(_translated("models", module), scope)
     net = scope[options["network"]](init_weights=False) \
         if options["network"] in ("vgg16", "inception_v3") else scope[options["network"]]()
     state = weights({k: tuple(v.shape) for k, v in net.state_dict().items()})

@@ -7,6 +7,7 @@ package is needed.
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import socket
@@ -242,8 +243,7 @@ class SummaryWriter:
             pixels = np.asarray(image.convert("RGB"))
         self.add_image(tag, pixels, global_step, walltime, "HWC")
         if close:
-            import matplotlib.pyplot as plt
-            plt.close(figure)
+            importlib.import_module("matplotlib.pyplot").close(figure)
 
     def add_text(self, tag: str, text_string: str, global_step: int | None = None,
                  walltime: float | None = None) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
 import facula
 from facula import config, nn, optim
+from facula.graph.flush import flush
 from facula.graph.record import State, recorder
 from facula.runtime import cache
-from facula.schedule import executable, stored
+from facula.schedule import executable, resized, stored
 from facula.schedule.compile import build
 
 
@@ -17,6 +20,7 @@ from facula.schedule.compile import build
 def disk(tmp_path, monkeypatch):
     """An empty cache, and a count of what is planned."""
     planned = []
+    forget()                    # what other tests have left is planned before anything is counted
 
     def counting(*args):
         planned.append(args)
@@ -29,10 +33,12 @@ def disk(tmp_path, monkeypatch):
 
 def forget():
     """As in a new process: no structure is known."""
-    facula.rand(1)._peek()
     rec = recorder()
+    flush(rec)
     rec.root, rec.states = State(None, ()), 0
     rec.fresh_graph()
+    resized._families.clear()
+    gc.collect()                # programs that are garbage hold plans until they are gone
 
 
 def train(steps=3, wide=24):

@@ -148,10 +148,11 @@ def test_what_comes_once_is_not_kept():
 
 def test_structures_that_came_once_are_bounded(monkeypatch):
     monkeypatch.setattr(record, "MAX_MET", 10)
-    x, y = numbers()
-    for k in range(50):
-        graph(k, x, y).numpy()
-        assert len(recorder().met[1]) <= 10
+    with fresh_recorder():
+        x, y = numbers()
+        for k in range(50):
+            graph(k, x, y).numpy()
+            assert len(recorder().met[1]) <= 10
 
 
 def test_the_trie_is_cut_back_to_what_is_used(monkeypatch):

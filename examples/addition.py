@@ -2,6 +2,7 @@
 
     python examples/addition.py                 # Hessian-free alone, until it is solved
     python examples/addition.py --compare       # then others over many rates, as long each
+    python examples/addition.py --only adam:1e-2,sgd:1e-3 --minutes 2   # these, in its report
     python examples/addition.py --length 30 --minutes 1
 
 A sequence has two channels: numbers from [0, 1), and zeros with two marks, one in the first tenth
@@ -15,7 +16,8 @@ All start from the same weights and see new sequences in every step.  Hessian-fr
 gradient from `--batch` of them and the matrix from a quarter; the others take `--few`, and their
 gradients are clipped at norm 1.  Seconds are all that training takes, compiling included and
 testing left out; with `--compare`, each rate of the others has as many as Hessian-free took.
-Writes a PNG of errors over time.
+Writes a PNG of errors over time, and a JSON.  With `--only`, a report that is there already is
+continued: runs of other names stay in it, those of the same name are replaced.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
 import warnings
 
@@ -181,14 +184,14 @@ def run(name: str, args, limit: float) -> tuple[bool, list[tuple[float, float, f
             return done, history
 
 
-def save(args, runs) -> None:
-    """The runs as JSON and as a PNG: of each optimiser the rate with the fewest errors."""
+def save(args, runs, settings) -> None:
+    """The runs as JSON and as a PNG: of each optimiser the rate with the smallest error."""
     with open(f"{args.out}.json", "w", encoding="utf-8") as file:
-        json.dump({"settings": vars(args), "runs": runs}, file)
+        json.dump({"settings": settings, "runs": runs}, file)
     best: dict[str, str] = {}
     for name, (_, history) in runs.items():
         kind = name.partition(":")[0]
-        if kind not in best or history[-1][1] < runs[best[kind]][1][-1][1]:
+        if kind not in best or history[-1][2] < runs[best[kind]][1][-1][2]:
             best[kind] = name
     from curves import draw
     draw(f"{args.out}.png", f"Addition problem, {args.length} steps", "seconds", "share of errors",
@@ -199,7 +202,10 @@ def save(args, runs) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--length", type=int, default=100)
-    parser.add_argument("--minutes", type=float, default=10.0, help="at most, for Hessian-free")
+    parser.add_argument("--minutes", type=float, default=10.0,
+                        help="at most, for Hessian-free and for those of --only")
+    parser.add_argument("--only", default="hf",
+                        help="what to run: hf, or adam, sgd or nesterov with a rate after a colon")
     parser.add_argument("--compare", action="store_true", help="also run first-order methods")
     parser.add_argument("--others", default=OTHERS, help="their names and rates")
     parser.add_argument("--share", type=float, default=1.0,
@@ -223,12 +229,26 @@ def main() -> None:
     parser.add_argument("--out", default="addition")
     args = parser.parse_args()
     warnings.simplefilter("ignore", facula.optim.StepRejectedWarning)
-    runs = {"hf": run("hf", args, 60 * args.minutes)}
+    runs: dict = {}
+    settings: dict = {}
+    if args.only != "hf" and os.path.exists(f"{args.out}.json"):
+        with open(f"{args.out}.json", encoding="utf-8") as file:
+            found = json.load(file)
+        runs, settings = found["runs"], found["settings"]
+
+    def made(name: str, limit: float) -> None:
+        runs[name] = run(name, args, limit)
+        settings[name] = vars(args)
+        # After every run: what is there is not lost if the next is stopped.
+        save(args, runs, settings)
+
+    for name in args.only.split(","):
+        made(name, 60 * args.minutes)
     if args.compare:
+        if "hf" not in runs:
+            parser.error("--compare gives the others the time of Hessian-free: add hf to --only")
         for name in args.others.split(","):
-            runs[name] = run(name, args, args.share * runs["hf"][1][-1][0])
-            save(args, runs)
-    save(args, runs)
+            made(name, args.share * runs["hf"][1][-1][0])
     for name, (done, history) in runs.items():
         spent, wrong, squared = history[-1]
         print(f"{name:>14}: {'solved' if done else 'not solved'}, {100 * wrong:.2f} % errors, "

@@ -130,8 +130,8 @@ def lbfgs(model, batches: Batches, args):
 
     def step(passed: float) -> str:
         # Pairs of steps and gradients belong to one batch: a new one starts afresh.
-        opt = facula.optim.LBFGS(params, max_iter=20, history_size=20,
-                                 line_search_fn="strong_wolfe")
+        opt = facula.optim.LBFGS(params, max_iter=args.lbfgs_iter,
+                                 history_size=args.lbfgs_history, line_search_fn="strong_wolfe")
         x = batches.take()
 
         def closure():
@@ -274,6 +274,8 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=200, help="batch of first-order methods")
     parser.add_argument("--momentum", type=float, default=0.99, help="the most of its schedule")
     parser.add_argument("--lbfgs-batch", type=int, default=5000)
+    parser.add_argument("--lbfgs-iter", type=int, default=20, help="iterations on a batch")
+    parser.add_argument("--lbfgs-history", type=int, default=20)
     parser.add_argument("--batch", type=int, default=2000, help="first batch of hf")
     parser.add_argument("--last-batch", type=int, default=4000)
     parser.add_argument("--curvature", type=int, default=4,

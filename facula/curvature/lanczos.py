@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from facula.errors import NotFiniteError
+
 __all__ = ["Spectrum", "lanczos", "ritz"]
 
 
@@ -27,7 +29,8 @@ def lanczos(product: Callable[[np.ndarray], np.ndarray], start: np.ndarray, step
 
     Returns its diagonal `[k]`, its off-diagonal `[k-1]` and the basis `[k, n]`, k <= steps: less
     where the space is invariant.  Every new vector is made orthogonal to all before it, twice
-    (Parlett 1980, "twice is enough").
+    (Parlett 1980, "twice is enough").  Raises NotFiniteError for a product that holds a NaN or an
+    infinity.
     """
     n = start.shape[0]
     steps = min(steps, n)
@@ -38,6 +41,9 @@ def lanczos(product: Callable[[np.ndarray], np.ndarray], start: np.ndarray, step
     tiny = np.finfo(start.dtype).eps
     for k in range(steps):
         w = np.array(product(basis[k]), dtype=start.dtype)
+        if not np.isfinite(w).all():
+            raise NotFiniteError(f"product {k + 1} of Lanczos' method holds a NaN or an infinity: "
+                                 "the curvature matrix holds one, or overflows")
         size = float(np.linalg.norm(w))
         alpha.append(float(basis[k].astype(np.float64) @ w))
         for _ in range(2):

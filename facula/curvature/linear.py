@@ -378,10 +378,14 @@ def gauss_newton_rule(outputs: int, hidden: int, axis: int, gradient: bool = Tru
 
 
 def _spread(number: Tensor, like: Tensor) -> Tensor:
-    if number.dtype is not like.dtype:
-        number = prim("cast", number, dtype=like.dtype)
+    number = _as(number, like.dtype)
     flat = prim("reshape", number, shape=(1,) * like.ndim) if like.ndim else number
     return prim("expand", flat, shape=tuple(like.shape)) if like.ndim else flat
+
+
+def _as(x: Tensor, dtype: Any) -> Tensor:
+    """In a dtype: under autocast outputs need not have that of the parameters."""
+    return x if x.dtype is dtype else prim("cast", x, dtype=dtype)
 
 
 def _times(x: Tensor, number: float) -> Tensor:
@@ -407,11 +411,11 @@ def outer_rule(outputs: int, draws: int, axis: int, scale: float) -> Rule:
             inner: Tensor | None = None
             for i, s in zip(ends, scores):
                 if i in moved:
-                    part = _over_rest(prim("mul", s, moved[i]), axis)
+                    part = _as(_over_rest(prim("mul", s, moved[i]), axis), layout.dtype)
                     inner = part if inner is None else prim("add", inner, part)
             assert inner is not None
             for i, s in zip(ends, scores):
-                part = prim("mul", s, _along(_times(inner, scale), s, axis))
+                part = prim("mul", s, _along(_as(_times(inner, scale), s.dtype), s, axis))
                 back = _merged(back, {i: part})
         return _collected(trace, layout, pull(trace, back, _enters(trace))), []
     return rule
@@ -427,7 +431,8 @@ def score_rule(outputs: int, axis: int) -> Rule:
         back: dict[int, Tensor] = {}
         for i, j in zip(trace.results[:outputs], trace.results[outputs:]):
             s = _result(trace, j)
-            back = _merged(back, {i: prim("mul", s, _along(vector, s, axis))})
+            part = prim("mul", s, _along(_as(vector, s.dtype), s, axis))
+            back = _merged(back, {i: part})
         return _collected(trace, layout, pull(trace, back, _enters(trace))), []
     return rule
 

@@ -16,7 +16,7 @@ from facula.curvature.linear import (
 )
 from facula.curvature.operators import CurvatureOperator, a_loss, parameters_of
 from facula.curvature.retained import RetainedGaussNewton, RetainedHessian, RetainedOuter
-from facula.curvature.trace import NotTraceable, traced
+from facula.curvature.trace import NotTraceable, traced, untraced
 from facula.errors import ClosureError, ShapeError
 from facula.graph import record as _record
 from facula.tensor import Tensor, scalar
@@ -56,13 +56,13 @@ class HessianOperator(CurvatureOperator):
             out = self.fn()
             return a_loss(out[0] if isinstance(out, (tuple, list)) and out else out)
 
-        trace, loss, why = traced(call, self.params)
+        trace, _, why = traced(call, self.params)
         if trace is not None:
             try:
                 return linearise(trace, self.params, "hessian", hessian_rule), ""
             except NotTraceable as reason:
-                why, loss = str(reason), call()
-        return RetainedHessian(self.params, loss), why
+                why = str(reason)
+        return RetainedHessian(self.params, untraced(call, self.params)), why
 
 
 class GaussNewtonOperator(CurvatureOperator):
@@ -100,12 +100,15 @@ class GaussNewtonOperator(CurvatureOperator):
                                "outputs) or (loss, outputs, hidden), outputs being what the loss "
                                "was computed from")
         states = tensors(out[2], "hidden states") if len(out) == 3 else []
+        if self.hidden and not states:
+            raise ClosureError("structural damping acts on hidden states, and the closure "
+                               "returned none: let it return (loss, outputs, hidden)")
         for t in states:
             _leading(t, self.batch_dim, "a hidden state")
         return a_loss(out[0]), tensors(out[1], "outputs"), states
 
     def _derive(self) -> tuple[Any, str]:
-        trace, (loss, outputs, states), why = traced(self._parts, self.params)
+        trace, (_, outputs, states), why = traced(self._parts, self.params)
         counts = len(outputs), len(states), self.batch_dim, self._with_gradient
         if trace is not None:
             try:
@@ -113,7 +116,7 @@ class GaussNewtonOperator(CurvatureOperator):
                                  gauss_newton_rule(*counts), 1), ""
             except NotTraceable as reason:
                 why = str(reason)
-                loss, outputs, states = self._parts()
+        loss, outputs, states = untraced(self._parts, self.params)
         kept = RetainedGaussNewton(self.params, loss, outputs, states, self.batch_dim)
         if not self._with_gradient:
             kept.extras = []
@@ -236,7 +239,8 @@ def _outer(op: Any, call: Callable[[], list[Tensor]], count: Callable[[], int], 
             return linearise(trace, op.params, ("outer", n, draws, axis, scale),
                              outer_rule(n, draws, axis, scale)), ""
         except NotTraceable as reason:
-            why, found = str(reason), call()
+            why = str(reason)
+    found = untraced(call, op.params)
     scores = [found[n * (1 + d):n * (2 + d)] for d in range(draws)]
     return RetainedOuter(op.params, found[:n], scores, axis, scale), why
 
@@ -316,7 +320,7 @@ def empirical_fisher_diagonal(fn: Callable[[], Any], params: Any, samples: int =
             for s in scores:
                 shape = [1] * s.ndim
                 shape[batch_dim] = rows
-                seeds.append(s * signs.reshape(shape))
+                seeds.append((s * signs.reshape(shape)).to(s.dtype))
             return layout.join(grad(outputs, params, seeds, retain_graph=True,
                                     allow_unused=True)).detach()
     total: Any = 0.0

@@ -99,7 +99,7 @@ class CurvatureOperator:
     def flatten(self, v: Vector) -> Tensor:
         """A vector `[n]` of tensors in the parameters' shapes (or of a vector itself).
 
-        Raises ShapeError or DTypeError where it does not fit.
+        Raises ShapeError or DTypeError where it does not fit, TypeError for anything else.
         """
         import facula
         if isinstance(v, Tensor):
@@ -110,7 +110,11 @@ class CurvatureOperator:
                 raise DTypeError(f"the vector is {v.dtype.name} and the operator "
                                  f"{self.dtype.name}: convert it with .to()")
             return v.detach()
-        parts = list(v)
+        parts = [] if isinstance(v, np.ndarray) else list(v)
+        if isinstance(v, np.ndarray) or not all(isinstance(p, Tensor) for p in parts):
+            raise TypeError("a vector has to be a Tensor, or a list of Tensors in the parameters' "
+                            f"shapes, not {type(v).__name__}: facula.from_numpy() makes a Tensor "
+                            "of an array, and to_scipy() an operator for arrays")
         if [tuple(p.shape) for p in parts] != self._layout.shapes:
             raise ShapeError(f"got tensors of shapes {[list(p.shape) for p in parts]} for "
                              f"parameters of shapes {[list(s) for s in self._layout.shapes]}")

@@ -21,7 +21,7 @@ from facula.ops.define import macro
 from facula.ops.table import PRIMS
 from facula.tensor import Tensor, make, prim
 
-__all__ = ["Traced", "NotTraceable", "traced", "push", "pull", "ancestors",
+__all__ = ["Traced", "NotTraceable", "traced", "untraced", "push", "pull", "ancestors",
            "place_of", "unbounded", "recorded"]
 
 _MOST = 1 << 18
@@ -135,6 +135,32 @@ def traced(fn: Callable[[], Any], params: Sequence[Tensor]) -> tuple[Traced | No
         return Traced(rec, params, results), result, ""
     except NotTraceable as reason:
         return None, result, str(reason)
+
+
+def untraced(fn: Callable[[], Any], params: Sequence[Tensor]) -> Any:
+    """Run `fn` with gradients on, the parameters' values being copies meanwhile.
+
+    The history that is kept of the call has then the values that they have now, whatever is
+    written over them later; gradients by the parameters go through it as ever.
+    """
+    rec = _local.rec
+    if rec.tape is not None or rec.depth:
+        return _with_grad(rec, fn)
+    saved, rec.grad = rec.grad, False
+    try:
+        copies = [p.detach().clone() for p in params]       # type: ignore[attr-defined]
+        _record.flush(rec)
+    finally:
+        rec.grad = saved
+    before = [p._node for p in params]
+    try:
+        for p, copy in zip(params, copies):
+            copy._node.leaf = p._node.leaf
+            p._node = copy._node
+        return _with_grad(rec, fn)
+    finally:
+        for p, node in zip(params, before):
+            p._node = node
 
 
 def _with_grad(rec: Recorder, fn: Callable[[], Any]) -> Any:

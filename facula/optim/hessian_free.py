@@ -17,7 +17,7 @@ from facula.curvature.cg import Solution, conjugate_gradients
 from facula.curvature.linear import Layout
 from facula.curvature.operators import CurvatureOperator, a_loss, parameters_of
 from facula.curvature.trace import recorded
-from facula.errors import ClosureError, NotFiniteError
+from facula.errors import ClosureError, GradientError, NotFiniteError
 from facula.graph import record as _record
 from facula.graph.record import recorder
 from facula.optim.kronecker import LIKELIHOODS, KroneckerFactors, Turned
@@ -178,10 +178,10 @@ class HessianFree(Optimizer):
         _record.flush(recorder())
 
     def _at(self, closure: Closure, start: Tensor, by: float, direction: Tensor) -> float:
-        """The loss there; infinite where it is no number."""
+        """The loss there; infinite where it is no number, minus infinity included."""
         self._move(start, by, direction)
-        loss = _loss(closure())
-        return loss if loss == loss else math.inf
+        loss = _loss(_called(closure))
+        return loss if math.isfinite(loss) else math.inf
 
     # -- a step
     def step(self, closure: Closure | None = None,       # type: ignore[override]
@@ -212,8 +212,10 @@ class HessianFree(Optimizer):
         group = self.param_groups[0]
         state = self.state[self._params[0]]
         damping = state.setdefault("damping", float(group["damping"]))
-        out = closure() if other is None or group["check_closure"] else None
-        evaluations = 0 if out is None else 1
+        count = [0]
+        closure = _counted(closure, count)
+        other = None if other is None else _counted(other, count)
+        out = _called(closure) if other is None or group["check_closure"] else None
         before = math.inf if out is None else self._finite(_loss(out))
         matrix: CurvatureOperator
         if other is None:
@@ -221,19 +223,16 @@ class HessianFree(Optimizer):
             matrix = self._matrix(named, closure, damping, True)
             assert matrix.loss is not None and matrix.gradient is not None
             loss, gradient = matrix.loss, matrix.gradient
-            evaluations += 1
         else:
             loss, gradient, named = self._gradient(closure)
             if out is None:
                 before = self._finite(float(loss))          # type: ignore[arg-type]
             matrix = self._matrix(named, other, damping, False)
-            evaluations += 2
         if group["check_closure"]:
             self._same(before, float(loss))                 # type: ignore[arg-type]
         preconditioner = None
         if group["preconditioner"] is not None and named:
-            preconditioner, calls = self._preconditioner(other or closure, damping)
-            evaluations += calls
+            preconditioner = self._preconditioner(other or closure, damping)
         old = state.get("direction")
         with_start = None if old is None else (old * group["decay"]).detach()
         found = conjugate_gradients(
@@ -241,16 +240,14 @@ class HessianFree(Optimizer):
             damping=damping, preconditioner=preconditioner, progress=group["progress"],
             max_iter=group["max_iter"], numbers=matrix._numbers(),
             keep=_milestones(group["max_iter"]) if group["backtrack"] else None)
-        direction, chosen, after, calls = self._backtrack(closure, start, found, before)
-        evaluations += calls
+        direction, chosen, after = self._backtrack(closure, start, found, before)
         slope = float((gradient * direction).sum())         # type: ignore[operator]
         promised = self._promised(matrix, direction, slope, damping, found, chosen)
         ratio = (after - before) / promised if promised < 0 else -math.inf
         # Below this the loss cannot tell a step from none.
         still = abs(slope) <= 8 * facula.finfo(start.dtype).eps * abs(before)
-        step, after, calls = (0.0, before, 0) if still else \
+        step, after = (0.0, before) if still else \
             self._search(closure, start, direction, before, after, slope)
-        evaluations += calls
         if still:
             pass
         elif ratio < 0.25 or not math.isfinite(ratio):
@@ -276,7 +273,7 @@ class HessianFree(Optimizer):
         state["damping"] = max(damping, group["min_damping"])
         state["n_iter"] = state.get("n_iter", 0) + 1
         self.report = Report(before, after, accepted, reason, found.iterations, chosen, step,
-                             ratio, state["damping"], evaluations)
+                             ratio, state["damping"], count[0])
         return loss
 
     @staticmethod
@@ -290,28 +287,30 @@ class HessianFree(Optimizer):
                 ) -> CurvatureOperator:
         group = self.param_groups[0]
         if not named:
+            if group["structural"]:
+                raise ClosureError("structural damping acts on hidden states: let the closure "
+                                   "return (loss, outputs, hidden)")
             return HessianOperator(closure, self._params)
         return GaussNewtonOperator(closure, self._params, group["structural"] * damping,
                                    group["batch_dim"], gradient)
 
-    def _preconditioner(self, closure: Closure, damping: float) -> tuple[Any, int]:
-        """The preconditioner, and how often it called the closure."""
+    def _preconditioner(self, closure: Closure, damping: float) -> Any:
         group, state = self.param_groups[0], self.state[self._params[0]]
         if self._factors is None:
             diagonal: Any = empirical_fisher_diagonal(closure, self._params, group["probes"],
                                                       group["reduction"], group["batch_dim"])
             diagonal = (diagonal + damping + 1e-12) ** group["exponent"]
             _record.flush(recorder())
-            return diagonal, 1
-        count, calls = state.get("n_iter", 0), 0
+            return diagonal
+        count = state.get("n_iter", 0)
         if count < 3 or count % group["every"] == 0:
             # An average of all there was, until there is more than it is to remember.
             seen = state.get("observed", 0)
             self._factors.observe(closure, min(1 - 1 / (seen + 1), group["averaging"]),
                                   "HessianFree")
             self._factors.invert(max(damping, 1e-12))
-            state["observed"], calls = seen + 1, 1
-        return Turned(self._factors, self._params, self._layout, max(damping, 1e-12)), calls
+            state["observed"] = seen + 1
+        return Turned(self._factors, self._params, self._layout, max(damping, 1e-12))
 
     def _gradient(self, closure: Closure) -> tuple[Tensor, Tensor, bool]:
         from facula.autograd.backward import grad
@@ -336,21 +335,19 @@ class HessianFree(Optimizer):
                                "step, and no dropout or other noise")
 
     def _backtrack(self, closure: Closure, start: Tensor, found: Solution, before: float
-                   ) -> tuple[Tensor, int, float, int]:
-        """The best of the last iterates, its number, its loss, and how many were looked at."""
+                   ) -> tuple[Tensor, int, float]:
+        """The best of the last iterates, its number and its loss."""
         lr = self.param_groups[0]["lr"]
         best, chosen = found.x, found.iterations
         loss = self._at(closure, start, lr, best)
-        calls = 1
         for number, x in reversed(found.iterates):
             if number == found.iterations:
                 continue
             value = self._at(closure, start, lr, x)
-            calls += 1
             if value >= loss and math.isfinite(loss):
                 break
             best, chosen, loss = x, number, value
-        return best * lr if lr != 1.0 else best, chosen, loss, calls  # type: ignore
+        return best * lr if lr != 1.0 else best, chosen, loss  # type: ignore
 
     def _promised(self, matrix: CurvatureOperator, direction: Any, slope: float,
                   damping: float, found: Solution, chosen: int) -> float:
@@ -367,20 +364,39 @@ class HessianFree(Optimizer):
         return slope + max(curved, 0.0)
 
     def _search(self, closure: Closure, start: Tensor, direction: Tensor, before: float,
-                after: float, slope: float) -> tuple[float, float, int]:
-        """The step size, the loss there, and how many were tried; 0 where none will do."""
-        step, calls = 1.0, 0
+                after: float, slope: float) -> tuple[float, float]:
+        """The step size and the loss there; 0 where none will do."""
         if not self.param_groups[0]["line_search"]:
-            return (1.0, after, 0) if after <= before else (0.0, before, 0)
+            return (1.0, after) if after <= before else (0.0, before)
         if slope >= 0.0:
-            return (1.0, after, 0) if after < before else (0.0, before, 0)
+            return (1.0, after) if after < before else (0.0, before)
+        step, tried = 1.0, 0
         while not after <= before + 0.01 * step * slope:
             step *= 0.8
-            calls += 1
-            if calls > 60:
-                return 0.0, before, calls
+            tried += 1
+            if tried > 60:
+                return 0.0, before
             after = self._at(closure, start, step, direction)
-        return step, after, calls
+        return step, after
+
+
+def _counted(closure: Closure, count: list[int]) -> Closure:
+    """The closure, and in count[0] how often it has been called."""
+    def call() -> Any:
+        count[0] += 1
+        return closure()
+    return call
+
+
+def _called(closure: Closure) -> Any:
+    """What the closure returns where only the loss is asked for, gradients being off."""
+    try:
+        return closure()
+    except GradientError as error:
+        raise ClosureError(
+            "the closure of HessianFree only computes the loss: unlike that of LBFGS it calls "
+            "neither zero_grad() nor backward(), nor asks for a gradient otherwise unless under "
+            f"enable_grad() ({error})") from error
 
 
 def _loss(out: Any) -> float:

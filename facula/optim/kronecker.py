@@ -25,6 +25,23 @@ Use = tuple[int, Tensor, Tensor]
 """The number of a layer, its input and its output."""
 
 
+class _Watcher:
+    """The hook on a layer; a class, so that it can be pickled with the module."""
+
+    def __init__(self, factors: KroneckerFactors, index: int) -> None:
+        self.factors, self.index = factors, index
+
+    def __call__(self, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        uses = self.factors._uses
+        if uses is not None and output.requires_grad:
+            uses.append((self.index, inputs[0], output))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Watcher:
+        """A copy of a module alone is watched by nobody else: optimisers are not copied along."""
+        factors = memo.get(id(self.factors))
+        return self if factors is None else _Watcher(factors, self.index)
+
+
 class KroneckerFactors:
     """Running averages of the second moments of the layers' inputs and of the gradients by their
     outputs, and the inverses of both (Martens and Grosse 2015; for convolutions 2016).
@@ -48,19 +65,13 @@ class KroneckerFactors:
                 type(module) is nn.Conv2d and module.groups == 1
                 and module.padding_mode == "zeros" and not isinstance(module.padding, str))
             if plain and module.weight.requires_grad:
-                module.register_forward_hook(self._watcher(len(self.layers)))
+                module.register_forward_hook(_Watcher(self, len(self.layers)))
                 self.layers.append(module)
 
     @property
     def state(self) -> Any:
         """The optimiser's state by parameter."""
         return self.owner.state
-
-    def _watcher(self, index: int) -> Callable[..., None]:
-        def watch(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            if self._uses is not None and output.requires_grad:
-                self._uses.append((index, inputs[0], output))
-        return watch
 
     def watched(self, closure: Callable[[], Any]) -> tuple[Any, list[Use]]:
         """What the closure returns, and how it used the layers."""

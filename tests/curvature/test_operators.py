@@ -15,7 +15,14 @@ from facula.curvature import (
     HessianOperator,
     conjugate_gradients,
 )
-from facula.errors import ClosureError, CurvatureError, DTypeError, GradientError, ShapeError
+from facula.errors import (
+    ClosureError,
+    CurvatureError,
+    DTypeError,
+    GradientError,
+    NotFiniteError,
+    ShapeError,
+)
 
 RNG = np.random.default_rng(3)
 
@@ -334,6 +341,62 @@ def test_calls_that_are_not_one_graph(how):
     np.testing.assert_allclose(two.to_dense().numpy(), one.to_dense().numpy(), rtol=1e-8)
 
 
+@pytest.mark.parametrize("how", ["value", "function"])
+def test_an_operator_stays_where_the_parameters_were(how):
+    w, x = t(3, 3).requires_grad_(), t(5, 3)
+
+    def call():
+        z = x @ w @ w
+        if how == "function":
+            z = Cube.apply(z)
+        elif how == "value":
+            assert z.sum().item() < 1e9
+        return (z ** 2).mean(), z, (x @ w).tanh()
+
+    operators = [HessianOperator(lambda: call()[0], w),
+                 GaussNewtonOperator(call, w, hidden=0.3),
+                 EmpiricalFisherOperator(lambda: call()[:2], w)]
+    before = [op.to_dense().numpy() for op in operators]
+    assert all(op.why for op in operators)
+    with facula.no_grad():
+        w.mul_(1.5)
+    for op, was in zip(operators, before):
+        np.testing.assert_array_equal(op.to_dense().numpy(), was)
+        op.refresh()
+        assert np.abs(op.to_dense().numpy() - was).max() > 0.1
+    # The parameter itself is what it was: its gradient arrives at it.
+    call()[0].backward()
+    assert w.grad is not None
+
+
+def test_outputs_of_autocast():
+    """Products of outputs in half precision are float32, like the parameters."""
+    facula.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+    x, y = facula.randn(32, 4), facula.tensor(np.arange(32) % 3)
+
+    def call(half=True):
+        with facula.autocast("cpu", dtype=facula.bfloat16, enabled=half):
+            z = net(x)
+        return F.cross_entropy(z.float(), y), z
+
+    for make in (lambda c: HessianOperator(lambda: c()[0], net),
+                 lambda c: GaussNewtonOperator(c, net),
+                 lambda c: EmpiricalFisherOperator(c, net),
+                 lambda c: FisherOperator(lambda: c()[1], net)):
+        op, whole = make(call), make(lambda: call(False))
+        assert op.why == "" and op.dtype is facula.float32
+        dense = op.to_dense().numpy()
+        assert dense.dtype == np.float32
+        assert np.abs(dense - whole.to_dense().numpy()).max() < 0.03
+    from facula.curvature import empirical_fisher_diagonal
+    facula.manual_seed(1)
+    half = empirical_fisher_diagonal(call, net, samples=8).numpy()
+    facula.manual_seed(1)
+    whole = empirical_fisher_diagonal(lambda: call(False), net, samples=8).numpy()
+    assert half.dtype == np.float32 and np.abs(half - whole).max() < 0.05 * np.abs(whole).max()
+
+
 def test_detached_parts_are_constant():
     w = t(3).requires_grad_()
     op = HessianOperator(lambda: (w ** 2 * w.detach()).sum(), w)
@@ -471,6 +534,14 @@ def test_solve():
                                rtol=1e-8)
 
 
+def test_lanczos_says_where_a_nan_is():
+    w = facula.tensor(np.array([0.0, 1.0])).requires_grad_()
+    op = HessianOperator(lambda: w.sqrt().sum(), w)         # infinite at 0
+    for ask in (op.eigenvalues, op.spectrum, op.norm):
+        with pytest.raises(NotFiniteError, match="Lanczos"):
+            ask(*([1] if ask == op.eigenvalues else []))
+
+
 def test_solve_says_what_is_wrong():
     op = quadratic(np.diag([1.0, -1.0, 2.0]))
     with pytest.raises(CurvatureError, match="not positive definite"):
@@ -539,6 +610,13 @@ def test_bad_arguments():
         EmpiricalFisherOperator(lambda: (w.sum(), w), [w], "none")
     with pytest.raises(ShapeError, match="no dimension 2"):
         EmpiricalFisherOperator(lambda: ((w * 2).sum(), w * 2), [w], batch_dim=2)
+    with pytest.raises(ClosureError, match="structural damping"):
+        GaussNewtonOperator(lambda: ((z := w * 2).sum(), z), [w], hidden=0.1)
+    op = HessianOperator(lambda: (w ** 2).sum(), [w])
+    with pytest.raises(TypeError, match="ndarray.*from_numpy"):
+        op @ np.ones(3)
+    with pytest.raises(TypeError, match="list of Tensors"):
+        op @ [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("name", ["mlp", "rnn", "shared"])

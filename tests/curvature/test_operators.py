@@ -613,7 +613,7 @@ def test_bad_arguments():
     with pytest.raises(ClosureError, match="structural damping"):
         GaussNewtonOperator(lambda: ((z := w * 2).sum(), z), [w], hidden=0.1)
     op = HessianOperator(lambda: (w ** 2).sum(), [w])
-    with pytest.raises(TypeError, match="ndarray.*from_numpy"):
+    with pytest.raises(TypeError, match=r"ndarray.*from_numpy"):
         op @ np.ones(3)
     with pytest.raises(TypeError, match="list of Tensors"):
         op @ [1.0, 2.0, 3.0]

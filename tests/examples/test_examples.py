@@ -64,6 +64,15 @@ def test_addition(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     assert re.search(r"hf: solved, 0\.\d+ % errors", out), out
     assert re.search(r"adam:1e-3: (not )?solved", out), out
     assert (tmp_path / "addition.png").stat().st_size > 1000
+    # More of them, into the same report.
+    import json
+    monkeypatch.setattr("sys.argv", [
+        "addition.py", "--length", "10", "--hidden", "16", "--minutes", "0.005",
+        "--only", "sgd:1e-2,adam:3e-3", "--cpu-time"])
+    out = run("addition", tmp_path, monkeypatch, capsys)
+    assert "hf: solved" in out and "sgd:1e-2: not solved" in out
+    with open(tmp_path / "addition.json", encoding="utf-8") as file:
+        assert set(json.load(file)["runs"]) == {"hf", "adam:1e-3", "sgd:1e-2", "adam:3e-3"}
 
 
 def test_deep_autoencoder(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

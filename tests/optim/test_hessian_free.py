@@ -461,7 +461,7 @@ def test_a_closure_that_calls_backward():
         loss.backward()
         return loss, z
 
-    with pytest.raises(ClosureError, match="neither zero_grad.. nor backward"):
+    with pytest.raises(ClosureError, match=r"neither zero_grad.. nor backward"):
         opt.step(like_lbfgs)
 
 

@@ -10,8 +10,11 @@ COLOURS = ((214, 69, 65), (52, 108, 176), (58, 140, 62), (230, 150, 40), (128, 8
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
     if log:
-        return [10.0 ** k for k in range(math.floor(low), math.ceil(high) + 1)
-                if low - 1e-9 <= k <= high + 1e-9]
+        # Powers of ten; where there is hardly one of them, others between.
+        marks = (1.0,) if high - low > 2 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+        found = [m * 10.0 ** k for k in range(math.floor(low), math.ceil(high) + 1)
+                 for m in marks]
+        return [x for x in found if low - 1e-9 <= math.log10(x) <= high + 1e-9]
     size = 10.0 ** math.floor(math.log10(max(high - low, 1e-9)))
     size *= 0.5 if (high - low) / size < 3 else 1.0
     return [k * size for k in range(math.ceil(low / size), math.floor(high / size) + 1)]
@@ -54,9 +57,9 @@ def draw(path: str, title: str, across: str, up: str,
         pen.line([(x, top), (x, bottom)], fill=(225, 225, 225))
         pen.text((x, bottom + 8), f"{tick:.4g}", fill=(60, 60, 60), font=font, anchor="mt")
     pen.rectangle([left, top, right, bottom], outline=(120, 120, 120))
-    pen.text((left, 18), title, fill="black", font=font)
+    pen.text((left, 12), title, fill="black", font=font)
     pen.text(((left + right) / 2, size[1] - 24), across, fill="black", font=font, anchor="mm")
-    pen.text((left, top - 6), up, fill="black", font=font, anchor="ls")
+    pen.text((left, top - 3), up, fill="black", font=font, anchor="ls")
     for k, (name, curve) in enumerate(curves.items()):
         colour = COLOURS[k % len(COLOURS)]
         line = [place(x, height(y)) for x, y in curve if math.isfinite(y)]

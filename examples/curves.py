@@ -60,12 +60,13 @@ def draw(path: str, title: str, across: str, up: str,
     pen.text((left, 12), title, fill="black", font=font)
     pen.text(((left + right) / 2, size[1] - 24), across, fill="black", font=font, anchor="mm")
     pen.text((left, top - 3), up, fill="black", font=font, anchor="ls")
-    for k, (name, curve) in enumerate(curves.items()):
-        colour = COLOURS[k % len(COLOURS)]
+    for k, curve in enumerate(curves.values()):
         line = [place(x, height(y)) for x, y in curve if math.isfinite(y)]
         if len(line) > 1:
-            pen.line(line, fill=colour, width=2)
-        pen.line([(right - 190, top + 18 + 20 * k), (right - 165, top + 18 + 20 * k)],
-                 fill=colour, width=3)
-        pen.text((right - 158, top + 18 + 20 * k), name, fill="black", font=font, anchor="lm")
+            pen.line(line, fill=COLOURS[k % len(COLOURS)], width=2)
+    pen.rectangle([right - 196, top + 6, right - 6, top + 12 + 20 * len(curves)], fill="white")
+    for k, name in enumerate(curves):
+        y = top + 18 + 20 * k
+        pen.line([(right - 190, y), (right - 165, y)], fill=COLOURS[k % len(COLOURS)], width=3)
+        pen.text((right - 158, y), name, fill="black", font=font, anchor="lm")
     image.save(path)

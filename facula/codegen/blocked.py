@@ -25,13 +25,16 @@ from facula.codegen.direct import Tiles, View
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
-from facula.codegen.walks import Block, Walk, grow, micro_rect, reached
+from facula.codegen.walks import Block, Walk, evened, grow, micro_rect, reached
 
 __all__ = ["Blocks", "Direct", "OnBlocks", "copy_blocks", "emit_blocks", "squares_suit",
            "vectors_of"]
 
 
 _NOWHERE = View(())
+
+_LARGER = 8
+"""How many times as large as the source a weight is of which each thread is to read a part."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,27 @@ class Direct:
                 prod(self.block.blocks) * self.o_blocks < wanted):
             points //= 2
             self.block = block()
+        self.block = evened(self.block, self.o_blocks)
+        self.by_channels = self._by_channels()
         self.set_depth()
+
+    def _by_channels(self) -> bool:
+        """Whether threads part output channels before they part places.
+
+        Then each reads its part of the weight alone, but all of the source, of which another core
+        has made a part: that is worth it where the weight is much the larger.
+        """
+        c = self.c
+        return not c.depthwise and prod(c.w) > _LARGER * prod(c.x)
+
+    def order(self, fn: Fn) -> tuple[list[Any], Any]:
+        """(first outputs of a tile's block of places, its panels), from the number of the tile."""
+        blocks = self.block.blocks
+        if self.by_channels:
+            ob, *at = unravel(fn, "%tile", (self.o_blocks, *blocks))
+        else:
+            *at, ob = unravel(fn, "%tile", (*blocks, self.o_blocks))
+        return [fn.mul(i, n) for i, n in zip(at, self.block.size, strict=True)], ob
 
     def set_depth(self) -> None:
         """How many channels, or blocks of them, at a time."""
@@ -174,8 +197,7 @@ class Direct:
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         fn.written = True
         source, packed = operand(fn, 0), operand(fn, 1)
-        *at, ob = unravel(fn, "%tile", (*block.blocks, self.o_blocks))
-        starts = [fn.mul(i, n) for i, n in zip(at, block.size, strict=True)]
+        starts, ob = self.order(fn)
         counts = block.valid(fn, starts)
         plane = block.points * c.lanes
         # the sums of several panels, where they are added to chunk by chunk

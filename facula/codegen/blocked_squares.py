@@ -17,7 +17,7 @@ from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
 from facula.codegen.llvm import Fn
 from facula.codegen.target import Target
-from facula.codegen.tiles import PARAMS, operand, smin, unravel
+from facula.codegen.tiles import PARAMS, operand, smin
 from facula.codegen.walks import Block
 
 __all__ = ["Squares", "forth", "halved"]
@@ -85,8 +85,7 @@ class Squares:
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         fn.written = True
         source, packed, weight = (operand(fn, k) for k in range(3))
-        *at, ob = unravel(fn, "%tile", (*block.blocks, f.o_blocks))
-        starts = [fn.mul(i, n) for i, n in zip(at, block.size, strict=True)]
+        starts, ob = f.order(fn)
         counts = block.valid(fn, starts)
         width = f.each * f.nv
         plane = block.points * c.lanes

@@ -348,8 +348,10 @@ class Direct:
                 self.finish.soon(fn, block, starts, rect, firsts, fn.mul(panel, self.nv), self.nv)
             line = 4 * nv * self.c.lanes
             each = -(-line * prod(rect) // block.points) if ahead else 0
+            soon = (tiles.table(f"{name}_soon", self._following(rect, kc)),) \
+                if self.flat and rect[0] == 1 and isinstance(kc, int) else ()
             tiles.micro(name, block.offsets(rect, across), nv, block.offsets(rect, down), table,
-                        nv * self.c.lanes, lanewise, plane, each)
+                        nv * self.c.lanes, lanewise, plane, each, soon=soon)
             from_, to = reached(fn, firsts, across, down)
             more = ""
             if ahead:
@@ -358,10 +360,19 @@ class Direct:
                 part = whole // block.points if isinstance(whole, int) \
                     else fn.val(f"sdiv i64 {whole}, {block.points}")
                 more = f", ptr {fn.gep('i8', ahead, part)}"
+            more += "".join([f", ptr {fn.gep(scalar, x, from_)}" for _ in soon])
             fn.do(f"call void @{name}(ptr {fn.gep(scalar, x, from_)}, ptr {v}, "
                   f"ptr {fn.gep(scalar, z, to)}, i64 {kc}, i1 {first}{more})")
 
         tiles.over_block(fn, block, starts, register)
+
+    def _following(self, rect: tuple[int, ...], count: int) -> list[int]:
+        """Where the places after a register tile lie in the source, one for each of `count` steps:
+        those of a block of channels while that is added up.  What another core has made comes too
+        late otherwise."""
+        rows = prod(rect)
+        return [k // self.c.lanes * self.strides[1]
+                + (rows + min(k % self.c.lanes, rows - 1)) * self.strides[2] for k in range(count)]
 
     def _copy(self, fn: Fn, source: str, channels: Any, starts: list[Any], counts: list[Any],
               to: str) -> None:

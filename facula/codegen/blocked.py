@@ -7,7 +7,7 @@ follows the convolution is computed on a tile's sums, which already lie as the r
 
 The packed weight is `[panel, C / lanes, tap, lane, columns]` (`[panel, C, tap, columns]` of a
 plain source, `[C / lanes, tap, lane]` where each channel is a group of its own), and for minimal
-filtering `[panel, 16, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.  Where the
+filtering `[panel, 16 or 36, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.  Where the
 lanes do not divide C, its last block has only the lanes that are channels, while those of sources
 and results are all whole.
 """
@@ -27,7 +27,7 @@ from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, evened, grow, micro_rect, reached
 
-__all__ = ["Blocks", "Direct", "OnBlocks", "copy_blocks", "emit_blocks", "squares_suit",
+__all__ = ["Blocks", "Direct", "OnBlocks", "PLACES", "copy_blocks", "emit_blocks", "squares_suit",
            "vectors_of"]
 
 
@@ -71,18 +71,19 @@ class Blocks(OnBlocks):
     """A convolution."""
 
     depthwise: bool = False
-    squares: bool = False
+    squares: int = 0                # by minimal filtering: outputs along a side of a square
 
     kind = "conv_blocks"
     parts = 0
 
     @property
     def flops(self) -> float:
-        return self.direct() / (2.25 if self.squares else 1.0)
+        return self.direct() / (3 * self.squares / (self.squares + 2)) ** 2 if self.squares \
+            else self.direct()
 
-    def by_squares(self) -> Blocks:
-        """The same by minimal filtering."""
-        return replace(self, squares=True)
+    def by_squares(self, side: int) -> Blocks:
+        """The same by minimal filtering of `side` outputs at a time, along either axis."""
+        return replace(self, squares=side)
 
     @property
     def pointwise(self) -> bool:
@@ -96,15 +97,29 @@ def vectors_of(c: Blocks) -> int:
     return min(2, -(-c.w[0] // c.lanes))
 
 
-def squares_suit(c: Blocks) -> bool:
-    """Whether 3x3 kernels cost less by minimal filtering, transforms included."""
+PLACES = 2048
+"""Places below which a convolution takes too little time to transform its weight each time."""
+
+
+def squares_suit(c: Blocks, lasting: bool) -> int:
+    """Where 3x3 kernels cost less by minimal filtering, transforms included: how many outputs a
+    square's side is to have; else 0.  `lasting` is whether the weight's transform is kept."""
     if not config.flag.WINOGRAD or not c.blocked or c.depthwise or c.lanes < 8 \
-            or c.x[1] % c.lanes:
-        return False
+            or c.x[1] % c.lanes or c.w[0] < c.lanes:
+        return 0
     if c.w[2:] != (3, 3) or c.stride != (1, 1) or c.dilation != (1, 1):
-        return False
-    squares = c.x[0] * prod(-(-n // 2) for n in c.y[2:])
-    return squares >= 16 and 4 * squares <= 1.4 * c.x[0] * prod(c.y[2:]) and c.w[0] >= c.lanes
+        return 0
+    places = c.x[0] * prod(c.y[2:])
+    if not lasting and places < PLACES:
+        return 0
+
+    def squares(side: int) -> int:
+        return c.x[0] * prod(-(-n // side) for n in c.y[2:])
+
+    # the larger squares have 36 weights for 9: there must be enough of them to use each
+    if lasting and squares(4) >= 32 and 36 * squares(4) <= 0.75 * 16 * squares(2):
+        return 4
+    return 2 if squares(2) >= 16 and 4 * squares(2) <= 1.4 * places else 0
 
 
 def emit_blocks(c: Blocks, finish: Any) -> tuple[Kernel, Any]:

@@ -7,9 +7,9 @@ follows the convolution is computed on a tile's sums, which already lie as the r
 
 The packed weight is `[panel, C / lanes, tap, lane, columns]` (`[panel, C, tap, columns]` of a
 plain source, `[C / lanes, tap, lane]` where each channel is a group of its own), and for minimal
-filtering `[panel, 16 or 36, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.  Where the
-lanes do not divide C, its last block has only the lanes that are channels, while those of sources
-and results are all whole.
+filtering `[panel, 16 or 36, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.
+Where the lanes do not divide C, its last block has only the lanes that are channels, while those of
+sources and results are all whole.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from typing import Any
 from facula.codegen.llvm import Fn
 from facula.codegen.tiles import smin
 
-__all__ = ["Walk", "Block", "backward_walks", "evened", "flat", "forward_walk", "grow", "micro_rect",
-           "reached"]
+__all__ = ["Walk", "Block", "backward_walks", "evened", "flat", "forward_walk", "grow",
+           "micro_rect", "reached"]
 
 
 @dataclass(frozen=True)

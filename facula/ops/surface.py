@@ -18,7 +18,8 @@ from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import freeze_number
 from facula.ops import promote
-from facula.ops.define import _T, OPS, OpRecord, _inplace, _into, _memo, attach
+from facula.ops.define import _T, OPS, OpRecord, _memo, attach
+from facula.ops.given import in_place, into
 from facula.ops.promote import cast, expand_to, operands, wrap_integer
 from facula.tensor import Tensor, prim, scalar
 
@@ -42,7 +43,7 @@ def public(fn: Callable[..., Any], name: str, family: str, *, method: bool | str
         if attr:
             attach(attr, fn)
         if inplace:
-            attach(f"{each}_", _inplace(fn, each))
+            attach(f"{each}_", in_place(fn, each))
     return fn
 
 
@@ -236,7 +237,7 @@ def called(name: str, fn: Binary, doc: str, tensors: str = "") -> Callable[..., 
             wrong = other if isinstance(input, Tensor) else input
             raise TypeError(f"{name}(): expected tensors or numbers, got "
                             f"{type(wrong).__name__}")
-        return result if out is None else _into(lambda: result, (), {"out": out})
+        return result if out is None else into(out, result)
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = doc
@@ -285,7 +286,7 @@ def unary(name: str, primitive: str | None = None, *, floating: bool = False,
                                                 dtype=promote.get_default_dtype())))
         else:
             result = prim(primitive, input)
-        return result if out is None else _into(lambda: result, (), {"out": out})
+        return result if out is None else into(out, result)
 
     fn.__name__ = fn.__qualname__ = name
     fn.__doc__ = doc

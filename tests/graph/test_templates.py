@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import facula
-from facula.autograd import engine
+from facula.autograd import rules, sweep
 from facula.graph import flush, template
 from facula.graph.record import _local
 from facula.ops import define
@@ -56,7 +56,8 @@ def test_steps_are_those_that_the_bodies_record(seed: int, monkeypatch: Any,
                                                 forgotten: None) -> None:
     with monkeypatch.context() as m:
         m.setattr(define, "_elsewhere", lambda *args: None)
-        m.setattr(engine, "cut", lambda *args: None)
+        for module in (rules, sweep):
+            m.setattr(module, "cut", lambda *args: None)
         expected = programs(seed, monkeypatch)
     assert programs(seed, monkeypatch) == expected      # calls of equal likeness within it
     assert programs(seed, monkeypatch) == expected      # all of them from templates
@@ -143,7 +144,7 @@ def test_an_error_comes_at_every_place(forgotten: None) -> None:
 
 def test_structures_that_never_come_again_leave_no_more_than_the_bounds(
         monkeypatch: Any, forgotten: None) -> None:
-    tables = define._templates, engine._rules, recording._settled
+    tables = define._templates, rules._rules, recording._settled
     for table in tables:
         monkeypatch.setattr(table, "most", 20)
     for n in range(1, 120):

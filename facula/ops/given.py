@@ -23,15 +23,16 @@ _V = TypeVar("_V")
 _RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 
 
-def into(out: Any, value: _V, exact: bool = False) -> _V:
-    """`value`, a tensor or a tuple of them, written into `out`, which is returned.
+def into(out: Any, result: _V, exact: bool = False) -> _V:
+    """`result`, a tensor or a tuple of them, written into `out`, which is returned.
 
-    `value` itself where `out` is None.  An empty tensor takes the shape of the result; DTypeError
+    `result` itself where `out` is None.  An empty tensor takes the shape of the result; DTypeError
     where the result does not fit into its dtype (with `exact`, has another one) or gradients would
     flow, ShapeError where it has elements and another shape.
     """
     if out is None:
-        return value
+        return result
+    value: Any = result
     if not isinstance(value, tuple):
         if exact:
             _same_dtype(out, value)
@@ -42,7 +43,7 @@ def into(out: Any, value: _V, exact: bool = False) -> _V:
             _same_dtype(o, v)
     for o, v in zip(out, value):
         _store(o, v)
-    return type(value)(*out) if hasattr(value, "_fields") else tuple(out)    # type: ignore
+    return type(value)(*out) if hasattr(value, "_fields") else tuple(out)  # type: ignore
 
 
 def takes_out(fn: _F) -> _F:

@@ -8,14 +8,13 @@ once, and for the next graph of these steps entered anew with that graph's value
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from facula.autograd.rules import along, entered, followed, outputs, places_of
 from facula.graph import record as _record
 from facula.graph.record import Edge, Graph, Node
 from facula.graph.spec import Step
-from facula.graph.template import Template, alike, cut
+from facula.graph.template import Table, Template, alike, cut
 from facula.runtime.allocator import Buffer
 from facula.tensor import Tensor, make, prim
 
@@ -47,7 +46,7 @@ class Sweep:
         self.templates: dict[Any, Template] = {}
 
 
-_sweeps: dict[Any, Sweep] = {}
+_sweeps = Table(MAX_SWEEPS)
 
 
 def sweep(graph: Graph, steps: list[Step], arrived: tuple[int, ...], reach: Any) -> Sweep | None:
@@ -72,11 +71,9 @@ def sweep(graph: Graph, steps: list[Step], arrived: tuple[int, ...], reach: Any)
         needs = _needs(graph, steps, waiting)
         if needs is None:
             return None
-        _sweeps[key] = found = Sweep(steps, waiting, needs)
-        if len(_sweeps) > MAX_SWEEPS:
-            for old in list(islice(_sweeps, MAX_SWEEPS // 2)):
-                del _sweeps[old]
-    return found
+        found = Sweep(steps, waiting, needs)
+        _sweeps.keep(key, found)
+    return found                                             # type: ignore[no-any-return]
 
 
 def _needs(graph: Graph, steps: list[Step], waiting: list[int]) -> list[int] | None:

@@ -251,7 +251,7 @@ class Recorder:
         """A structure, by its hash, has been run so often and is not part of the trie; after
         `threshold` runs it is to be compiled."""
         root, met = self.met
-        if root is not self.root:
+        if root is not self.root:           # of a trie that was given up
             met = {}
             self.met = self.root, met
         met[what] = runs, threshold

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
@@ -360,9 +361,14 @@ class Recorder:
         return edge.index
 
 
+THREADS: weakref.WeakSet[Recorder] = weakref.WeakSet()
+"""The recorders of all threads."""
+
+
 class _Local(threading.local):
     def __init__(self) -> None:
         self.rec = Recorder()
+        THREADS.add(self.rec)
 
 
 _local = _Local()

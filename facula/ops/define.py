@@ -341,11 +341,15 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
     graph = rec.graph
     start = graph.state
     before = (len(graph.leaves), len(graph.functions), len(graph.hooks))
+    # An operand that is not in this graph although it has been entered is there as a copy.
+    rec.taken = graph, {t._node: ~i if i < 0 else i for t, i in zip(tensors, key[1:])
+                        if t._node.at[0] is not graph}
     rec.depth += 1
     try:
         result = _run(rec, body, args, kwargs)
     finally:
         rec.depth -= 1
+        rec.taken = None
     if rec.watch is not None:
         rec.watch.made(result)
     if rec.graph is not graph or (len(graph.leaves), len(graph.functions),

@@ -28,16 +28,16 @@ from facula.tensor import Tensor
 __all__ = ["LARGE", "FEW", "may_look", "look"]
 
 LARGE = 1 << 20
-"""Bytes of memory that are dearer to copy than a graph is to run: a launch takes about 10 us, a
-copy of so much 40 to 75 us (Zen 4).  Rows of a table, doubled and summed: at 256 KB 52 us with the
-copy and 29 us by looking, at 1 MB 106 and 30, at 16 MB 2700 and 51.  Below this what looking saves
-is of the size of what it costs a program that would have gone on recording."""
+"""Bytes of memory that are dearer to copy than a graph is to run.  A few rows of a table, doubled
+and summed, take 28 us either way where the table has 64 KB, with the copy 34 and by looking 29 at
+256 KB, 71 and 32 at 1 MB, 1000 and 48 at 16 MB (Zen 4).  Below 1 MB what looking saves is of the
+size of what a launch costs that would otherwise have been shared."""
 
 FEW = 16
-"""An operation reads memory in place whose result is so many times smaller.  Looking also wins
-where the result is a half or a quarter (at 4 MB 3 to 10 times), if nothing else is pending; but a
-result that is large is likely to be the first of many that would share its loop, which an early
-run takes apart."""
+"""An operation reads memory in place whose result is so many times smaller.  Alone, one with a
+result of a quarter is quicker by looking, too (a product at 4 MB: 410 us for 690); but a large
+result is likely to be the first of several that would share a loop, which an early run takes
+apart."""
 
 _results = Table(4096)
 

@@ -150,11 +150,12 @@ def binary(name: str, primitive: str, kinds: str, *, floating: bool = False,
             node: Any = t._node
             owner, i = node.at
             if owner is not graph:
-                i = rec.adopt(node)
-                if node.at[0] is not graph:      # memory that others write is copied at each use
+                if getattr(node.value, "shared", False):
+                    # Memory that others write is copied at each use, or read now.
                     s = scalar(value, dtype)
                     pair = (t, s) if left else (s, t)
                     return _memo(rec, head, pair, body, pair, _NONE)
+                i = rec.adopt(node)
             start = graph.state
             key = (number_head, left, dtype, ~i if t._rg and rec.grad else i)
             edge = start.edges.get(key)

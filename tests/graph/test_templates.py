@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -179,3 +181,28 @@ def test_the_default_dtype_is_not_remembered(forgotten: None) -> None:
     finally:
         facula.set_default_dtype(facula.float32)
     assert found == [d for d in (facula.float32, facula.float64, facula.float32) for _ in range(4)]
+
+
+def test_another_default_dtype_holds_in_all_threads() -> None:
+    asked: queue.Queue[bool] = queue.Queue()
+    given: queue.Queue[Any] = queue.Queue()
+
+    def work() -> None:
+        while asked.get():
+            given.put((facula.tensor([1, 2]) / facula.tensor([3, 4])).numpy().dtype)
+
+    def quotient() -> Any:
+        asked.put(True)
+        return given.get(timeout=60)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert [quotient() for _ in range(4)] == [np.float32] * 4
+        facula.set_default_dtype(facula.float64)
+        assert [quotient() for _ in range(3)] == [np.float64] * 3
+    finally:
+        facula.set_default_dtype(facula.float32)
+        asked.put(False)
+        thread.join()
+    assert (facula.tensor([1]) / facula.tensor([3])).dtype is facula.float32

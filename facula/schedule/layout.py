@@ -8,6 +8,10 @@ everything elementwise, pooling, padding, slicing, sums over places and concaten
 are computed on the blocks.  Only what cannot be is brought back to the plain order.  Programs with
 gradients of convolutions in them are the matter of `facula.schedule.layout_back`.
 
+`conv_blocks` and `conv_weight_blocks` are no primitives: nothing records, differentiates, batches
+or interprets them.  They come into being here, after all of that, and mean the convolution that
+they stand for; their attributes are the geometry of its blocks on one processor.
+
 A step has a blocked form along one axis of its shape, the one that the channels are part of:
 its size is divided by the lanes, which become a last axis.  Where the channels are no multiple of
 the lanes, the last block has more lanes than there are channels.  What these hold is of no concern,

@@ -237,7 +237,8 @@ def measure(b: Benchmark, name: str, title: str, bound: float) -> None:
          Contender("torch eager", "torch_step", options),
          Contender("torch.compile", "torch_step", {**options, "compile": True}),
          Contender("JAX jit", "jax_step", options)],
-        rounds=b.args.rounds, seconds=0.3, check=check, unit="ms", prefix=title)
+        rounds=b.args.rounds, seconds=0.3, check=check, unit="ms", prefix=title,
+        floors=["facula.compile"])
     peers = [row.median for label, row in rows.items() if not label.startswith("facula")]
     if peers:
         b.claim(f"{title}: times as fast as the best peer", min(peers)

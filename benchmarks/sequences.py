@@ -149,7 +149,8 @@ def compared(b: Benchmark, contenders: Sequence[Contender], prefix: str, bound: 
     """Time the contenders and claim the ratio of the best peer to the better of facula's ways."""
     if b.quick:
         contenders = [c for c in contenders if c.options.get("compiled") != "model"]
-    rows = b.compare(contenders, b.args.rounds, seconds, check, "ms", prefix=prefix)
+    rows = b.compare(contenders, b.args.rounds, seconds, check, "ms", prefix=prefix,
+                     floors=["facula.compile"])
     ours = [r for label, r in rows.items() if label.startswith("facula")]
     peers = [r for label, r in rows.items() if not label.startswith("facula")]
     if not peers:

@@ -425,7 +425,8 @@ class Benchmark:
                                  *_shown_arguments(sys.argv[1:])]),
             "quick": self.quick, "threads": self.threads, "started": self.started,
             "seconds": seconds, "processors kept busy by others": others,
-            "rows": self.tables, "floors": self.floors, "claims": [{**asdict(c), "met": c.met} for c in self.claims],
+            "rows": self.tables, "floors": self.floors,
+            "claims": [{**asdict(c), "met": c.met} for c in self.claims],
             "missing": self.missing, "notes": self.notes,
             "machine": machine(), "versions": versions(),
         }

@@ -23,7 +23,8 @@ __all__ = ["Bandwidth", "Roof", "bandwidth", "measure"]
 
 _CHAINS = 12
 _ROUNDS = 200_000
-_COPY = 96 << 20
+WHOLE = 192 << 20
+"""Bytes that no cache holds."""
 _TILES = 96
 _STEP = 8
 """Vectors that a round of the loop over memory moves."""
@@ -112,7 +113,7 @@ def _tile_registers() -> str:
     configure(fn, 2 * ROWS, 2 * ROWS)
     for register in range(8):
         fn.do(f"call void {zero}(i8 {register})")
-    with fn.loop(0, _ROUNDS // 40):
+    with fn.loop(0, _ROUNDS // 100):
         for sums in range(4):
             fn.do(f"call void {product}(i8 {sums}, i8 {4 + sums // 2}, i8 {6 + sums % 2})")
     release(fn)
@@ -197,7 +198,7 @@ def _rate(text: str, flops: float, tiles: int, address: int) -> float:
     return flops * tiles / _best(plan, [address], 3) / 1e9
 
 
-def bandwidth(nbytes: int = 2 * _COPY) -> Bandwidth:
+def bandwidth(nbytes: int = WHOLE) -> Bandwidth:
     """What memory gives to all threads that go through `nbytes` again and again: a copy of one half
     to the other, and reading them all.  What is smaller than a cache is measured in that cache."""
     lanes, workers = target().vector_bytes // 4, threads.get_num_threads()
@@ -231,7 +232,7 @@ def measure() -> Roof:
     rate = _rate(_multiply(lanes, False), flops, tiles, memory.ptr)
     short = None
     if t.tiles:
-        short = _rate(_tile_registers(), 4 * 2.0 * 16 * 16 * 32 * (_ROUNDS // 40), tiles,
+        short = _rate(_tile_registers(), 4 * 2.0 * 16 * 16 * 32 * (_ROUNDS // 100), tiles,
                       memory.ptr)
     elif t.pairs:
         short = _rate(_multiply(lanes, True), 2 * flops, tiles, memory.ptr)

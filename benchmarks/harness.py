@@ -38,6 +38,9 @@ for _path in (str(HERE), str(ROOT)):
 
 PACKAGES = ("facula", "numpy", "llvmlite", "torch", "jax", "jaxlib")
 
+LONG = 1e-3
+"""Seconds of a step from which on the plain loop is held against facula.compile."""
+
 
 class Missing(Exception):
     """Raised by a factory: this contender cannot be run here, and why."""
@@ -406,6 +409,14 @@ class Benchmark:
         """State a figure beside its bound."""
         self.claims.append(Claim(what, value, sense, bound, unit))
         print(self.claims[-1])
+
+    def claim_loop(self, rows: dict[str, Row], prefix: str) -> None:
+        """State what the plain loop takes of the time under facula.compile, where both were
+        measured and a step is long enough for it to matter."""
+        pair = [rows.get(label) for label in ("facula", "facula.compile")]
+        if pair[0] is not None and pair[1] is not None and pair[1].median > LONG:
+            self.claim(f"{prefix}: the plain loop, in steps of facula.compile",
+                       pair[0].median / pair[1].median, "<=", 1.1)
 
     def unclaimed(self, what: str, reason: str) -> None:
         """A figure that could not be taken here."""

@@ -151,6 +151,7 @@ def compared(b: Benchmark, contenders: Sequence[Contender], prefix: str, bound: 
         contenders = [c for c in contenders if c.options.get("compiled") != "model"]
     rows = b.compare(contenders, b.args.rounds, seconds, check, "ms", prefix=prefix,
                      floors=["facula.compile"])
+    b.claim_loop(rows, prefix)
     ours = [r for label, r in rows.items() if label.startswith("facula")]
     peers = [r for label, r in rows.items() if not label.startswith("facula")]
     if not peers:

@@ -130,10 +130,11 @@ def _spared(steps: Sequence[Step], number: int) -> float:
         else:
             walks = Convolution(step.op, "float32", x, w, y, stride, low, dilation, groups,
                                 _ANYWHERE, _ANYWHERE).walks()
-            ends = (w[1], w[0] // groups)
-            squares = len(walks) == 1 and worthwhile(
-                "float32", walks[0], x[0], *(ends if step.op == "conv" else ends[::-1]),
-                target().lanes(4))
+            red, out = w[1], w[0] // groups
+            if step.op == "conv_input":
+                red, out = out, red
+            squares = len(walks) == 1 and worthwhile("float32", walks[0], x[0], red, out,
+                                                     target().lanes(4))
         return plain - plain / _FEWER if squares else 0.0
     return 0.0
 

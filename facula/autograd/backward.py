@@ -8,6 +8,7 @@ from typing import Any
 from facula.autograd.engine import Pass
 from facula.errors import GradientError, ShapeError
 from facula.graph import record as _record
+from facula.graph.garbage import collects, pause, resume
 from facula.graph.record import LOCK, Edge, Graph, Node, Recorder, _local
 from facula.tensor import Tensor, prim
 
@@ -56,8 +57,7 @@ def backward(tensors: Tensors, grad_tensors: Any = None, retain_graph: bool | No
         single = len(roots) == 1 and seeds[0] is None and inputs is None and not create_graph
         root = roots[0]._node.at[1] if single else -1
         _seed(run, roots, seeds)
-        run.run()
-        run.free()
+        _go(run)
         if single and run.pure and rec.graph is graph and len(graph.leaves) == leaves:
             _learn(rec, graph, start, root, run)
         if wanted is None:
@@ -68,6 +68,18 @@ def backward(tensors: Tensors, grad_tensors: Any = None, retain_graph: bool | No
             g2 = _result(run, t)
             if g2 is not None:
                 accumulate(rec, t, g2, create_graph)
+
+
+def _go(run: Pass) -> None:
+    """All of a pass, from its seeds to the leaves."""
+    waits = collects()
+    try:
+        pause()
+        run.run()
+    finally:
+        if waits:
+            resume()
+    run.free()
 
 
 def grad(outputs: Tensors, inputs: Tensors, grad_outputs: Any = None,
@@ -103,8 +115,7 @@ def grad(outputs: Tensors, inputs: Tensors, grad_outputs: Any = None,
             if not t._leaf and place is not None:
                 run.captured[place] = None
         _seed(run, roots, seeds)
-        run.run()
-        run.free()
+        _go(run)
         results: list[Tensor | None] = []
         for t in wanted:
             g = _result(run, t)

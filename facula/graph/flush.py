@@ -15,6 +15,7 @@ import numpy as np
 
 from facula.graph import keep
 from facula.graph import record as _record
+from facula.graph.garbage import collects, pause, resume
 from facula.graph.history import reachable, saved
 from facula.graph.record import FREED, LOCK, Graph, Node, Recorder
 from facula.graph.recover import Late, recover
@@ -217,10 +218,13 @@ def flush(rec: Recorder, background: bool = False, steady: bool = False) -> None
         graph = rec.graph
         if not graph.handles or rec.outer is not None:
             return
-        held = hold()
+        held, waits = hold(), collects()
         try:
+            pause()
             _run(rec, graph, background, steady)
         finally:
+            if waits:
+                resume()
             if held:
                 release()
         if rec.packing is not None and graph.kept:

@@ -30,8 +30,10 @@ _TIMES = 3
 _SECONDS = 0.2
 
 
-def measure(subject: Any) -> dict[str, Any]:
+def measure(subject: Any, quick: bool = False) -> dict[str, Any]:
     """The floor of one of `subject.run(n)`, with the profile behind it; times in seconds.
+
+    `quick` measures everything once and briefly.
 
     Raises ValueError if what ran was not compiled.
     """
@@ -42,9 +44,9 @@ def measure(subject: Any) -> dict[str, Any]:
         start = time.perf_counter()
         subject.run(_WARM)
         taken = (time.perf_counter() - start) / _WARM
-    n = max(1, min(200, round(_SECONDS / max(taken, 1e-6))))
+    n = max(1, min(200, round(_SECONDS / (1 + 9 * quick) / max(taken, 1e-6))))
     p, kernels, roof = None, math.inf, None
-    for _ in range(_TIMES):         # the least disturbed profile, and the best of what was measured
+    for _ in range(1 if quick else _TIMES):         # the least disturbed profile, and the best of what was measured
         with profile() as one:
             subject.run(n)
         if not one.launches:

@@ -228,7 +228,7 @@ def _serve(request: dict[str, Any]) -> None:
                 answer("value", _calibrated(subject, *args))
             elif method == "floor":
                 import floor
-                answer("value", floor.measure(subject))
+                answer("value", floor.measure(subject, *args))
             else:
                 answer("value", getattr(subject, method)(*args))
         except Exception:
@@ -361,7 +361,8 @@ class Benchmark:
             interleave(workers, counts, rounds, rows)
             for label, worker in workers.items():
                 rows[label].facts = {**worker.facts, "runs a round": counts[label]}
-            found = {label: workers[label].call("floor") for label in floors if label in workers}
+            found = {label: workers[label].call("floor", self.quick)
+                     for label in floors if label in workers}
         finally:
             for worker in workers.values():
                 worker.close()

@@ -40,10 +40,9 @@ def product(options): return Product(options)
 
 if __name__ == "__main__":
     b = Benchmark(__file__, "Multiplying", "One product.")
-    b.compare([Contender("facula", "product"), Contender("facula again", "product")], rounds=3,
-              seconds=0.01, prefix="both", floors=["facula"])
-    b.compare([Contender("facula", "product"), Contender("facula again", "product")], rounds=3,
-              seconds=0.01, prefix="each", floors=["facula", "facula again"])
+    two = [Contender("facula", "product"), Contender("facula again", "product")]
+    b.compare(two, rounds=1, prefix="both", floors=["facula"])
+    b.compare(two, rounds=1, prefix="each", floors=["facula", "facula again"])
     b.finish()
 '''
 
@@ -80,8 +79,8 @@ def test_a_run_without_compiled_programs_has_no_floor():
 def test_a_product_from_beginning_to_end(tmp_path):
     path = tmp_path / "multiplying.py"
     path.write_text(f"import sys\nsys.path.insert(0, {str(ROOT / 'benchmarks')!r})\n{SCRIPT}")
-    done = subprocess.run([sys.executable, str(path), "--out", str(tmp_path)],
-                          capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, str(path), "--quick", "--threads", "1", "--out",
+                           str(tmp_path)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "multiplying.json").read_text())
     assert [(f["group"], f["contender"]) for f in found["floors"]] == [
@@ -110,5 +109,5 @@ def test_measuring_leaves_no_watcher():
                 (x + 1).sum().item()
 
     with config.override(INTERPRET=False):
-        found = floor.measure(Sum())
+        found = floor.measure(Sum(), quick=True)
     assert watch.watcher is None and found["flops"] == 0 and found["seconds"] == found["memory"]

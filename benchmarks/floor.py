@@ -46,7 +46,8 @@ def measure(subject: Any, quick: bool = False) -> dict[str, Any]:
         taken = (time.perf_counter() - start) / _WARM
     n = max(1, min(200, round(_SECONDS / (1 + 9 * quick) / max(taken, 1e-6))))
     p, kernels, roof = None, math.inf, None
-    for _ in range(1 if quick else _TIMES):         # the least disturbed profile, and the best of what was measured
+    # the least disturbed profile, and the best of what was measured of the machine
+    for _ in range(1 if quick else _TIMES):
         with profile() as one:
             subject.run(n)
         if not one.launches:

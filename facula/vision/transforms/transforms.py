@@ -120,9 +120,10 @@ class Normalize(Transform):
 
     def into(self, array: np.ndarray, out: np.ndarray | None) -> np.ndarray:
         """`batch` with a place for the result, which may be `array`."""
-        if array.dtype.kind != "f":
+        dtype = from_numpy_dtype(array.dtype)
+        if not dtype.is_floating_point:
             raise TypeError(f"Input tensor should be a float tensor. Got {array.dtype}.")
-        mean, std = F.moments(self.mean, self.std, from_numpy_dtype(array.dtype))
+        mean, std = F.moments(self.mean, self.std, dtype)
         return F.standardise(array, mean, std, out)
 
     def __repr__(self) -> str:

@@ -213,7 +213,9 @@ def main() -> None:
             return error
 
         rows = b.compare(contenders(batch, b.quick), b.args.rounds, check=check, unit="ms",
-                         per="product")
+                         per="product", floors=[
+                             "facula Gauss-Newton product", "facula Hessian product",
+                             "facula gradient"])
     ours = rows["facula Gauss-Newton product"].median
     gradient = rows["facula gradient"].median
     b.claim("Gauss-Newton product, in gradients of our own", ours / gradient, "<=", 2.5)

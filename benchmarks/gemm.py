@@ -98,6 +98,13 @@ class Products:
         """The vendors that are here."""
         return self.vendors
 
+    def peak(self) -> float:
+        """GFLOP/s of this thread's multiply-adds."""
+        import facula
+        from facula.profiler.roof import measure
+        facula.set_num_threads(1)
+        return max(measure().gflops for _ in range(3))
+
     def measure(self, case: list[Any], budget: float) -> dict[str, Any]:
         """Seconds of the rounds, relative error in norm, by name; and seconds of compiling."""
         m, k, n, ta, tb = case
@@ -150,6 +157,7 @@ def main() -> None:
     options = {"peers": not b.args.no_peers}
     worker = b.start([Contender("facula", "products", options, {"FACULA_CACHE": "0"})])["facula"]
     ratios, compiling = {}, []
+    rates: list[float] = []
     try:
         vendors = worker.call("present")
         print(f"{'m x k x n':18}" + "".join(f"{x + ' GF/s':>13}" for x in ("facula", *vendors))
@@ -162,6 +170,7 @@ def main() -> None:
             if not error < 1e-5:
                 raise SystemExit(f"{name_of(case)}: wrong: relative error {error:.1e}")
             compiling.append(found["compiling"])
+            rates.append(2e-9 * m * n * k / best["facula"])
             theirs = [best[v] for v in vendors]
             if theirs:
                 ratios[name_of(case)] = min(theirs) / best["facula"]
@@ -177,8 +186,13 @@ def main() -> None:
                     "median": 2e-9 * m * n * k / x, "low": None, "high": None,
                     "rounds": len(found["seconds"][label]), "error": row.error,
                     "ratio": best["facula"] / x, "facts": {}})
+        peak = worker.call("peak")
     finally:
         worker.close()
+    of_peak = [rate / peak for rate in rates]
+    b.notes.append(f"multiply-adds alone: {peak:.1f} GFLOP/s; facula's products reach "
+                   f"{statistics.geometric_mean(of_peak):.0%} of it (geometric mean over the "
+                   f"shapes), the worst {min(of_peak):.0%}")
     for vendor in ("NumPy", "torch"):
         if vendor not in vendors:
             b.missing[vendor] = "not installed" if options["peers"] else "left out"

@@ -38,6 +38,9 @@ for _path in (str(HERE), str(ROOT)):
 
 PACKAGES = ("facula", "numpy", "llvmlite", "torch", "jax", "jaxlib")
 
+LONG = 1e-3
+"""Seconds of a step from which on the plain loop is held against facula.compile."""
+
 
 class Missing(Exception):
     """Raised by a factory: this contender cannot be run here, and why."""
@@ -223,6 +226,9 @@ def _serve(request: dict[str, Any]) -> None:
                 answer("value", _timed(subject, *args))
             elif method == "calibrate":
                 answer("value", _calibrated(subject, *args))
+            elif method == "floor":
+                import floor
+                answer("value", floor.measure(subject, *args))
             else:
                 answer("value", getattr(subject, method)(*args))
         except Exception:
@@ -301,6 +307,7 @@ class Benchmark:
         self.rows: list[Row] = []
         self.tables: list[dict[str, Any]] = []
         self.claims: list[Claim] = []
+        self.floors: list[dict[str, Any]] = []
         self.missing: dict[str, str] = {}
         self.notes: list[str] = []
         self.started = time.time()
@@ -333,8 +340,13 @@ class Benchmark:
 
     def compare(self, contenders: Iterable[Contender], rounds: int = 15, seconds: float = 0.2,
                 check: Callable[[str, Worker], float | None] | None = None,
-                unit: str = "us", per: str = "step", prefix: str = "") -> dict[str, Row]:
-        """Measure contenders against each other; `check` gives each one's error, before timing."""
+                unit: str = "us", per: str = "step", prefix: str = "",
+                floors: Sequence[str] = ()) -> dict[str, Row]:
+        """Measure contenders against each other; `check` gives each one's error, before timing.
+
+        After the rounds, the floor of those named in `floors` is measured (see floor.py), and
+        where there are several, each stands for itself alone.
+        """
         workers = self.start(contenders)
         if self.quick:
             rounds, seconds = min(rounds, 3), min(seconds, 0.02)
@@ -349,11 +361,29 @@ class Benchmark:
             interleave(workers, counts, rounds, rows)
             for label, worker in workers.items():
                 rows[label].facts = {**worker.facts, "runs a round": counts[label]}
+            found = {label: workers[label].call("floor", self.quick)
+                     for label in floors if label in workers}
         finally:
             for worker in workers.values():
                 worker.close()
         self.show(rows.values(), unit, per, prefix)
+        for label, floor in found.items():
+            self.floor(label, floor, rows, prefix, len(found) > 1)
         return rows
+
+    def floor(self, label: str, floor: dict[str, Any], rows: dict[str, Row], group: str = "",
+              alone: bool = False) -> None:
+        """Keep a contender's floor, and print it with the share of it that the rows come to (with
+        `alone`, that contender's: the others do other work)."""
+        from floor import sentence, share
+        shares = {who: share(floor, row.median) for who, row in rows.items()
+                  if (who == label if alone else "read" not in who)}
+        self.floors.append({"group": group, "contender": label, "shares": shares, **floor})
+        print(f"floor of {label}: {sentence(floor)}\n"
+              "share of the floor: " + ", ".join(f"{k} {v:.0%}" for k, v in shares.items()))
+        for k in floor["profile"]:
+            print(f"  {k['share']:5.1%} {k['seconds'] * 1e3:9.3f} ms {k['GFLOP/s']:7.1f} GFLOP/s "
+                  f"{k['GB/s']:6.1f} GB/s {k['roof']:5.0%} of its roof  {k['kernel']}")
 
     def show(self, rows: Iterable[Row], unit: str = "us", per: str = "step",
              prefix: str = "") -> None:
@@ -381,6 +411,14 @@ class Benchmark:
         self.claims.append(Claim(what, value, sense, bound, unit))
         print(self.claims[-1])
 
+    def claim_loop(self, rows: dict[str, Row], prefix: str) -> None:
+        """State what the plain loop takes of the time under facula.compile, where both were
+        measured and a step is long enough for it to matter."""
+        pair = [rows.get(label) for label in ("facula", "facula.compile")]
+        if pair[0] is not None and pair[1] is not None and pair[1].median > LONG:
+            self.claim(f"{prefix}: the plain loop, in steps of facula.compile",
+                       pair[0].median / pair[1].median, "<=", 1.1)
+
     def unclaimed(self, what: str, reason: str) -> None:
         """A figure that could not be taken here."""
         self.missing[what] = reason
@@ -399,7 +437,8 @@ class Benchmark:
                                  *_shown_arguments(sys.argv[1:])]),
             "quick": self.quick, "threads": self.threads, "started": self.started,
             "seconds": seconds, "processors kept busy by others": others,
-            "rows": self.tables, "claims": [{**asdict(c), "met": c.met} for c in self.claims],
+            "rows": self.tables, "floors": self.floors,
+            "claims": [{**asdict(c), "met": c.met} for c in self.claims],
             "missing": self.missing, "notes": self.notes,
             "machine": machine(), "versions": versions(),
         }

@@ -245,7 +245,8 @@ def measure(b: Benchmark, name: str, batch: int) -> None:
         rows = b.compare(
             [c for c in all_ if not b.args.peer or c.label.startswith("facula")
              or c.label in b.args.peer],
-            rounds=b.args.rounds, seconds=0.1, check=check, unit="ms", per="batch", prefix=title)
+            rounds=b.args.rounds, seconds=0.1, check=check, unit="ms", per="batch", prefix=title,
+            floors=["facula"])
     ours = min(r.median for label, r in rows.items() if label.startswith("facula"))
     torch = [r.median for label, r in rows.items() if label.startswith("torch")]
     others = [r.median for label, r in rows.items() if label.startswith("O")]

@@ -234,7 +234,8 @@ def main() -> None:
                 math.exp(statistics.fmean(math.log(r) for r in ratios.values())), ">=", 1.0, "x")
         b.claim(f"operations of {len(ratios)} that are under {SLOW} times as fast", len(slow),
                 "<=", len(ratios) // 20)
-        b.notes += [f"under {SLOW}: {x}: {r:.2f}" for r, x in slow]
+        for r, x in slow:
+            print(f"under {SLOW}: {x}: {r:.2f}")
     else:
         b.missing.setdefault("torch", "not installed")
     if late:

@@ -16,12 +16,15 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from floor import sentence
 from harness import HERE, ROOT
 
 ORDER = ("mlp_step", "mlp_batch1", "epoch", "loader", "busy", "overhead", "gemm", "ops", "cnn",
@@ -31,6 +34,11 @@ HEADLINES = ("mlp_step", "epoch", "cnn", "gpt", "gemm", "import_time", "install_
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
 MARKS = ("<!-- figures: written by benchmarks/report.py -->\n", "<!-- end of figures -->")
+SCALES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+MANY = 60
+"""More groups of rows than this are summed up."""
+HALF = 0.5
+"""Operations that are not so many times as fast as the peer's are listed."""
 QUIET = 0.1
 """The share of a processor that other programs may take before the page says so."""
 
@@ -101,21 +109,96 @@ def write_headlines(text: str, path: Path) -> None:
     path.write_text(head + first + text + last + rest.partition(last)[2], encoding="utf-8")
 
 
-def _table(rows: list[dict[str, Any]]) -> list[str]:
-    """The rows of one benchmark; one table for each group of them."""
+def _day(result: dict[str, Any]) -> str:
+    return str(datetime.datetime.fromtimestamp(result["started"], datetime.UTC).date())
+
+
+def _commit(result: dict[str, Any]) -> str:
+    """Of facula's source, as git describes it; empty where that was not known."""
+    return str(result["versions"].get("facula", "")).partition(" at ")[2]
+
+
+def _when(result: dict[str, Any]) -> str:
+    commit = _commit(result)
+    return _day(result) + (f" at {commit}" if commit else "")
+
+
+def _floor(floor: dict[str, Any], row: dict[str, Any], first: dict[str, Any], errors: bool) -> str:
+    """A floor as a row of the table of its group; `row` is its contender's, `first` the first."""
+    share = floor["shares"].get(row["contender"])
+    ratio = floor["seconds"] / SCALES[row["unit"].partition("/")[0]] / first["median"]
+    return (f"| *the floor of {floor['contender']}* | "
+            f"*{_number(ratio * first['median'])}* | "
+            + (f"*{row['contender']} is at {share:.0%} of it*" if share is not None else "")
+            + f" | *{ratio:.2f}* |" + " |" * errors)
+
+
+def _kernels(floor: dict[str, Any]) -> list[str]:
+    """What a floor is made of, and the profile beside it."""
+    unit, scale = ("ms", 1e3) if floor["seconds"] >= 1e-3 else ("us", 1e6)
+    lines = [f"The floor of {floor['contender']} is {sentence(floor)}.", "",
+             f"| the longest kernels of {floor['contender']} | calls | {unit} | share of the time "
+             "| GFLOP/s | GB/s | share of its roof |", "|---|" + "---:|" * 6]
+    lines += [f"| {k['kernel']} | {k['calls']:.3g} | {_number(k['seconds'] * scale)} | "
+              f"{k['share']:.1%} | {_number(k['GFLOP/s'])} | {_number(k['GB/s'])} | "
+              f"{k['roof']:.0%} |" for k in floor["profile"]]
+    if floor["other kernels"]:
+        lines.append(f"| {floor['other kernels']} others | | | {floor['share of others']:.1%} | | "
+                     "| |")
+    return [*lines, ""]
+
+
+def _summary(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Hundreds of groups, each of facula and one peer: how they are spread, and the slow ones."""
+    pairs = {group: members for group, members in groups.items() if len(members) > 1}
+    ratios = {g: m[1]["median"] / m[0]["median"] for g, m in pairs.items()}
+    if not ratios:
+        return [f"{len(groups)} rows, and nothing to compare them with.", ""]
+    kinds = {"forward": [g for g in ratios if not g.endswith(", gradients")],
+             "with gradients": [g for g in ratios if g.endswith(", gradients")]}
+    peer = next(iter(pairs.values()))[1]["contender"]
+    lines = [f"| times as fast as {peer} | rows | geometric mean | median | under {HALF} | "
+             "under 0.8 | at least 1 |", "|---|" + "---:|" * 6]
+    for name, found in {**kinds, "all": list(ratios)}.items():
+        if found:
+            r = sorted(ratios[g] for g in found)
+            lines.append(f"| {name} | {len(r)} | {statistics.geometric_mean(r):.2f} | "
+                         f"{statistics.median(r):.2f} | {sum(x < HALF for x in r)} | "
+                         f"{sum(x < 0.8 for x in r)} | {sum(x >= 1 for x in r)} |")
+    slow = sorted((g for g in ratios if ratios[g] < HALF), key=lambda g: ratios[g])
+    if slow:
+        unit = pairs[slow[0]][0]["unit"]
+        lines += ["", f"Under {HALF} times as fast:", "",
+                  f"| {unit} | facula | {peer} | times as fast | error |", "|---|" + "---:|" * 4]
+        for g in slow:
+            ours, theirs = pairs[g][:2]
+            error = "" if ours["error"] is None else f"{ours['error']:.1e}"
+            lines.append(f"| {g} | {_number(ours['median'])} | {_number(theirs['median'])} | "
+                         f"{ratios[g]:.2f} | {error} |")
+    return [*lines, ""]
+
+
+def _table(rows: list[dict[str, Any]], floors: Sequence[dict[str, Any]] = ()) -> list[str]:
+    """The rows of one benchmark; one table for each group of them, with its floors."""
     lines: list[str] = []
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(row["group"], []).append(row)
+    if len(groups) > MANY:
+        return _summary(groups)
     if len(groups) > 6:                          # many groups of the same contenders: one table
         names = list(dict.fromkeys(row["contender"] for row in rows))
         unit = rows[0]["unit"]
-        lines += [f"| {unit} | " + " | ".join(names) + " | of the best other | error |",
+        lines += [f"| {unit} | " + " | ".join(names) + " | speed, of the best other | error |",
                   "|---|" + "---:|" * (len(names) + 2)]
         for group, members in groups.items():
             by = {row["contender"]: row for row in members}
             others = [by[n]["median"] for n in names[1:] if n in by]
-            share = f"{by[names[0]]['median'] / max(others):.0%}" if others else ""
+            ours, share = by[names[0]]["median"], ""
+            if others:                          # of rates the higher is better, of times the lower
+                best = min(others) / ours if unit.partition("/")[0] in SCALES \
+                    else ours / max(others)
+                share = f"{best:.0%}"
             error = by[names[0]]["error"]
             lines.append(f"| {group} | "
                          + " | ".join(_number(by[n]["median"]) if n in by else "" for n in names)
@@ -134,7 +217,12 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
             if errors:
                 line += f" {'' if row['error'] is None else format(row['error'], '.1e')} |"
             lines.append(line)
+        mine = [f for f in floors if f["group"] == group]
+        by = {row["contender"]: row for row in members}
+        lines += [_floor(f, by[f["contender"]], members[0], errors) for f in mine]
         lines.append("")
+        for f in mine:
+            lines += _kernels(f)
     return lines
 
 
@@ -155,35 +243,47 @@ def page(results: list[dict[str, Any]], absent: dict[str, str]) -> str:
     if disturbed:
         lines += ["**The machine was not quiet: other programs took part of it during "
                   + ", ".join(disturbed) + ".**", ""]
-    first = results[0]
-    day = datetime.datetime.fromtimestamp(first["started"], datetime.UTC).date()
-    m = first["machine"]
+    last = max(results, key=lambda r: r["started"])
+    older = [r for r in results if (_commit(r), _day(r)) != (_commit(last), _day(last))]
+    if older:
+        lines += ["**Not all of this was measured on one day with one version of the source** ("
+                  f"{_when(last)}): " + ", ".join(f"{r['name']} on {_when(r)}" for r in older)
+                  + ".", ""]
+    m = last["machine"]
     caches = ", ".join(f"{k} {v}" for k, v in m.get("caches", {}).items())
     others = [r["processors kept busy by others"] for r in results
               if r["processors kept busy by others"] is not None]
     lines += ["## The figures", "", *_claims(results), "",
               "## Measured on", "",
               "| | |", "|---|---|",
-              f"| day | {day} |",
+              f"| day | {_day(last)} |",
               f"| processor | {m.get('processor', 'unknown')}, {m['processors']} processors, "
               f"{m.get('usable processors', '?')} usable |",
               f"| vector instructions | {' '.join(m.get('vector instructions', []))} |",
               f"| caches | {caches} |",
               f"| memory | {m.get('memory GiB', '?')} GiB |",
               f"| system | {m['system']}, Python {m['python']} |",
-              "| versions | " + ", ".join(f"{k} {v}" for k, v in first["versions"].items()) + " |"]
+              "| versions | " + ", ".join(f"{k} {v}" for k, v in last["versions"].items()) + " |"]
     if others:
         lines += [f"| others | at most {max(others):.2f} processors were kept busy by other "
                   "programs during a benchmark, on average |"]
     lines += ["",
               "Times are medians of rounds. Ratios are ratios of medians. Every contender has the "
               "same number of threads, float32, the same data, and has been warmed up and "
-              "compiled before its first round; its result was checked before it was timed.", ""]
+              "compiled before its first round; its result was checked before it was timed.", "",
+              "A floor is what the machine needs at least: the operations of the products and "
+              "convolutions at the rate at which it multiplies and adds, or the bytes of arguments "
+              "and results at that of its memory (of the cache that holds as many), whichever "
+              "takes longer; both rates were measured in the same process, after the rounds. The "
+              "share of a kernel's roof is the same for one kernel, with all bytes that it reads "
+              "and writes at the rate of memory: above 100 % they were in a cache.", ""]
     for r in results:
         lines += [f'<a id="{r["name"]}"></a>', "", f"## {r['title']}", "",
                   r["means"], "",
                   f"    {r['command']}", "",
-                  f"Threads: {r['threads']}. It took {r['seconds']:.0f} s.", "", *_table(r["rows"])]
+                  f"Threads: {r['threads']}. It took {r['seconds']:.0f} s."
+                  + (f" **Measured on {_when(r)}, not on {_when(last)}.**" if r in older else ""),
+                  "", *_table(r["rows"], r.get("floors", ()))]
         lines += [f"{note[:1].upper()}{note[1:]}.\n" for note in r["notes"]]
         if r["missing"]:
             lines += ["Not run:", "", *(f"- {k}: {v}" for k, v in r["missing"].items()), ""]

@@ -1,7 +1,7 @@
 """Seconds until a small convolutional network classifies 98.5 % and 99 % of MNIST's test images.
 
     python benchmarks/time_to_accuracy.py [--quick] [--threads 2] [--seeds 3] [--recipe small]
-                                          [--out FOLDER]
+                                          [--limit 450] [--out FOLDER]
 
 `small`: conv 1-16 3x3, ReLU, max-pool 2, conv 16-32 3x3, ReLU, max-pool 2, linear 800-64, ReLU,
 linear 64-10.  `wide` is the network of cnn.py: no pooling between the convolutions, and ten times
@@ -118,6 +118,8 @@ def main() -> None:
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--seeds", type=int, default=3)
         parser.add_argument("--recipe", choices=list(RECIPES), default="small")
+        parser.add_argument("--limit", type=float, default=450, metavar="SECONDS",
+                            help="begin no seed that would probably end later than this (450)")
 
     b = Benchmark(__file__, "Time to an accuracy on MNIST, the same recipe",
                   "Seconds of training, compiling included, evaluation left out, until the test "
@@ -126,7 +128,13 @@ def main() -> None:
     targets = [0.2, 0.3] if b.quick else list(TARGETS)
     limit, seeds = (1280, 1) if b.quick else (0, b.args.seeds)
     found: dict[str, list[list[float | None]]] = {}
+    started = time.perf_counter()
     for seed in range(seeds):
+        spent = time.perf_counter() - started
+        if seed and spent * (seed + 1) / seed > b.args.limit:
+            b.notes.append(f"{seed} of {seeds} seeds were run: one more would have taken longer "
+                           f"than the limit of {b.args.limit:.0f} s")
+            break
         for label, (name, how, compiled) in CONTENDERS.items():
             if label in b.missing:
                 continue

@@ -27,7 +27,6 @@ from facula.generator import (
 )
 from facula.graph.record import _local
 from facula.ops.creation import _like, as_dtype, finish, size_of
-from facula.ops.define import _into
 from facula.ops.draws import (
     arrival_order,
     bernoulli_mask,
@@ -40,6 +39,7 @@ from facula.ops.draws import (
     take,
     uniform_numbers,
 )
+from facula.ops.given import into
 from facula.ops.primitive.creation import philox4x32
 from facula.ops.promote import broadcast_shapes, cast, get_default_dtype
 from facula.tensor import Tensor, from_array, prim, scalar
@@ -70,7 +70,7 @@ def _given(name: str, size: Any, dtype: Any, device: Any, out: Any, kw: dict[str
 
 def _drawn(value: Tensor, out: Tensor | None, requires_grad: bool, order: Any = None) -> Tensor:
     if out is not None:
-        return _into(lambda: value, (), {"out": out})       # type: ignore[no-any-return]
+        return into(out, value)
     return finish(value, requires_grad, order)
 
 

@@ -5,8 +5,10 @@ earlier graphs whose values it read.  Nothing recurses, so depth costs memory an
 primitive's rule is written in facula's own operations; under `create_graph` these are recorded
 for gradients too, and so derivatives of every order come of the same rules.
 
-A backward pass through the pending graph depends on that graph's structure only.  Like a public
-operation it is an edge of the trie: derived once, followed afterwards (`facula.autograd.plan`).
+What a rule records for a step is one edge of the trie (`facula.autograd.rules`), and so is the way
+through a graph that has been run (`facula.autograd.sweep`).  A pass through the pending graph alone
+depends on that graph's structure only: it is derived once, and followed afterwards as one edge,
+too (`facula.autograd.backward`).
 """
 
 from __future__ import annotations
@@ -15,18 +17,18 @@ from heapq import heappop, heappush
 from typing import Any
 
 from facula.autograd.packing import Packed
-from facula.autograd.sweep import Sweep, kept_at, operands_of, sweep
+from facula.autograd.rules import Context, followed
+from facula.autograd.sweep import kept_at, sweep, swept
 from facula.autograd.wanted import Routes
-from facula.errors import GradientError, StaleTensorError, user_line
+from facula.errors import GradientError, StaleTensorError
 from facula.graph import record as _record
 from facula.graph.history import CHEAP, saved
-from facula.graph.record import FREED, Edge, Graph, Node, Recorder
+from facula.graph.record import FREED, Graph, Node, Recorder
 from facula.graph.spec import Step
-from facula.graph.template import Table, Template, alike, cut
 from facula.runtime.allocator import Buffer
 from facula.tensor import Tensor, make, prim
 
-__all__ = ["Pass", "Context", "FREED_MESSAGE"]
+__all__ = ["Pass", "FREED_MESSAGE"]
 
 FREED_MESSAGE = (
     "Trying to backward through the graph a second time (or directly access saved tensors after "
@@ -34,40 +36,6 @@ FREED_MESSAGE = (
     "call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward "
     "through the graph a second time or if you need to access saved tensors after calling "
     "backward.")
-
-
-class Context:
-    """What a gradient rule is given: the step's inputs, result, attributes, and who needs what."""
-
-    __slots__ = ("inputs", "out", "attrs", "needs")
-
-    def __init__(self, inputs: tuple[Tensor, ...], out: Tensor, attrs: tuple[Any, ...],
-                 needs: tuple[bool, ...]):
-        self.inputs = inputs
-        self.out = out
-        self.attrs = attrs
-        self.needs = needs
-
-
-class _Rule:
-    """The gradient rule of a step of one kind with operands of certain specs.
-
-    `reads` has the numbers of the inputs that it reads, -1 for the result.  `templates` has what
-    it records, by which of the operands gradients flow through.
-    """
-
-    __slots__ = ("reads", "templates")
-
-    def __init__(self, step: Step):
-        from facula.ops.table import PRIMS
-        saves = PRIMS[step.op].reads(step.attrs, step.mask)
-        count = len(step.inputs)
-        reads = [k for k in range(count) if "all" in saves or f"in{k}" in saves]
-        self.reads = (*reads, -1) if "out" in saves else tuple(reads)
-        self.templates: dict[Any, Template] = {}
-
-
-_rules = Table(4096)
 
 
 class Pass:
@@ -200,7 +168,7 @@ class Pass:
                 or self.captured):
             found = sweep(graph, steps, tuple(table), _reach)
             if found is not None:
-                self._swept(graph, steps, table, found)
+                swept(self, graph, steps, table, found)
                 visited.update(found.reached)
                 return
         # The steps that gradients reach, found first: indices are then simply counted down.
@@ -237,7 +205,7 @@ class Pass:
                 call[0].receive(self, graph, index, call[1], gradient)
                 continue
             if plain:
-                for k, part in self._followed(graph, steps, index, pending, gradient):
+                for k, part in followed(self, graph, steps, index, pending, gradient):
                     j = step.inputs[k]
                     if routes is not None and not routes.leads(graph, j):
                         continue
@@ -256,169 +224,6 @@ class Pass:
                         self.rec.watch.gradient(part, graph, index, k)
                     self.arrive(graph, step.inputs[k], part)
 
-    def _followed(self, graph: Graph, steps: list[Step], index: int, pending: bool,
-                  gradient: Tensor, given: dict[int, Tensor] | None = None
-                  ) -> list[tuple[int, Tensor]]:
-        """The gradients of a step's inputs, each with the number of its input.
-
-        Like a call of a public operation this is one edge of the trie, and made of a template
-        where the same rule has been applied to equal operands elsewhere.  `given` are values of
-        the graph that have been found already.
-        """
-        rec = self.rec
-        step = steps[index]
-        mask = step.mask
-        like = (step.op, step.attrs, *map(type, step.attrs), mask, step.spec,
-                *[steps[j].spec for j in step.inputs])
-        rule = _rules.get(like)
-        if rule is None:
-            rule = _Rule(step)
-            _rules.keep(like, rule)
-        # The operands: the gradient and what the rule reads, which enters the graph first.
-        operands = [gradient]
-        for k in rule.reads:
-            j = index if k < 0 else step.inputs[k]
-            self._check(graph, steps, j, index)
-            operands.append(self._value(graph, steps, j, pending,
-                                        True if k < 0 else bool(mask >> k & 1), given))
-        places = self._places(operands)
-        here = rec.graph
-        start = here.state
-        key = (rule, *places)
-        edge = start.edges.get(key)
-        if edge is None:
-            flows = alike(places)
-            template = rule.templates.get(flows)
-            if template is None:
-                return self._applied(rule, flows, key, steps, index, operands)
-            edge = self._entered(template, places)
-            rec.link(start, key, edge)
-        return self._along(edge)
-
-    def _places(self, operands: list[Tensor]) -> list[int]:
-        """Where they stand in the pending graph, ~place where a gradient is to flow through."""
-        rec = self.rec
-        places = []
-        for t in operands:
-            storage = t._storage
-            if storage is not None and storage.version != t._version:
-                t._sync()
-            node = t._node
-            owner, i = node.at
-            if owner is not rec.graph:
-                i = rec.adopt(node)
-            places.append(~i if t._rg and rec.grad else i)
-        return places
-
-    def _entered(self, template: Template, places: list[int]) -> Edge:
-        if self.where is None:
-            self.where = user_line() or ""
-        return template.enter(self.rec, places, self.where or None)
-
-    def _along(self, edge: Edge) -> list[tuple[int, Tensor]]:
-        """Follow an edge; what it gives, each with its number in the edge's `pack`."""
-        rec = self.rec
-        graph = rec.graph
-        graph.state = edge.state
-        found = [(k, make(graph.handle(out[0], out[1]), out[2]))
-                 for k, out in zip(edge.pack, edge.outs or ())]
-        if edge.state.count > _record.MAX_STEPS and not rec.depth:
-            _record.flush(rec)
-        return found
-
-    def _swept(self, graph: Graph, steps: list[Step], table: dict[int, Tensor],
-               found: Sweep) -> None:
-        """Carry the gradients in `table` through a graph that has been run, in one edge."""
-        rec = self.rec
-        arrived = list(table)
-        nodes = operands_of(graph, steps, found)
-        operands = [*table.values(), *[make(n) for n in nodes.values()]]
-        places = self._places(operands)
-        here, start = rec.graph, rec.graph.state
-        key = (found, *places)
-        edge = start.edges.get(key)
-        if edge is None:
-            same = alike(places)
-            template = found.templates.get(same)
-            if template is not None:
-                edge = self._entered(template, places)
-                rec.link(start, key, edge)
-        if edge is not None:
-            table.clear()
-            ends = self._along(edge)
-        else:
-            leaves = len(here.leaves)
-            given = {i: make(Node((here, p), steps[i].spec))
-                     for i, p in zip(nodes, places[len(arrived):])}
-            ends = []
-            found.reached = reached = []
-            rec.depth += 1
-            try:
-                for index in found.waiting:
-                    gradient = table.pop(index, None)
-                    if gradient is None:
-                        continue
-                    if not steps[index].mask:
-                        if index in graph.leaf_nodes:
-                            ends.append((index, gradient))
-                        continue
-                    reached.append(index)
-                    for k, part in self._followed(graph, steps, index, False, gradient, given):
-                        j = steps[index].inputs[k]
-                        before = table.get(j)
-                        table[j] = part if before is None else prim("add", before, part)
-            finally:
-                rec.depth -= 1
-            if rec.graph is here and len(here.leaves) == leaves and all([
-                    g._storage is None and g._node.at[0] is here for _, g in ends]):
-                outs = tuple([(g._node.at[1], g._node.spec, g._rg) for _, g in ends])
-                pack = tuple([i for i, _ in ends])
-                template = cut(rec, start, here.state, places, outs, pack)
-                if template is not None:
-                    found.templates[same] = template
-                    rec.link(start, key, Edge(here.state, outs=outs, pack=pack))
-            if here.state.count > _record.MAX_STEPS and not rec.depth:
-                _record.flush(rec)
-        for index, gradient in ends:
-            self.leave(graph.leaf_nodes[index], gradient)
-
-    def _applied(self, rule: _Rule, flows: Any, key: Any, steps: list[Step], index: int,
-                 operands: list[Tensor]) -> list[tuple[int, Tensor]]:
-        """`_followed` where the rule has to be run; it is remembered if it can be."""
-        from facula.ops.table import PRIMS
-        rec = self.rec
-        step = steps[index]
-        values = dict(zip(rule.reads, operands[1:]))
-        inputs = tuple([values[k] if k in values else make(Node((None, -1), steps[j].spec))
-                        for k, j in enumerate(step.inputs)])
-        out = values[-1] if -1 in values else make(Node((None, -1), step.spec))
-        c = Context(inputs, out, step.attrs,
-                    tuple([bool(step.mask >> k & 1) for k in range(len(inputs))]))
-        vjp = PRIMS[step.op].vjp
-        assert vjp is not None
-        graph, start, leaves = rec.graph, rec.graph.state, len(rec.graph.leaves)
-        rec.depth += 1
-        try:
-            parts = vjp(c, operands[0])
-        finally:
-            rec.depth -= 1
-        found = [(k, part) for k, part in enumerate(parts)
-                 if part is not None and step.mask >> k & 1]
-        if rec.graph is graph and len(graph.leaves) == leaves and all([
-                p._storage is None and p._node.at[0] is graph for _, p in found]):
-            outs = tuple([(p._node.at[1], p._node.spec, p._rg) for _, p in found])
-            pack = tuple([k for k, _ in found])
-            template = cut(rec, start, graph.state, key[1:], outs, pack)
-            if template is not None:
-                rule.templates[flows] = template
-                edge = Edge(graph.state, outs=outs, pack=pack)
-                rec.link(start, key, edge)
-                del parts, found            # their handles would come in another order
-                return self._along(edge)
-        if graph.state.count > _record.MAX_STEPS and not rec.depth:
-            _record.flush(rec)
-        return found
-
     def _context(self, graph: Graph, steps: list[Step], index: int, saves: tuple[str, ...],
                  pending: bool) -> Context:
         step = steps[index]
@@ -427,18 +232,18 @@ class Pass:
         inputs = []
         for k, j in enumerate(step.inputs):
             if whole or f"in{k}" in saves:
-                self._check(graph, steps, j, index)
-                inputs.append(self._value(graph, steps, j, pending, needs[k]))
+                self.check(graph, steps, j, index)
+                inputs.append(self.value(graph, steps, j, pending, needs[k]))
             else:
                 inputs.append(make(Node((None, -1), steps[j].spec)))
         if "out" in saves:
-            self._check(graph, steps, index, index)
-            out = self._value(graph, steps, index, pending, True)
+            self.check(graph, steps, index, index)
+            out = self.value(graph, steps, index, pending, True)
         else:
             out = make(Node((None, -1), step.spec))
         return Context(tuple(inputs), out, step.attrs, needs)
 
-    def _check(self, graph: Graph, steps: list[Step], index: int, reader: int) -> None:
+    def check(self, graph: Graph, steps: list[Step], index: int, reader: int) -> None:
         """Raise if the value `index`, which the step `reader` saved, has been overwritten."""
         where = index
         copied = False
@@ -474,7 +279,7 @@ class Pass:
                 copied = True
             where = steps[where].inputs[0]
 
-    def _value(self, graph: Graph, steps: list[Step], index: int, pending: bool,
+    def value(self, graph: Graph, steps: list[Step], index: int, pending: bool,
                linked: bool, given: dict[int, Tensor] | None = None) -> Tensor:
         """The value of a step as a tensor; `linked` if gradients flow on through it."""
         if pending:

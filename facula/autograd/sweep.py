@@ -8,15 +8,20 @@ once, and for the next graph of these steps entered anew with that graph's value
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from facula.graph.record import Graph, Node
+from facula.autograd.rules import along, entered, followed, outputs, places_of
+from facula.graph import record as _record
+from facula.graph.record import Edge, Graph, Node
 from facula.graph.spec import Step
-from facula.graph.template import Template
+from facula.graph.template import Table, Template, alike, cut
 from facula.runtime.allocator import Buffer
+from facula.tensor import Tensor, make, prim
 
-__all__ = ["Sweep", "sweep", "operands_of", "kept_at"]
+if TYPE_CHECKING:
+    from facula.autograd.engine import Pass
+
+__all__ = ["Sweep", "sweep", "swept", "kept_at"]
 
 MAX_SWEEPS = 64
 MAX_LENGTH = 256
@@ -41,7 +46,7 @@ class Sweep:
         self.templates: dict[Any, Template] = {}
 
 
-_sweeps: dict[Any, Sweep] = {}
+_sweeps = Table(MAX_SWEEPS)
 
 
 def sweep(graph: Graph, steps: list[Step], arrived: tuple[int, ...], reach: Any) -> Sweep | None:
@@ -66,11 +71,9 @@ def sweep(graph: Graph, steps: list[Step], arrived: tuple[int, ...], reach: Any)
         needs = _needs(graph, steps, waiting)
         if needs is None:
             return None
-        _sweeps[key] = found = Sweep(steps, waiting, needs)
-        if len(_sweeps) > MAX_SWEEPS:
-            for old in list(islice(_sweeps, MAX_SWEEPS // 2)):
-                del _sweeps[old]
-    return found
+        found = Sweep(steps, waiting, needs)
+        _sweeps.keep(key, found)
+    return found                                             # type: ignore[no-any-return]
 
 
 def _needs(graph: Graph, steps: list[Step], waiting: list[int]) -> list[int] | None:
@@ -107,10 +110,73 @@ def kept_at(graph: Graph, steps: list[Step], index: int) -> Any:
     return kept
 
 
-def operands_of(graph: Graph, steps: list[Step], found: Sweep) -> dict[int, Node]:
+def _operands(graph: Graph, steps: list[Step], found: Sweep) -> dict[int, Node]:
     """The values of `found.kept` of this graph, as nodes."""
     nodes = {}
     for i in found.kept:
         kept = kept_at(graph, steps, i)
         nodes[i] = kept if type(kept) is Node else Node((None, -1), steps[i].spec, kept)
     return nodes
+
+
+def swept(way: Pass, graph: Graph, steps: list[Step], table: dict[int, Tensor],
+          found: Sweep) -> None:
+    """Carry the gradients in `table` through a graph that has been run, in one edge."""
+    rec = way.rec
+    arrived = list(table)
+    nodes = _operands(graph, steps, found)
+    operands = [*table.values(), *[make(n) for n in nodes.values()]]
+    places = places_of(way, operands)
+    start = rec.graph.state
+    key = (found, *places)
+    edge = start.edges.get(key)
+    if edge is None:
+        template = found.templates.get(alike(places))
+        if template is not None:
+            edge = entered(way, template, places)
+            rec.link(start, key, edge)
+    if edge is not None:
+        table.clear()
+        ends = along(way, edge)
+    else:
+        given = dict(zip(nodes, places[len(arrived):]))
+        ends = _first(way, graph, steps, table, found, key, given)
+    for index, gradient in ends:
+        way.leave(graph.leaf_nodes[index], gradient)
+
+
+def _first(way: Pass, graph: Graph, steps: list[Step], table: dict[int, Tensor], found: Sweep,
+           key: Any, given: dict[int, int]) -> list[tuple[int, Tensor]]:
+    """`swept` step by step, the values `given` by their places; the edge is left if it can be."""
+    rec = way.rec
+    here, start, leaves = rec.graph, rec.graph.state, len(rec.graph.leaves)
+    values = {i: make(Node((here, p), steps[i].spec)) for i, p in given.items()}
+    ends = []
+    found.reached = reached = []
+    rec.depth += 1
+    try:
+        for index in found.waiting:
+            gradient = table.pop(index, None)
+            if gradient is None:
+                continue
+            if not steps[index].mask:
+                if index in graph.leaf_nodes:
+                    ends.append((index, gradient))
+                continue
+            reached.append(index)
+            for k, part in followed(way, graph, steps, index, False, gradient, values):
+                j = steps[index].inputs[k]
+                before = table.get(j)
+                table[j] = part if before is None else prim("add", before, part)
+    finally:
+        rec.depth -= 1
+    outs = outputs(here, ends) if rec.graph is here and len(here.leaves) == leaves else None
+    if outs is not None:
+        pack = tuple([i for i, _ in ends])
+        template = cut(rec, start, here.state, key[1:], outs, pack)
+        if template is not None:
+            found.templates[alike(key[1:])] = template
+            rec.link(start, key, Edge(here.state, outs=outs, pack=pack))
+    if here.state.count > _record.MAX_STEPS and not rec.depth:
+        _record.flush(rec)
+    return ends

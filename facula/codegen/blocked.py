@@ -7,9 +7,9 @@ follows the convolution is computed on a tile's sums, which already lie as the r
 
 The packed weight is `[panel, C / lanes, tap, lane, columns]` (`[panel, C, tap, columns]` of a
 plain source, `[C / lanes, tap, lane]` where each channel is a group of its own), and for minimal
-filtering `[panel, 16, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.  Where the
-lanes do not divide C, its last block has only the lanes that are channels, while those of sources
-and results are all whole.
+filtering `[panel, 16 or 36, C / lanes, lane, columns]`; see `facula.codegen.blocked_squares`.
+Where the lanes do not divide C, its last block has only the lanes that are channels, while those of
+sources and results are all whole.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from facula.codegen.direct import Tiles, View
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
-from facula.codegen.walks import Block, Walk, grow, micro_rect, reached
+from facula.codegen.walks import Block, Walk, evened, grow, micro_rect, reached
 
-__all__ = ["Blocks", "Direct", "OnBlocks", "copy_blocks", "emit_blocks", "squares_suit",
+__all__ = ["Blocks", "Direct", "OnBlocks", "PLACES", "copy_blocks", "emit_blocks", "squares_suit",
            "vectors_of"]
 
 
 _NOWHERE = View(())
+
+_LARGER = 8
+"""How many times as large as the source a weight is of which each thread is to read a part."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +71,19 @@ class Blocks(OnBlocks):
     """A convolution."""
 
     depthwise: bool = False
-    squares: bool = False
+    squares: int = 0                # by minimal filtering: outputs along a side of a square
 
     kind = "conv_blocks"
     parts = 0
 
     @property
     def flops(self) -> float:
-        return self.direct() / (2.25 if self.squares else 1.0)
+        return self.direct() / (3 * self.squares / (self.squares + 2)) ** 2 if self.squares \
+            else self.direct()
 
-    def by_squares(self) -> Blocks:
-        """The same by minimal filtering."""
-        return replace(self, squares=True)
+    def by_squares(self, side: int) -> Blocks:
+        """The same by minimal filtering of `side` outputs at a time, along either axis."""
+        return replace(self, squares=side)
 
     @property
     def pointwise(self) -> bool:
@@ -93,15 +97,29 @@ def vectors_of(c: Blocks) -> int:
     return min(2, -(-c.w[0] // c.lanes))
 
 
-def squares_suit(c: Blocks) -> bool:
-    """Whether 3x3 kernels cost less by minimal filtering, transforms included."""
+PLACES = 2048
+"""Places below which a convolution takes too little time to transform its weight each time."""
+
+
+def squares_suit(c: Blocks, lasting: bool) -> int:
+    """Where 3x3 kernels cost less by minimal filtering, transforms included: how many outputs a
+    square's side is to have; else 0.  `lasting` is whether the weight's transform is kept."""
     if not config.flag.WINOGRAD or not c.blocked or c.depthwise or c.lanes < 8 \
-            or c.x[1] % c.lanes:
-        return False
+            or c.x[1] % c.lanes or c.w[0] < c.lanes:
+        return 0
     if c.w[2:] != (3, 3) or c.stride != (1, 1) or c.dilation != (1, 1):
-        return False
-    squares = c.x[0] * prod(-(-n // 2) for n in c.y[2:])
-    return squares >= 16 and 4 * squares <= 1.4 * c.x[0] * prod(c.y[2:]) and c.w[0] >= c.lanes
+        return 0
+    places = c.x[0] * prod(c.y[2:])
+    if not lasting and places < PLACES:
+        return 0
+
+    def squares(side: int) -> int:
+        return c.x[0] * prod(-(-n // side) for n in c.y[2:])
+
+    # the larger squares have 36 weights for 9: there must be enough of them to use each
+    if lasting and squares(4) >= 32 and 36 * squares(4) <= 0.75 * 16 * squares(2):
+        return 4
+    return 2 if squares(2) >= 16 and 4 * squares(2) <= 1.4 * places else 0
 
 
 def emit_blocks(c: Blocks, finish: Any) -> tuple[Kernel, Any]:
@@ -159,7 +177,27 @@ class Direct:
                 prod(self.block.blocks) * self.o_blocks < wanted):
             points //= 2
             self.block = block()
+        self.block = evened(self.block, self.o_blocks)
+        self.by_channels = self._by_channels()
         self.set_depth()
+
+    def _by_channels(self) -> bool:
+        """Whether threads part output channels before they part places.
+
+        Then each reads its part of the weight alone, but all of the source, of which another core
+        has made a part: that is worth it where the weight is much the larger.
+        """
+        c = self.c
+        return not c.depthwise and prod(c.w) > _LARGER * prod(c.x)
+
+    def order(self, fn: Fn) -> tuple[list[Any], Any]:
+        """(first outputs of a tile's block of places, its panels), from the number of the tile."""
+        blocks = self.block.blocks
+        if self.by_channels:
+            ob, *at = unravel(fn, "%tile", (self.o_blocks, *blocks))
+        else:
+            *at, ob = unravel(fn, "%tile", (*blocks, self.o_blocks))
+        return [fn.mul(i, n) for i, n in zip(at, self.block.size, strict=True)], ob
 
     def set_depth(self) -> None:
         """How many channels, or blocks of them, at a time."""
@@ -174,8 +212,7 @@ class Direct:
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         fn.written = True
         source, packed = operand(fn, 0), operand(fn, 1)
-        *at, ob = unravel(fn, "%tile", (*block.blocks, self.o_blocks))
-        starts = [fn.mul(i, n) for i, n in zip(at, block.size, strict=True)]
+        starts, ob = self.order(fn)
         counts = block.valid(fn, starts)
         plane = block.points * c.lanes
         # the sums of several panels, where they are added to chunk by chunk
@@ -326,8 +363,10 @@ class Direct:
                 self.finish.soon(fn, block, starts, rect, firsts, fn.mul(panel, self.nv), self.nv)
             line = 4 * nv * self.c.lanes
             each = -(-line * prod(rect) // block.points) if ahead else 0
+            soon = (tiles.table(f"{name}_soon", self._following(rect, kc)),) \
+                if self.flat and rect[0] == 1 and isinstance(kc, int) else ()
             tiles.micro(name, block.offsets(rect, across), nv, block.offsets(rect, down), table,
-                        nv * self.c.lanes, lanewise, plane, each)
+                        nv * self.c.lanes, lanewise, plane, each, soon=soon)
             from_, to = reached(fn, firsts, across, down)
             more = ""
             if ahead:
@@ -336,10 +375,19 @@ class Direct:
                 part = whole // block.points if isinstance(whole, int) \
                     else fn.val(f"sdiv i64 {whole}, {block.points}")
                 more = f", ptr {fn.gep('i8', ahead, part)}"
+            more += "".join([f", ptr {fn.gep(scalar, x, from_)}" for _ in soon])
             fn.do(f"call void @{name}(ptr {fn.gep(scalar, x, from_)}, ptr {v}, "
                   f"ptr {fn.gep(scalar, z, to)}, i64 {kc}, i1 {first}{more})")
 
         tiles.over_block(fn, block, starts, register)
+
+    def _following(self, rect: tuple[int, ...], count: int) -> list[int]:
+        """Where the places after a register tile lie in the source, one for each of `count` steps:
+        those of a block of channels while that is added up.  What another core has made comes too
+        late otherwise."""
+        rows = prod(rect)
+        return [k // self.c.lanes * self.strides[1]
+                + (rows + min(k % self.c.lanes, rows - 1)) * self.strides[2] for k in range(count)]
 
     def _copy(self, fn: Fn, source: str, channels: Any, starts: list[Any], counts: list[Any],
               to: str) -> None:

@@ -1,9 +1,14 @@
-"""3x3 convolutions on blocks of channels by minimal filtering, F(2x2, 3x3).
+"""3x3 convolutions on blocks of channels by minimal filtering, F(2x2, 3x3) and F(4x4, 3x3).
 
 As in `facula.codegen.winograd`, where the method and its sources are described; here a vector is a
 block of channels, so that both transforms are additions of whole vectors and nothing is shuffled.
 A tile in which something comes out that is not finite is computed again by the plain sum, from the
 weight as the user has it.
+
+Squares of 4x4 outputs take 36 products of 6x6 inputs where plain sums take 144.  The transforms
+are those of Toom and Cook with the points 0, 5/8, -5/8, 3/2, -3/2 and infinity, of which sums
+lose fewer bits than with whole numbers (on the choice of points: Barabasz, Anderson, Soodhalter and
+Gregg, "Error analysis and improving the accuracy of Winograd convolution", 2020).
 """
 
 from __future__ import annotations
@@ -17,12 +22,15 @@ from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
 from facula.codegen.llvm import Fn
 from facula.codegen.target import Target
-from facula.codegen.tiles import PARAMS, operand, smin, unravel
+from facula.codegen.tiles import PARAMS, operand, smin
 from facula.codegen.walks import Block
 
-__all__ = ["Squares", "forth", "halved"]
+__all__ = ["NEAR", "FAR", "Squares", "forth", "shared"]
 
-_ROOM = 384 << 10           # bytes of the 16 products of a tile, and of what they are made of
+NEAR, FAR = 0.625, 1.5
+"""The points of larger squares, with either sign; their squares and the products of these are
+numbers of float32."""
+_ROOM = 384 << 10           # bytes of the products of a tile, and of what they are made of
 
 
 class Squares:
@@ -30,7 +38,9 @@ class Squares:
 
     def __init__(self, c: Blocks, t: Target, finish: Any):
         self.c, self.t, self.finish = c, t, finish
-        self.f = f = Direct(replace(c, squares=False), t, finish)
+        self.side = side = c.squares
+        self.products = (side + 2) ** 2
+        self.f = f = Direct(replace(c, squares=0), t, finish)
         self.module, self.tiles = f.module, f.tiles
         self.rows_most = t.tile(f.nv)
         images, lines, line = f.counts
@@ -38,26 +48,26 @@ class Squares:
         for each in range(1, f.panels + 1):
             if f.panels % each or each * f.nv * c.lanes > 256:
                 continue
-            for nb, sy in [*((1, s) for s in range(1, -(-lines // 2) + 1)),
-                           *((n, -(-lines // 2)) for n in range(2, images + 1))]:
+            for nb, sy in [*((1, s) for s in range(1, -(-lines // side) + 1)),
+                           *((n, -(-lines // side)) for n in range(2, images + 1))]:
                 cost = self._cost(each, nb, sy)
                 if cost is not None and (best is None or cost < best[0]):
                     best = cost, each, nb, sy
         assert best is not None
         _, f.each, nb, sy = best
         f.o_blocks = f.panels // f.each
-        size = (nb, min(2 * sy, lines), line)
+        size = (nb, min(side * sy, lines), line)
         across = -(-line // -(-line // self.rows_most))
         f.block = self.block = Block(f.walks, f.counts, size, (1, 1, across))
         f.set_depth()
-        self.squares = (nb, *(-(-n // 2) for n in size[1:]))
-        even = (nb, *(2 * n for n in self.squares[1:]))
+        self.squares = (nb, *(-(-n // side) for n in size[1:]))
+        even = (nb, *(side * n for n in self.squares[1:]))
         self.even = Block(f.walks, f.counts, even, even)
         total = prod(self.squares)
         chunks = -(-total // self.rows_most)
         self.rows = -(-total // chunks)
         self.pitch = chunks * self.rows
-        most = max(_ROOM // (16 * self.pitch * 4 * c.lanes), 1)
+        most = max(_ROOM // (self.products * self.pitch * 4 * c.lanes), 1)
         self.depth = -(-f.reds // -(-f.reds // min(most, f.reds)))
 
     def _cost(self, each: int, nb: int, sy: int) -> float | None:
@@ -65,18 +75,20 @@ class Squares:
         vectors, where two tiles are computed at a time."""
         f, c = self.f, self.c
         images, lines, line = f.counts
-        total = nb * sy * -(-line // 2)
+        side, products = self.side, self.products
+        total = nb * sy * -(-line // side)
         rows = -(-total // -(-total // self.rows_most))
         padded = -(-total // rows) * rows
         width = each * f.nv
-        if 16 * padded * width * c.lanes * 4 > _ROOM and total > -(-line // 2):
+        if products * padded * width * c.lanes * 4 > _ROOM and total > -(-line // side):
             return None
-        pairs = -(-lines // 2)
+        pairs = -(-lines // side)
         tiles = -(-images // nb) * -(-pairs // sy) * (f.panels // each)
         channels = f.reds * c.lanes
         # the weight comes from afar, a vector at a time; transforms are additions of vectors
-        one = 16 * width * channels * (padded * (1 + 2 / rows) + 6) \
-            + total * (f.reds * 120 + width * 100)
+        forth, back = (120, 100) if side == 2 else (300, 220)
+        one = products * width * channels * (padded * (1 + 2 / rows) + 6) \
+            + total * (f.reds * forth + width * back)
         return float(-(-tiles // 2) * one + tiles * 2000)
 
     def emit(self) -> Kernel:
@@ -85,8 +97,7 @@ class Squares:
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
         fn.written = True
         source, packed, weight = (operand(fn, k) for k in range(3))
-        *at, ob = unravel(fn, "%tile", (*block.blocks, f.o_blocks))
-        starts = [fn.mul(i, n) for i, n in zip(at, block.size, strict=True)]
+        starts, ob = f.order(fn)
         counts = block.valid(fn, starts)
         width = f.each * f.nv
         plane = block.points * c.lanes
@@ -112,16 +123,17 @@ class Squares:
         scalar, lanes = tiles.scalar, c.lanes
         nr, width = f.nv * lanes, f.each * f.nv
         pitch = self.pitch * lanes
-        far = self.depth * pitch                # from one of the 16 to the next
+        products = self.products
+        far = self.depth * pitch                # from one of the products to the next
         extents = prod(self.even.extents) * lanes
         cache = fn.alloca(scalar, self.depth * extents)
-        turned = fn.alloca(scalar, 16 * far)
-        made = fn.alloca(scalar, 16 * width * pitch)
+        turned = fn.alloca(scalar, products * far)
+        made = fn.alloca(scalar, products * width * pitch)
         table = tiles.table("KERNEL_channels", [b * pitch + lane for b in range(self.depth)
                                                 for lane in range(lanes)])
-        each = f.reds * lanes * nr              # of the weight: one of 16, one panel
-        packed = fn.gep(scalar, packed, fn.mul(fn.mul(ob, f.each), 16 * each))
-        valid = [counts[0], *(halved(fn, n) for n in counts[1:])]
+        each = f.reds * lanes * nr              # of the weight: for one product, one panel
+        packed = fn.gep(scalar, packed, fn.mul(fn.mul(ob, f.each), products * each))
+        valid = [counts[0], *(shared(fn, n, self.side) for n in counts[1:])]
         total: Any = valid[0]
         for all_, n in zip(self.squares[1:], valid[1:], strict=True):
             # squares are numbered in whole lines
@@ -136,11 +148,11 @@ class Squares:
                         f.strides, count, starts, counts[0], cache)
             with fn.loop(0, count, hint="c") as k:
                 forth(tiles, fn, self.even, self.squares, fn.gep(scalar, cache, fn.mul(k, extents)),
-                      fn.gep(scalar, turned, fn.mul(k, pitch)), valid, far)
+                      fn.gep(scalar, turned, fn.mul(k, pitch)), valid, far, self.side)
             kc = fn.mul(count, lanes)
             weight = fn.gep(scalar, packed, fn.mul(c0, lanes * nr))
-            with fn.loop(0, f.each, hint="p") as p, fn.loop(0, 16, hint="m") as m:
-                v = fn.gep(scalar, weight, fn.mul(fn.add(fn.mul(p, 16), m), each))
+            with fn.loop(0, f.each, hint="p") as p, fn.loop(0, products, hint="m") as m:
+                v = fn.gep(scalar, weight, fn.mul(fn.add(fn.mul(p, products), m), each))
                 x = fn.gep(scalar, turned, fn.mul(m, far))
                 z = fn.gep(scalar, made, fn.mul(fn.add(fn.mul(m, width), fn.mul(p, f.nv)), pitch))
                 with fn.loop(0, total, self.rows, "q") as q:
@@ -160,43 +172,43 @@ class Squares:
 
     def _back(self, fn: Fn, made: str, sums: str, valid: list[Any], width: int, pitch: int,
               plane: int) -> str:
-        """Squares of outputs from the 16 products."""
-        tiles, lanes = self.tiles, self.c.lanes
+        """Squares of outputs from their products."""
+        tiles, lanes, side = self.tiles, self.c.lanes, self.side
         scalar, vector = tiles.scalar, tiles.vector
         _, down, along = self.squares
         image, line, _ = self.block.point_strides
         watch, sink = fn.alloca(vector, 1), fn.alloca(vector, 1)
         fn.store(vector, "zeroinitializer", watch, 64)
-
-        def op(name: str, a: str, b: str) -> str:
-            return fn.val(f"{name} {vector} {a}, {b}")
-
-        def pair(a: str, b: str, c: str, d: str) -> tuple[str, str]:
-            return op("fadd", op("fadd", a, b), c), op("fsub", op("fsub", b, c), d)
+        sums_of = _Sums(tiles, fn).outputs
+        width_of = side + 2
 
         with fn.loop(0, width, hint="b") as b, fn.loop(0, valid[0], hint="n") as n, \
                 fn.loop(0, valid[1], hint="y") as y, fn.loop(0, valid[2], hint="x") as x:
             square = fn.add(fn.mul(fn.add(fn.mul(n, down), y), along), x)
             at = fn.gep(scalar, made, fn.add(fn.mul(b, pitch), fn.mul(square, lanes)))
-            place = fn.add(fn.add(fn.mul(n, image), fn.mul(y, 2 * line)), fn.mul(x, 2))
+            place = fn.add(fn.add(fn.mul(n, image), fn.mul(y, side * line)), fn.mul(x, side))
             corner = fn.gep(scalar, sums, fn.add(fn.mul(b, plane), fn.mul(place, lanes)))
-            to = [[fn.gep(scalar, corner, (i * line + j) * lanes) for j in (0, 1)]
-                  for i in (0, 1)]
+            to = [[fn.gep(scalar, corner, (i * line + j) * lanes) for j in range(side)]
+                  for i in range(side)]
             for d, i in ((1, y), (2, x)):
-                if self.block.size[d] % 2:      # the second half of the last squares is nowhere
-                    there = fn.val(f"icmp slt i64 {i}, {self.block.size[d] // 2}")
-                    ends = [(1, 0), (1, 1)] if d == 1 else [(0, 1), (1, 1)]
-                    for r, k in ends:
-                        to[r][k] = fn.val(f"select i1 {there}, ptr {to[r][k]}, ptr {sink}")
-            products = [[fn.load(vector, fn.gep(scalar, at, (4 * r + k) * width * pitch), 4)
-                         for k in range(4)] for r in range(4)]
-            columns = [pair(*(products[r][k] for r in range(4))) for k in range(4)]
+                there_are = self.block.size[d] % side
+                if there_are:                   # what the last squares have beyond is nowhere
+                    there = fn.val(f"icmp slt i64 {i}, {self.block.size[d] // side}")
+                    for far in range(there_are, side):
+                        for k in range(side):
+                            r, j = (far, k) if d == 1 else (k, far)
+                            to[r][j] = fn.val(f"select i1 {there}, ptr {to[r][j]}, ptr {sink}")
+            products = [[fn.load(vector, fn.gep(scalar, at, (width_of * r + k) * width * pitch), 4)
+                         for k in range(width_of)] for r in range(width_of)]
+            columns = [sums_of([products[r][k] for r in range(width_of)])
+                       for k in range(width_of)]
             seen = fn.load(vector, watch, 64)
-            for r in range(2):
-                for k, value in enumerate(pair(*(columns[j][r] for j in range(4)))):
+            for r in range(side):
+                for k, value in enumerate(sums_of([columns[j][r] for j in range(width_of)])):
                     fn.store(vector, value, to[r][k], 4)
                     # zero times what is not finite is not a number
-                    seen = op("fadd", seen, op("fmul", value, tiles.constant(0.0)))
+                    seen = fn.val(f"fadd {vector} {seen}, " + fn.val(
+                        f"fmul {vector} {value}, {tiles.constant(0.0)}"))
             fn.store(vector, seen, watch, 64)
         last = fn.load(vector, watch, 64)
         bad = fn.val(f"fcmp uno {vector} {last}, {last}")
@@ -204,33 +216,75 @@ class Squares:
         return fn.val(f"icmp ne i{lanes} {bits}, 0")
 
 
+class _Sums:
+    """The transforms along one axis, of vectors."""
+
+    def __init__(self, tiles: Tiles, fn: Fn):
+        self.tiles, self.fn = tiles, fn
+
+    def op(self, name: str, a: str, b: str) -> str:
+        return self.fn.val(f"{name} {self.tiles.vector} {a}, {b}")
+
+    def scaled(self, a: str, by: float) -> str:
+        return self.op("fmul", a, self.tiles.constant(by))
+
+    def add(self, total: str, a: str, by: float) -> str:
+        """total + by * a"""
+        made = self.fn.fresh("m")
+        self.tiles.multiply_add(self.fn, a, self.tiles.constant(by), total, made)
+        return made
+
+    def inputs(self, d: list[str]) -> list[str]:
+        """What the products are made of, from neighbours."""
+        op, add = self.op, self.add
+        if len(d) == 4:
+            a, b, c, e = d
+            return [op("fsub", a, c), op("fadd", b, c), op("fsub", c, b), op("fsub", b, e)]
+        near, far = NEAR ** 2, FAR ** 2
+        found = [add(add(d[4], d[2], -near - far), d[0], near * far)]
+        for point, other in ((NEAR, far), (FAR, near)):
+            even, odd = add(d[4], d[2], -other), add(d[3], d[1], -other)
+            found += [add(even, odd, point), add(even, odd, -point)]
+        return [*found, add(add(d[5], d[3], -near - far), d[1], near * far)]
+
+    def outputs(self, m: list[str]) -> list[str]:
+        """Neighbouring outputs, from the products."""
+        op, add = self.op, self.add
+        if len(m) == 4:
+            a, b, c, e = m
+            return [op("fadd", op("fadd", a, b), c), op("fsub", op("fsub", b, c), e)]
+        even, odd = op("fadd", m[1], m[2]), op("fsub", m[1], m[2])
+        even2, odd2 = op("fadd", m[3], m[4]), op("fsub", m[3], m[4])
+        return [op("fadd", op("fadd", m[0], even), even2),
+                add(self.scaled(odd, NEAR), odd2, FAR),
+                add(self.scaled(even, NEAR ** 2), even2, FAR ** 2),
+                add(add(m[5], odd, NEAR ** 3), odd2, FAR ** 3)]
+
+
 def forth(tiles: Tiles, fn: Fn, even: Block, squares: tuple[int, ...], lines: str, to: str,
-          valid: list[Any], far: int) -> None:
-    """The 4x4 squares of one block of channels, transformed: to[16][square]."""
+          valid: list[Any], far: int, side: int = 2) -> None:
+    """The squares of one block of channels, transformed: to[product][square]."""
     scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
     steps = even.extent_strides
     down, along = squares[1:]
-
-    def op(name: str, a: str, b: str) -> str:
-        return fn.val(f"{name} {vector} {a}, {b}")
-
-    def four(a: str, b: str, c: str, d: str) -> list[str]:
-        return [op("fsub", a, c), op("fadd", b, c), op("fsub", c, b), op("fsub", b, d)]
+    over = range(side + 2)
+    made_of = _Sums(tiles, fn).inputs
 
     with fn.loop(0, valid[0], hint="n") as n, fn.loop(0, valid[1], hint="y") as y, \
             fn.loop(0, valid[2], hint="x") as x:
-        place = fn.add(fn.add(fn.mul(n, steps[0]), fn.mul(y, 2 * steps[1])), fn.mul(x, 2))
+        place = fn.add(fn.add(fn.mul(n, steps[0]), fn.mul(y, side * steps[1])), fn.mul(x, side))
         at = fn.gep(scalar, lines, fn.mul(place, lanes))
         d = [[fn.load(vector, fn.gep(scalar, at, (r * steps[1] + k) * lanes), 4)
-              for k in range(4)] for r in range(4)]
-        columns = [four(*(d[r][k] for r in range(4))) for k in range(4)]
+              for k in over] for r in over]
+        columns = [made_of([d[r][k] for r in over]) for k in over]
         square = fn.add(fn.mul(fn.add(fn.mul(n, down), y), along), x)
         there = fn.gep(scalar, to, fn.mul(square, lanes))
-        for i in range(4):
-            for j, value in enumerate(four(*(columns[k][i] for k in range(4)))):
-                fn.store(vector, value, fn.gep(scalar, there, (4 * i + j) * far), 4)
+        for i in over:
+            for j, value in enumerate(made_of([columns[k][i] for k in over])):
+                fn.store(vector, value, fn.gep(scalar, there, ((side + 2) * i + j) * far), 4)
 
 
-def halved(fn: Fn, n: Any) -> Any:
+def shared(fn: Fn, n: Any, side: int) -> Any:
     """How many squares n lines touch."""
-    return (n + 1) // 2 if isinstance(n, int) else fn.val(f"ashr i64 {fn.add(n, 1)}, 1")
+    return (n + side - 1) // side if isinstance(n, int) else \
+        fn.val(f"sdiv i64 {fn.add(n, side - 1)}, {side}")

@@ -18,7 +18,7 @@ from typing import Any
 
 from facula import config
 from facula.codegen.blocked import OnBlocks, copy_blocks
-from facula.codegen.blocked_squares import forth, halved
+from facula.codegen.blocked_squares import forth, shared
 from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
 from facula.codegen.llvm import Fn, Module
@@ -265,7 +265,7 @@ class _Squares:
             starts = [n, *(fn.mul(i, size) for i, size in
                            zip(unravel(fn, b, block.blocks[1:]), block.size[1:], strict=True))]
             counts = block.valid(fn, starts, high)
-            valid = [counts[0], *(halved(fn, k) for k in counts[1:])]
+            valid = [counts[0], *(shared(fn, k, 2) for k in counts[1:])]
             copy_blocks(tiles, fn, self.even, source, list(c.a.strides), units, starts, counts[0],
                         cache)
             with fn.loop(0, units, hint="u") as u:

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd, prod
 from typing import Any
 
 from facula.codegen.llvm import Fn
 from facula.codegen.tiles import smin
 
-__all__ = ["Walk", "Block", "backward_walks", "flat", "forward_walk", "grow", "micro_rect",
-           "reached"]
+__all__ = ["Walk", "Block", "backward_walks", "evened", "flat", "forward_walk", "grow",
+           "micro_rect", "reached"]
 
 
 @dataclass(frozen=True)
@@ -237,6 +237,50 @@ class Block:
         """Where the points of a rectangle lie, given the distances of neighbours."""
         return [sum(i * s for i, s in zip(at, strides))
                 for at in itertools.product(*map(range, rect))]
+
+
+def evened(block: Block, each: int) -> Block:
+    """The block, or one a little smaller that threads share more evenly.
+
+    There are `each` tiles for every block of outputs.  All that it is chosen by is how long two,
+    four and eight threads would take, so that any number of them computes the same tiles.
+    """
+    d = block.split
+    if d < 0:
+        return block
+    unit, whole = block.micro[d], -(-block.counts[d] // block.micro[d])
+    now = block.size[d] // unit
+    outer = prod(block.blocks[:d]) * prod(block.blocks[d + 1:])
+
+    def cost(times: int) -> float:
+        ends = [times] * (whole // times) + [whole % times] * (whole % times > 0)
+        tiles = [t for _ in range(outer) for t in ends for _ in range(each)]
+        most = sum(_longest(tiles, n) * n for n in (2, 4, 8)) / (3 * sum(tiles))
+        return most + _SMALLER * len(ends) * times / whole * now / times
+
+    if -(-whole // now) * outer * each > _EVEN:
+        return block
+    best = min(range(now, max(now * 2 // 3, 1) - 1, -1), key=cost)
+    return replace(block, size=(*block.size[:d], best * unit, *block.size[d + 1:]))
+
+
+_EVEN = 128
+"""Tiles that are shared evenly enough."""
+_SMALLER = 0.03
+"""What blocks half as large cost more, of the whole."""
+
+
+def _longest(tiles: Sequence[int], threads: int) -> int:
+    """When the last of some tiles is done, half of the threads taking them from either end."""
+    free = [0] * threads
+    first, last = 0, len(tiles)
+    while first < last:
+        who = free.index(min(free))
+        if who % 2:
+            last -= 1
+        free[who] += tiles[last if who % 2 else first]
+        first += 1 - who % 2
+    return max(free)
 
 
 def _row_major(shape: Sequence[int]) -> tuple[int, ...]:

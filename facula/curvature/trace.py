@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from facula.autograd.engine import Context
+from facula.autograd.rules import Context
 from facula.errors import GradientError
 from facula.graph import record as _record
 from facula.graph.record import Graph, Node, Recorder, _local

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from facula.autograd.engine import Context, Pass
+from facula.autograd.engine import Pass
+from facula.autograd.rules import Context
 from facula.func.custom import links
 from facula.func.trace import Trace, dependents
 from facula.graph.record import Edge, Graph, Node

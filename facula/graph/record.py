@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
@@ -202,6 +203,7 @@ class Recorder:
     patient = False                    # are results of a step about to take others' place?
     packing: Any = None                # the pair of hooks that packs what gradients read
     in_place = False                   # is memory that others write read as it is, not copied?
+    taken: tuple[Graph, dict[Node, int]] | None = None      # its copies that a call has made
 
     def copies(self) -> int:
         """How many examples each random number drawn now is drawn for."""
@@ -251,7 +253,7 @@ class Recorder:
         """A structure, by its hash, has been run so often and is not part of the trie; after
         `threshold` runs it is to be compiled."""
         root, met = self.met
-        if root is not self.root:
+        if root is not self.root:           # of a trie that was given up
             met = {}
             self.met = self.root, met
         met[what] = runs, threshold
@@ -314,12 +316,19 @@ class Recorder:
         if shared is None:                         # a runtime scalar, not in memory
             index = self._enter_scalar(graph, node)
         elif shared and not self.in_place:
-            # Somebody outside can write to this memory: what the graph reads is its content now.
+            # Somebody outside can write to this memory: what the graph reads is its content now,
+            # and within a call the copy that has been made for it.
+            copies = self.taken
+            if copies is not None and copies[0] is graph and node in copies[1]:
+                return copies[1][node]
             taken = Node((graph, -1), node.spec, value.snapshot(node.spec, node.strides))
             taken.origin, taken.leaf = node.origin, node.leaf
             if self.tape is not None:
                 self.tape.snapshot(taken, node)
-            return self._enter(graph, taken, None)
+            index = self._enter(graph, taken, None)
+            if copies is not None and copies[0] is graph:
+                copies[1][node] = index
+            return index
         else:
             index = self._enter(graph, node, node.strides)
         leaf_map[node] = index
@@ -360,9 +369,14 @@ class Recorder:
         return edge.index
 
 
+THREADS: weakref.WeakSet[Recorder] = weakref.WeakSet()
+"""The recorders of all threads."""
+
+
 class _Local(threading.local):
     def __init__(self) -> None:
         self.rec = Recorder()
+        THREADS.add(self.rec)
 
 
 _local = _Local()

@@ -6,7 +6,8 @@ from typing import Any
 
 from facula.dtype import DType, bool_
 from facula.errors import DTypeError
-from facula.ops.define import _inplace, _into, attach, composite
+from facula.ops.define import attach, composite
+from facula.ops.given import in_place, into
 from facula.ops.surface import Binary, binary, called, need_tensors, only, public, zero_dim
 from facula.tensor import Tensor, prim
 
@@ -269,7 +270,7 @@ def logaddexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Ten
     if any(isinstance(t, Tensor) and t.dtype.kind == "c" for t in (input, other)):
         need_tensors("logaddexp", input, other)
         value: Tensor = _complex_logaddexp(input, other)
-        return value if out is None else _into(lambda: value, (), {"out": out})  # type: ignore
+        return into(out, value)
     result: Tensor = _real_logaddexp(input, other, out=out)
     return result
 
@@ -298,7 +299,7 @@ for _symbol, _fn in (("add", _add), ("sub", _sub), ("mul", _mul), ("truediv", _d
     attach(f"__{_symbol}__", _fn)
     attach(f"__r{_symbol}__", _reflected(_fn))
     if _symbol != "divmod":
-        attach(f"__i{_symbol}__", _inplace(_fn, f"__i{_symbol}_"))
+        attach(f"__i{_symbol}__", in_place(_fn, f"__i{_symbol}_"))
 for _symbol, _fn in (("eq", _eq), ("ne", _ne), ("lt", _lt), ("le", _le), ("gt", _gt),
                      ("ge", _ge)):
     attach(f"__{_symbol}__", _fn)

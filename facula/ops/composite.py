@@ -8,6 +8,7 @@ from typing import Any
 from facula.dtype import bool_
 from facula.errors import DTypeError
 from facula.ops.define import composite, op
+from facula.ops.given import into
 from facula.ops.promote import (
     broadcast_tensors_to,
     cast,
@@ -52,9 +53,7 @@ def where(condition: Tensor, input: Any = None, other: Any = None, *,
                          f"dtype {type_name(condition.dtype)}")
     dtype = common_dtype((input, other))
     result = _where(condition, _as_scalar(input, dtype), _as_scalar(other, dtype))
-    if out is None:
-        return result
-    return out._write(cast(result, out.dtype))
+    return into(out, result)
 
 
 def _where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
@@ -146,7 +145,7 @@ def _lerp_far(start: Tensor, end: Tensor, rest: Tensor) -> Tensor:
     return prim("sub", e, prim("mul", prim("sub", e, s), r))
 
 
-def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+def lerp(input: Tensor, end: Tensor, weight: Any, *, out: Tensor | None = None) -> Tensor:
     """input + weight * (end - input); the weight is a number or a tensor."""
     if input.dtype is not end.dtype:
         raise DTypeError(f"expected dtype {input.dtype.name} for `end` but got dtype "
@@ -157,7 +156,7 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
         result = _lerp_far(input, end, _as_scalar(1.0 - weight, input.dtype))
     else:
         result = _lerp_near(input, end, _as_scalar(weight, input.dtype))
-    return result
+    return into(out, result)
 
 
 public(lerp, "lerp", _FAMILY, inplace=True, samples=lambda make: [
@@ -181,19 +180,21 @@ def _addcdiv(input: Tensor, a: Tensor, b: Tensor, value: Tensor) -> Tensor:
     return prim("add", x, prim("mul", v, prim("div", s, t)))
 
 
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1,
+            out: Tensor | None = None) -> Tensor:
     """input + value * tensor1 * tensor2."""
     result: Tensor = _addcmul(input, tensor1, tensor2, _as_scalar(value, input.dtype))
-    return result
+    return into(out, result)
 
 
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1,
+            out: Tensor | None = None) -> Tensor:
     """input + value * tensor1 / tensor2."""
     if common_dtype((input, tensor1, tensor2)).kind in "bui":
         raise DTypeError("Integer division with addcdiv is no longer supported; convert the "
                          "operands to a floating dtype, or use div with a rounding_mode")
     result: Tensor = _addcdiv(input, tensor1, tensor2, _as_scalar(value, input.dtype))
-    return result
+    return into(out, result)
 
 
 public(addcmul, "addcmul", _FAMILY, inplace=True, samples=lambda make: [

@@ -11,7 +11,8 @@ from typing import Any
 
 from facula.errors import GradientError
 from facula.ops import parts, views
-from facula.ops.define import _into, attach, op
+from facula.ops.define import attach, op
+from facula.ops.given import into
 from facula.ops.layout import fill_size, int_args, row_major, strides_of, view_of
 from facula.ops.reductions import _sum_type
 from facula.ops.surface import public
@@ -30,7 +31,7 @@ def _copy_of(name: str, view: Callable[..., Any]) -> Callable[..., Any]:
         shown = view(*args, **kwargs)
         value = tuple([prim("alias", t) for t in shown]) if isinstance(shown, (tuple, list)) \
             else prim("alias", shown)
-        return value if out is None else _into(lambda: value, (), {"out": out})
+        return into(out, value)
 
     copy.__name__ = copy.__qualname__ = f"{name}_copy"
     copy.__doc__ = f"What `{name}` shows, as a copy in memory of its own."

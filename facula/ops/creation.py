@@ -13,7 +13,7 @@ from facula.device import preserve_format as preserve
 from facula.dtype import DType, bool_, complex128, float64, int64, uint8
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import freeze_number, spec
-from facula.ops.define import _into
+from facula.ops.given import into
 from facula.ops.promote import cast, expand_to, get_default_dtype, number_dtype, wrap_integer
 from facula.runtime import allocator
 from facula.tensor import Tensor, from_buffer, prim
@@ -146,7 +146,7 @@ def _make_filled(name: str, value: Any) -> Callable[..., Tensor]:
         check_device(device)
         shape = size_of(name, size)
         if out is not None:
-            return _into(lambda: _filled(shape, value, dtype or out.dtype), (), {"out": out})
+            return into(out, _filled(shape, value, dtype or out.dtype))
         want = get_default_dtype() if dtype is None else as_dtype(dtype)
         return finish(_filled(shape, want.np.type(value).item(), want), requires_grad, order,
                       memory_format)
@@ -177,7 +177,7 @@ def full(size: Any, fill_value: Any, *, out: Tensor | None = None, dtype: Any = 
         return expand_to(cast(fill_value, want), shape)
     t = _filled(shape, _number(fill_value, want, "full"), want)
     if out is not None:
-        return _into(lambda: t, (), {"out": out})           # type: ignore[no-any-return]
+        return into(out, t)
     return finish(t, requires_grad, order)
 
 
@@ -194,7 +194,7 @@ def empty(*size: Any, out: Tensor | None = None, dtype: Any = None, layout: Any 
     want = get_default_dtype() if dtype is None else as_dtype(dtype)
     shape = size_of("empty", size)
     if out is not None:
-        return _into(lambda: _uninitialised(shape, out.dtype), (), {"out": out})  # type: ignore
+        return into(out, _uninitialised(shape, out.dtype))
     return finish(_uninitialised(shape, want), requires_grad, order, memory_format)
 
 

@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from facula.dtype import DType
-from facula.errors import DTypeError, ShapeError
 from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import freeze_number
 from facula.graph.template import Table, alike, cut
+from facula.ops.given import in_place, into
+from facula.ops.looking import LARGE, look, may_look
 from facula.runtime.allocator import Buffer
 from facula.tensor import Tensor
 
@@ -127,7 +128,7 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
         rec = _local.rec
         if rec.depth:
             if "out" in kwargs:
-                return _into(call, args, kwargs)
+                return into(kwargs.pop("out"), call(*args, **kwargs), exact_out)
             return _run(rec, body, args, kwargs)
         if not kwargs and args:
             # Most calls are of tensors alone, and need no pattern of their arguments.
@@ -148,7 +149,7 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
                 pattern.append(freeze(a, tensors))
         if kwargs:
             if "out" in kwargs:
-                return _into(call, args, kwargs)
+                return into(kwargs.pop("out"), call(*args, **kwargs), exact_out)
             for k, v in kwargs.items():
                 pattern.append(k)
                 pattern.append(freeze(v, tensors))
@@ -161,8 +162,6 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
             raise
 
     call.body = body                                         # type: ignore[attr-defined]
-    if exact_out:
-        call.exact_out = True                                # type: ignore[attr-defined]
     if register:
         group = family or body.__module__.rpartition(".")[2].lstrip("_")
         full = f"functional.{public}" if "functional" in body.__module__ else public
@@ -171,7 +170,7 @@ def op(fn: Callable[..., Any] | None = None, *, name: str | None = None,
     if method:
         setattr(Tensor, method if isinstance(method, str) else public, call)
     if inplace:
-        attach(f"{method if isinstance(method, str) else public}_", _inplace(call, public))
+        attach(f"{method if isinstance(method, str) else public}_", in_place(call, public))
     return call
 
 
@@ -242,8 +241,10 @@ def _memo(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., An
             if owner is not graph:
                 value = node.value
                 if type(value) is Buffer and value.shared and value.nbytes >= LARGE \
-                        and _may_look(rec, head, tensors):
-                    return _looking(rec, head, tensors, body, args, kwargs)
+                        and may_look(rec, head, tensors):
+                    # (A lambda's cells would slow down every other call.)
+                    return look(rec, head, tensors, functools.partial(
+                        _memo, rec, head, tensors, body, args, kwargs))
                 i = rec.adopt(node)
             places.append(~i if grad and t._rg else i)
         key = tuple(places)
@@ -297,51 +298,6 @@ def _elsewhere(rec: Any, key: Any, tensors: Sequence[Tensor]) -> Edge | None:
     return edge
 
 
-LARGE = 1 << 20
-"""Bytes of memory that are dearer to copy than a graph is to run."""
-
-FEW = 16
-"""An operation reads memory in place whose result is so many times smaller: it is likely to read
-little of it, or to do little with it."""
-
-_results = Table(4096)
-
-
-def _may_look(rec: Any, head: Any, tensors: Sequence[Tensor]) -> bool:
-    """Whether a call may read large memory that others write in place."""
-    if rec.in_place or rec.depth or rec.patient or rec.tape is not None or rec.outer is not None:
-        return False
-    try:
-        return bool(_results.get((head, *[t._node.spec for t in tensors]), True))
-    except TypeError:                                    # an argument that cannot be hashed
-        return False
-
-
-def _nbytes(t: Tensor) -> int:
-    return t._node.spec.numel * t._node.spec.dtype.itemsize
-
-
-def _looking(rec: Any, head: Any, tensors: Sequence[Tensor], body: Callable[..., Any],
-             args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """A call that reads large memory in place.
-
-    What a graph reads of memory that somebody outside can write to is a copy.  Where a few rows of
-    a table are wanted, the copy would be nearly all of the work: there the memory itself is read,
-    and the graph run before anybody can write.
-    """
-    rec.in_place = True
-    try:
-        result = _memo(rec, head, tensors, body, args, kwargs)
-    finally:
-        rec.in_place = False
-        _record.flush(rec)
-    made = result if isinstance(result, (tuple, list)) else [result]
-    least = sum([_nbytes(t) for t in made if isinstance(t, Tensor)])
-    most = max([_nbytes(t) for t in tensors])
-    _results.keep((head, *[t._node.spec for t in tensors]), FEW * least <= most)
-    return result
-
-
 def _run(rec: Any, body: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """What a call does when it is not followed; under autocast its operands may be cast first."""
     return body(*args, **kwargs) if rec.amp is None else rec.amp.run(rec, body, args, kwargs)
@@ -385,11 +341,15 @@ def _first(rec: Any, key: Any, tensors: Sequence[Tensor], body: Callable[..., An
     graph = rec.graph
     start = graph.state
     before = (len(graph.leaves), len(graph.functions), len(graph.hooks))
+    # An operand that is not in this graph although it has been entered is there as a copy.
+    rec.taken = graph, {t._node: ~i if i < 0 else i for t, i in zip(tensors, key[1:])
+                        if t._node.at[0] is not graph}
     rec.depth += 1
     try:
         result = _run(rec, body, args, kwargs)
     finally:
         rec.depth -= 1
+        rec.taken = None
     if rec.watch is not None:
         rec.watch.made(result)
     if rec.graph is not graph or (len(graph.leaves), len(graph.functions),
@@ -468,80 +428,6 @@ def attach(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Make `fn` the method `name` of Tensor."""
     setattr(Tensor, name, fn)
     return fn
-
-
-def _inplace(call: Callable[..., Any], public: str) -> Callable[..., Any]:
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        start = _local.rec.graph.state.count
-        value = call(self, *args, **kwargs)
-        if value is self or value is NotImplemented:
-            return value
-        if value._storage is not None or value._node is self._node:
-            from facula.tensor import prim
-            value = prim("alias", value)
-        mine = self.dtype
-        if value.dtype is not mine:
-            value = _cast_back(value, mine)
-        if value._node.spec.shape != self._node.spec.shape:
-            raise ShapeError(f"output with shape {list(self.shape)} doesn't match the broadcast "
-                             f"shape {list(value.shape)} in {public}_()")
-        return self._write(value, start=start)
-
-    method.__name__ = method.__qualname__ = f"{public}_"
-    method.__doc__ = f"`{public}`, overwriting this tensor.  Returns it."
-    return method
-
-
-_RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
-
-
-def _cast_back(value: Tensor, dtype: DType) -> Tensor:
-    """The result of an operation as it is stored into a tensor of another dtype."""
-    if _RANK[value.dtype.kind] > _RANK[dtype.kind]:
-        raise DTypeError(f"result type {value.dtype.name} can't be cast to the desired output "
-                         f"type {dtype.name}")
-    from facula.tensor import prim
-    return prim("cast", value, dtype=dtype)
-
-
-def _into(call: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """`out=`: write the result into a tensor that the user provided."""
-    kwargs = dict(kwargs)
-    out = kwargs.pop("out")
-    value = call(*args, **kwargs)
-    if out is None:
-        return value
-    if getattr(call, "exact_out", False):
-        for o, v in zip(out, value) if isinstance(value, tuple) else ((out, value),):
-            if o.dtype is not v.dtype:
-                raise DTypeError(f"Expected out tensor to have dtype {v.dtype.name}, but got "
-                                 f"{o.dtype.name} instead")
-    if isinstance(value, tuple):
-        for o, v in zip(out, value):
-            _store(o, v)
-        return type(value)(*out) if hasattr(value, "_fields") else tuple(out)
-    _store(out, value)
-    return out
-
-
-def _store(out: Tensor, value: Tensor) -> None:
-    from facula.tensor import prim
-    if out.requires_grad or value.requires_grad:
-        if _local.rec.grad:
-            raise DTypeError("functions with out=... arguments don't support automatic "
-                             "differentiation, but one of the arguments requires grad.")
-    if value.dtype is not out.dtype:
-        value = _cast_back(value, out.dtype)
-    if value._storage is not None or value._node.value is not None:
-        value = prim("alias", value)
-    if value.shape != out.shape:
-        if out.numel() != 0 or out._path:
-            raise ShapeError(f"out has shape {list(out.shape)}, and the result has shape "
-                             f"{list(value.shape)}: give an empty tensor or one of that shape")
-        out._node = value._node
-        out._storage = None
-        return
-    out._write(value)
 
 
 def sample(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -13,6 +13,7 @@ from facula.dtype import DType
 from facula.errors import DTypeError
 from facula.ops.creation import as_dtype, finish
 from facula.ops.define import autocast_to, op
+from facula.ops.given import into
 from facula.ops.promote import cast, get_default_dtype, type_name
 from facula.ops.reductions import wrap_dim
 from facula.ops.shape import _roll
@@ -246,12 +247,7 @@ def _frequencies(count: np.ndarray, n: int, d: float, dtype: Any, device: Any,
     if want.kind not in "fc":
         raise DTypeError("fftfreq requires a floating point or complex dtype")
     values = (count * (1.0 / (n * d)) if n else count.astype(np.float64)).astype(want.np)
-    result = finish(from_array(values), requires_grad)
-    if out is not None:
-        from facula.ops.define import _into
-        stored: Tensor = _into(lambda: result, (), {"out": out})
-        return stored
-    return result
+    return into(out, finish(from_array(values), requires_grad))
 
 
 def fftfreq(n: int, d: float = 1.0, *, out: Tensor | None = None, dtype: Any = None,

@@ -10,7 +10,8 @@ import numpy as np
 from facula.dtype import DType, bool_, int32, int64
 from facula.errors import DTypeError, ShapeError
 from facula.graph.record import _local
-from facula.ops.define import _into, autocast_to, composite, op
+from facula.ops.define import autocast_to, composite, op
+from facula.ops.given import into
 from facula.ops.indexing import (
     _array_index,
     _expand_masks,
@@ -100,13 +101,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False,
     """out[i][j] = input[index[i][j]][j] for dim 0, and so on; index may be smaller elsewhere."""
     _check_known(input, dim, index)
     result: Tensor = _gather(input, dim, index)
-    if out is None:
-        return result
-    if out.dtype is not result.dtype:
-        raise DTypeError(f"Expected out tensor to have dtype {result.dtype.name}, but got "
-                         f"{out.dtype.name} instead")
-    stored: Tensor = _into(lambda: result, (), {"out": out})
-    return stored
+    return into(out, result, exact=True)
 
 
 public(gather, "gather", _FAMILY, samples=lambda make: [
@@ -471,10 +466,7 @@ def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> 
     shape = tuple(broadcast_shapes(input.shape, mask.shape))
     where = np.flatnonzero(np.broadcast_to(mask._peek(), shape)).astype(np.int64)
     result: Tensor = _flat_take(expand_to(input, shape), host(where, int64))
-    if out is not None:
-        stored: Tensor = _into(lambda: result, (), {"out": out})
-        return stored
-    return result
+    return into(out, result)
 
 
 @composite

@@ -13,7 +13,7 @@ from facula.device import check_device
 from facula.dtype import int64
 from facula.errors import ShapeError
 from facula.ops.creation import _NUMBERS, _filled, as_dtype, finish, full_like
-from facula.ops.define import _into
+from facula.ops.given import into
 from facula.ops.promote import cast, expand_to, get_default_dtype
 from facula.tensor import Tensor, from_array, prim, scalar
 
@@ -83,7 +83,7 @@ def arange(*args: Any, start: Any = None, end: Any = None, step: Any = None,
             values = np.arange(n) * float(step) + float(start)
         t = from_array(values.astype(want.np))
     if out is not None:
-        return _into(lambda: t, (), {"out": out})           # type: ignore[no-any-return]
+        return into(out, t)
     return finish(t, requires_grad)
 
 
@@ -138,7 +138,7 @@ def linspace(start: Any, end: Any, steps: int, *, out: Tensor | None = None, dty
         np.dtype(np.float32 if want.kind == "f" else np.float64)
     t = from_array(_between(start, end, steps, compute).astype(want.np))
     if out is not None:
-        return _into(lambda: t, (), {"out": out})           # type: ignore[no-any-return]
+        return into(out, t)
     return finish(t, requires_grad)
 
 
@@ -154,7 +154,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Tenso
     values = np.power(compute.type(base), _between(start, end, steps, compute))
     t = from_array(values.astype(want.np))
     if out is not None:
-        return _into(lambda: t, (), {"out": out})           # type: ignore[no-any-return]
+        return into(out, t)
     return finish(t, requires_grad)
 
 
@@ -171,7 +171,7 @@ def eye(n: int, m: int | None = None, *, out: Tensor | None = None, dtype: Any =
         out.dtype if out is not None else get_default_dtype()
     t = from_array(np.eye(n, m, dtype=want.np))
     if out is not None:
-        return _into(lambda: t, (), {"out": out})           # type: ignore[no-any-return]
+        return into(out, t)
     return finish(t, requires_grad, order)
 
 

@@ -14,7 +14,7 @@ from facula import dtypes as _d
 from facula.dtype import DType
 from facula.errors import BroadcastError, DTypeError, FaculaError
 from facula.graph import record as _record
-from facula.graph.record import LOCK, Graph, State, _local
+from facula.graph.record import LOCK, THREADS, Graph, State, _local
 from facula.graph.spec import freeze_number
 from facula.graph.template import forget
 from facula.storage import Size
@@ -58,14 +58,14 @@ def set_default_dtype(dtype: DType) -> None:
     if dtype is _default:
         return
     _default = dtype
-    # What has been recorded so far was settled under the old default: start a new trie.
-    rec = _local.rec
+    # What any thread has recorded so far was settled under the old default: start new tries.
     with LOCK:
-        _record.flush(rec)
-        rec.root, rec.states = State(None, ()), 0
+        for rec in {*THREADS, _local.rec}:
+            _record.flush(rec)
+            rec.root, rec.states = State(None, ()), 0
+            if not rec.graph.handles and not rec.graph.leaves:
+                rec.graph = Graph(rec.root, rec)
         forget()
-        if not rec.graph.handles and not rec.graph.leaves:
-            rec.graph = Graph(rec.root, rec)
 
 
 def float_dtype(dtype: DType) -> DType:

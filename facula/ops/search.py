@@ -13,6 +13,7 @@ import numpy as np
 
 from facula.dtype import bool_, int32, int64
 from facula.errors import DTypeError
+from facula.ops.given import into, takes_out
 from facula.ops.keywords import also_named
 from facula.ops.layout import check_tensor, host, true_places
 from facula.ops.promote import promote_types
@@ -38,11 +39,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False, out: Tensor | None = None)
         rows = np.zeros((int(bool(array)), 0), np.int64)
     else:
         rows = np.stack(true_places(array), -1)
-    result = host(rows, int64)
-    if out is None:
-        return result
-    from facula.ops.define import _into
-    return _into(lambda: result, (), {"out": out})
+    return into(out, host(rows, int64))
 
 
 def argwhere(input: Tensor) -> Tensor:
@@ -147,6 +144,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     return host(np.bincount(array, w.astype(np.float64), minlength), dtype)
 
 
+@takes_out
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """Counts in `bins` equal intervals from min to max (those of the input if both are 0)."""
     if bins <= 0:
@@ -172,6 +170,7 @@ _Histogram = namedtuple("histogram", "hist bin_edges")
 declare(_Histogram)
 
 
+@takes_out
 def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None,
               density: bool = False) -> Any:
     """(counts, edges) over equal intervals, or between the given edges."""
@@ -245,6 +244,7 @@ def histogramdd(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor |
 
 # ---------------------------------------------------------------- sorted sequences
 
+@takes_out
 def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False,
                  right: bool = False, side: str | None = None, sorter: Tensor | None = None
                  ) -> Tensor:
@@ -290,6 +290,7 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
     return host(np.asarray(out), int32 if out_int32 else int64)
 
 
+@takes_out
 def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
               ) -> Tensor:
     """The interval between sorted boundaries in which each element lies."""

@@ -12,6 +12,7 @@ from typing import Any
 from facula.dtype import bool_, int64, uint8
 from facula.errors import DTypeError
 from facula.ops.define import autocast_to, cast_first, op
+from facula.ops.given import takes_out
 from facula.ops.keywords import numpy_names
 from facula.ops.layout import as_int
 from facula.ops.promote import cast, expand_to, full_like, type_name
@@ -95,6 +96,7 @@ def _topk(input: Tensor, k: int, dim: int, largest: bool) -> Any:
     return _TopK(prim("gather", input, index, attrs=(axis,)), index)
 
 
+@takes_out
 def topk(input: Tensor, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """(values, indices): the k largest (or smallest) along `dim`, in order."""
     return _topk(input, as_int(k), dim, largest)
@@ -304,6 +306,7 @@ def _at_levels(input: Tensor, levels: Any, dim: int | None, keepdim: bool,
     return prim("cat", *parts, attrs=(0,)) if len(parts) > 1 else parts[0]
 
 
+@takes_out
 @cast_first
 @autocast_to("full")
 def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
@@ -315,6 +318,7 @@ def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = Fals
     return _quantile("quantile", input, q, dim, keepdim, interpolation, False)
 
 
+@takes_out
 @cast_first
 @autocast_to("full")
 def nanquantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,

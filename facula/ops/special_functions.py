@@ -9,7 +9,8 @@ from typing import Any
 from facula.dtype import float32
 from facula.errors import DTypeError
 from facula.ops import promote
-from facula.ops.define import _inplace, _into, attach, op
+from facula.ops.define import attach, op
+from facula.ops.given import in_place, into
 from facula.ops.promote import as_float, full_like, operands
 from facula.ops.surface import public, unary
 from facula.tensor import Tensor, prim
@@ -72,9 +73,7 @@ def _polygamma(input: Tensor, n: int) -> Tensor:
 def polygamma(n: int, input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The n-th derivative of digamma, n >= 0."""
     result: Tensor = _polygamma(input, n)
-    if out is not None:
-        result = _into(lambda: result, (), {"out": out})
-    return result
+    return into(out, result)
 
 
 public(polygamma, "polygamma", _FAMILY, method=False,
@@ -87,7 +86,7 @@ def _polygamma_method(self: Tensor, n: int) -> Tensor:
 
 
 attach("polygamma", _polygamma_method)
-attach("polygamma_", _inplace(_polygamma_method, "polygamma"))
+attach("polygamma_", in_place(_polygamma_method, "polygamma"))
 
 
 @op(method=True, inplace=True, family=_FAMILY, samples=lambda make: [

@@ -18,7 +18,8 @@ from facula.graph import record as _record
 from facula.graph.record import LOCK, Edge, Node, _local
 from facula.graph.spec import freeze_number
 from facula.ops import promote
-from facula.ops.define import _T, OPS, OpRecord, _inplace, _into, _memo, attach
+from facula.ops.define import _T, OPS, OpRecord, _memo, attach
+from facula.ops.given import in_place, into
 from facula.ops.promote import cast, expand_to, operands, wrap_integer
 from facula.tensor import Tensor, prim, scalar
 
@@ -42,7 +43,7 @@ def public(fn: Callable[..., Any], name: str, family: str, *, method: bool | str
         if attr:
             attach(attr, fn)
         if inplace:
-            attach(f"{each}_", _inplace(fn, each))
+            attach(f"{each}_", in_place(fn, each))
     return fn
 
 
@@ -149,11 +150,12 @@ def binary(name: str, primitive: str, kinds: str, *, floating: bool = False,
             node: Any = t._node
             owner, i = node.at
             if owner is not graph:
-                i = rec.adopt(node)
-                if node.at[0] is not graph:      # memory that others write is copied at each use
+                if getattr(node.value, "shared", False):
+                    # Memory that others write is copied at each use, or read now.
                     s = scalar(value, dtype)
                     pair = (t, s) if left else (s, t)
                     return _memo(rec, head, pair, body, pair, _NONE)
+                i = rec.adopt(node)
             start = graph.state
             key = (number_head, left, dtype, ~i if t._rg and rec.grad else i)
             edge = start.edges.get(key)
@@ -236,7 +238,7 @@ def called(name: str, fn: Binary, doc: str, tensors: str = "") -> Callable[..., 
             wrong = other if isinstance(input, Tensor) else input
             raise TypeError(f"{name}(): expected tensors or numbers, got "
                             f"{type(wrong).__name__}")
-        return result if out is None else _into(lambda: result, (), {"out": out})
+        return result if out is None else into(out, result)
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = doc
@@ -285,7 +287,7 @@ def unary(name: str, primitive: str | None = None, *, floating: bool = False,
                                                 dtype=promote.get_default_dtype())))
         else:
             result = prim(primitive, input)
-        return result if out is None else _into(lambda: result, (), {"out": out})
+        return result if out is None else into(out, result)
 
     fn.__name__ = fn.__qualname__ = name
     fn.__doc__ = doc

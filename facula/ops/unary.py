@@ -8,6 +8,7 @@ from typing import Any
 from facula.dtype import DType, bool_, float32, int64
 from facula.errors import DTypeError
 from facula.ops.define import attach, autocast_to, op
+from facula.ops.given import into, takes_out
 from facula.ops.promote import as_float, cast, full_like, type_name
 from facula.ops.surface import only, public, unary
 from facula.tensor import Tensor, prim
@@ -110,11 +111,11 @@ def _bits(dtype: DType) -> None:
                          "and Boolean-type tensors")
 
 
-def _invert(input: Tensor) -> Tensor:
+def _invert(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The bits of input flipped; of a bool tensor its negation."""
     dtype = input._node.spec.dtype
     _bits(dtype)
-    return prim("logical_not" if dtype is bool_ else "bitwise_not", input)
+    return into(out, prim("logical_not" if dtype is bool_ else "bitwise_not", input))
 
 
 bitwise_not = public(_invert, "bitwise_not", _FAMILY, inplace=True, differentiable=False)
@@ -122,20 +123,15 @@ bitwise_not = public(_invert, "bitwise_not", _FAMILY, inplace=True, differentiab
 
 def _abs(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The absolute value; of a complex tensor its modulus, which is real."""
-    result = prim("abs" if input._node.spec.dtype is not bool_ else "alias", input)
-    if out is None:
-        return result
-    from facula.ops.define import _into
-    stored: Tensor = _into(lambda: result, (), {"out": out})
-    return stored
+    return into(out, prim("abs" if input._node.spec.dtype is not bool_ else "alias", input))
 
 
 abs = public(_abs, "abs", _FAMILY, inplace=True, samples=_anywhere, aliases=("absolute",))
 
 
-def _sign(input: Tensor) -> Tensor:
+def _sign(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """-1, 0 or 1 with the sign of input."""
-    return prim("sign" if input._node.spec.dtype is not bool_ else "alias", input)
+    return into(out, prim("sign" if input._node.spec.dtype is not bool_ else "alias", input))
 
 
 sign = public(_sign, "sign", _FAMILY, inplace=True, samples=_anywhere)
@@ -165,11 +161,11 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     return prim("mul", prim("round", prim("div", input, unit)), unit)
 
 
-def square(input: Tensor) -> Tensor:
+def square(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """input * input; of a bool tensor in int64."""
     if input._node.spec.dtype is bool_:
         input = prim("cast", input, dtype=int64)
-    return prim("mul", input, input)
+    return into(out, prim("mul", input, input))
 
 
 public(square, "square", _FAMILY, inplace=True, samples=_anywhere)
@@ -338,7 +334,7 @@ def conj(input: Tensor) -> Tensor:
 
 
 public(conj, "conj", _FAMILY)
-public(conj, "conj_physical", _FAMILY, inplace=True)
+public(takes_out(conj), "conj_physical", _FAMILY, inplace=True)
 public(conj, "resolve_conj", _FAMILY)
 
 

@@ -17,13 +17,25 @@ def signed(g: Tensor, p: Tensor, maximize: bool, decay: Tensor | None) -> Tensor
     return g if decay is None else g + p * decay            # type: ignore[operator]
 
 
-class RMSprop(Optimizer):
+class _Counting(Optimizer):
+    """Nothing depends on the number of the step, which is only counted."""
+
+    _counts = True
+
+    def begin(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
+        state["step"] = 0
+        super().begin(group, p, state)
+
+    def bucket(self, group: dict[str, Any], state: dict[str, Any]) -> Any:
+        state["step"] += 1
+        return 0
+
+
+class RMSprop(_Counting):
     """p -= lr * g / (sqrt(v) + eps), v the running mean of g**2 (Hinton 2012).
 
     `centered` subtracts the square of g's running mean from v.
     """
-
-    _counts = True
 
     def __init__(self, params: Any, lr: Any = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
                  weight_decay: float = 0, momentum: float = 0, centered: bool = False,
@@ -42,15 +54,6 @@ class RMSprop(Optimizer):
     def slots(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("square_avg", *(("momentum_buffer",) if group["momentum"] > 0 else ()),
                 *(("grad_avg",) if group["centered"] else ()))
-
-    def begin(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
-        state["step"] = 0
-        super().begin(group, p, state)
-
-    def bucket(self, group: dict[str, Any], state: dict[str, Any]) -> Any:
-        """Nothing depends on the number of the step, which is only counted."""
-        state["step"] += 1
-        return 0
 
     def statics(self, group: dict[str, Any]) -> tuple[Any, ...]:
         return (group["maximize"], group["weight_decay"] != 0, group["momentum"] > 0,
@@ -83,10 +86,8 @@ class RMSprop(Optimizer):
         return (p, *new)
 
 
-class Adadelta(Optimizer):
+class Adadelta(_Counting):
     """Steps in units of the parameter (Zeiler 2012): lr * g * rms(last steps) / rms(gradients)."""
-
-    _counts = True
 
     def __init__(self, params: Any, lr: Any = 1.0, rho: float = 0.9, eps: float = 1e-6,
                  weight_decay: float = 0, foreach: bool | None = None, *,
@@ -102,15 +103,6 @@ class Adadelta(Optimizer):
 
     def slots(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("square_avg", "acc_delta")
-
-    def begin(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
-        state["step"] = 0
-        super().begin(group, p, state)
-
-    def bucket(self, group: dict[str, Any], state: dict[str, Any]) -> Any:
-        """Nothing depends on the number of the step, which is only counted."""
-        state["step"] += 1
-        return 0
 
     def statics(self, group: dict[str, Any]) -> tuple[Any, ...]:
         return group["maximize"], group["weight_decay"] != 0, group["eps"]
@@ -128,10 +120,8 @@ class Adadelta(Optimizer):
         return p - delta * lr, v, slots[1] * rho + delta * delta * rest
 
 
-class Rprop(Optimizer):
+class Rprop(_Counting):
     """Steps whose size grows while the gradient keeps its sign (Riedmiller and Braun 1993)."""
-
-    _counts = True
 
     def __init__(self, params: Any, lr: Any = 1e-2, etas: tuple[float, float] = (0.5, 1.2),
                  step_sizes: tuple[float, float] = (1e-6, 50), *, capturable: bool = False,
@@ -153,11 +143,6 @@ class Rprop(Optimizer):
         lr = group["lr"]
         lr = float(lr.item()) if isinstance(lr, Tensor) else lr
         state["step_size"] = zeros_of(p, complex(lr, lr) if p.dtype.is_complex else lr)
-
-    def bucket(self, group: dict[str, Any], state: dict[str, Any]) -> Any:
-        """Nothing depends on the number of the step, which is only counted."""
-        state["step"] += 1
-        return 0
 
     def statics(self, group: dict[str, Any]) -> tuple[Any, ...]:
         return (group["maximize"],)

@@ -10,7 +10,7 @@ from typing import Any
 from facula.errors import user_line
 from facula.profiler.activity import ProfilerActivity, supported_activities
 from facula.profiler.roof import Roof, measure
-from facula.profiler.work import Work, kernels_of
+from facula.profiler.work import Demand, Work, demand_of, kernels_of
 from facula.runtime import flight, threads, watch
 
 __all__ = ["Profile", "profile"]
@@ -41,6 +41,7 @@ class Profile:
         self.compilations: list[tuple[str, int, int, int]] = []
         self.interpretations: list[tuple[int, int, int]] = []
         self._work: dict[int, tuple[Any, list[Work]]] = {}
+        self._runs: dict[int, int] = {}      # how often each program ran
         self._roof: Roof | None = None
 
     def __enter__(self) -> Profile:
@@ -66,6 +67,7 @@ class Profile:
         known = self._work.get(id(program))
         if known is None:
             known = self._work[id(program)] = program, kernels_of(program)
+        self._runs[id(program)] = self._runs.get(id(program), 0) + 1
         self.launches.append((known[1], start, end, stamps, user_line() or ""))
 
     def interpreted(self, steps: int, start: int, end: int) -> None:
@@ -89,11 +91,20 @@ class Profile:
                 row.seconds += max(stamps[k + 1] - stamps[k], 0) * 1e-9
         return sorted(found.values(), key=_SORTS["time"], reverse=True)
 
+    def demand(self) -> Demand:
+        """What all launches together had to do at least."""
+        total = Demand()
+        for number, count in self._runs.items():
+            total = total.plus(demand_of(self._work[number][0]), count)
+        return total
+
     def table(self, sort_by: str = "time", row_limit: int = 30) -> str:
         """The kernels as text; `sort_by` is "time", "calls", "flops" or "bytes".
 
         The share of the roof is the least time that the machine could take for the kernel's
         operations and bytes, over the time it took; above 100 its data were in the caches.
+        GFLOP/s are those of plain sums; operations that minimal filtering spares (3x3 convolutions)
+        count in them, but not for the roof.
         Raises ValueError for another order.
         """
         if sort_by not in _SORTS:
@@ -110,14 +121,15 @@ class Profile:
             f"compiled programs ({total:.3f} s in their kernels), {compiling * 1e-9:.3f} s making "
             f"{len(self.compilations)} programs' machine code, {interpreting * 1e-9:.3f} s in "
             f"{len(self.interpretations)} runs of the interpreter, {rest * 1e-9:.3f} s in Python",
-            f"roof of {threads.get_num_threads()} threads: {self.roof.gflops:.0f} GFLOP/s, "
-            f"{self.roof.gbytes:.1f} GB/s", "",
+            f"roof of {threads.get_num_threads()} threads: {self.roof.gflops:.0f} GFLOP/s"
+            + (f" ({self.roof.short:.0f} of bfloat16)" if self.roof.short else "")
+            + f", {self.roof.gbytes:.1f} GB/s", "",
             f"{'share':>6} {'calls':>6} {'total ms':>9} {'mean us':>9} {'GB/s':>7} "
             f"{'GFLOP/s':>8} {'roof':>5}  kernel"]
         shown = sorted(rows, key=_SORTS[sort_by], reverse=True)
         for r in shown[:row_limit]:
             seconds = max(r.seconds / r.calls, 1e-9)
-            share = self.roof.seconds(r.work.flops, r.work.bytes) / seconds
+            share = r.work.least(self.roof) / seconds
             lines.append(
                 f"{100 * r.seconds / total:5.1f}% {r.calls:6} {r.seconds * 1e3:9.3f} "
                 f"{seconds * 1e6:9.1f} {r.work.bytes / seconds / 1e9:7.1f} "
@@ -155,7 +167,7 @@ class Profile:
                     lines=list(work.lines), flops=work.flops, bytes=work.bytes,
                     gflops=round(work.flops / seconds / 1e9, 3),
                     gbytes=round(work.bytes / seconds / 1e9, 3),
-                    roof=round(self.roof.seconds(work.flops, work.bytes) / seconds, 4)))
+                    roof=round(work.least(self.roof) / seconds, 4)))
         with open(path, "w", encoding="utf-8") as file:
             json.dump({"traceEvents": events, "displayTimeUnit": "ms"}, file)
 

@@ -8,6 +8,10 @@ everything elementwise, pooling, padding, slicing, sums over places and concaten
 are computed on the blocks.  Only what cannot be is brought back to the plain order.  Programs with
 gradients of convolutions in them are the matter of `facula.schedule.layout_back`.
 
+`conv_blocks` and `conv_weight_blocks` are no primitives: nothing records, differentiates, batches
+or interprets them.  They come into being here, after all of that, and mean the convolution that
+they stand for; their attributes are the geometry of its blocks on one processor.
+
 A step has a blocked form along one axis of its shape, the one that the channels are part of:
 its size is divided by the lanes, which become a last axis.  Where the channels are no multiple of
 the lanes, the last block has more lanes than there are channels.  What these hold is of no concern,
@@ -22,10 +26,12 @@ from typing import Any
 
 from facula import config
 from facula.codegen.blocked import Blocks, squares_suit, vectors_of
+from facula.codegen.blocked_squares import FAR, NEAR
 from facula.codegen.expr import ELEMENTWISE
 from facula.codegen.target import target
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, spec
+from facula.schedule.constants import fixed_steps
 
 __all__ = ["LEAST", "Rewrite", "fits", "in_blocks", "work"]
 
@@ -86,6 +92,7 @@ class Rewrite:
         self.plain: dict[int, int] = {}
         self.blocked: dict[int, tuple[int, int]] = {}      # step -> (new number, axis)
         self.where: str | None = None
+        self.fixed = fixed_steps(steps)
 
     def run(self, outputs: Sequence[int]) -> tuple[list[Step], list[int], dict[int, int]]:
         for number, step in enumerate(self.old):
@@ -256,8 +263,9 @@ class Rewrite:
         stride, low, dilation, groups = step.attrs
         blocked = x[1] >= self.lanes or groups > 1 or (known is not None and known[1] == 1)
         c = Blocks(x, w, step.spec.shape, stride, low, dilation, blocked, self.lanes, groups > 1)
-        if squares_suit(c):
-            c = c.by_squares()
+        side = squares_suit(c, self.fixed[weight])
+        if side:
+            c = c.by_squares(side)
         source = self._block(image, 1) if blocked else self._plain(image)
         inputs: tuple[int, ...] = (source, self._packed(self._plain(weight), c))
         if c.squares:                   # and the weight itself, for what is not finite
@@ -276,7 +284,8 @@ class Rewrite:
             w = self._widened(self._reshape(w, (o, taps)), 0, -(-o // lanes) * lanes)
             return self._permute(self._reshape(w, (-(-o // lanes), lanes, taps)), (0, 2, 1))
         if c.squares:
-            w, taps = self._spread(self._spread(w, 2), 3), 16
+            w, taps = self._spread(self._spread(w, 2, c.squares), 3, c.squares), \
+                (c.squares + 2) ** 2
         nr = vectors_of(c) * lanes
         panels = -(-o // nr)
         w = self._widened(self._reshape(w, (o, i, taps)), 0, panels * nr)
@@ -300,15 +309,30 @@ class Rewrite:
         return self._add("cat", (1,), tuple(lines),
                          spec((panels, i * taps, nr), self.steps[w].spec.dtype))
 
-    def _spread(self, w: int, axis: int) -> int:
-        """Three taps along an axis as the four of minimal filtering: a, (a+b+c)/2, (a-b+c)/2, c."""
+    def _spread(self, w: int, axis: int, side: int) -> int:
+        """Three taps a, b, c along an axis as the four of minimal filtering, a, (a+b+c)/2,
+        (a-b+c)/2, c, or the six of larger squares: the values of a + b x + c x^2 at their points,
+        over the products of a point's distances from the others."""
         have = self.steps[w].spec
         line = spec((*have.shape[:axis], 1, *have.shape[axis + 1:]), have.dtype)
         a, b, c = (self._add("slice", (tuple([k * (d == axis) for d in range(4)]), (1,) * 4),
                              (w,), line) for k in range(3))
-        half = self._add("full", (0.5,), (), line)
-        ends = self._add("mul", (), (self._add("add", (), (a, c), line), half), line)
-        middle = self._add("mul", (), (b, half), line)
-        return self._add("cat", (axis,), (a, self._add("add", (), (ends, middle), line),
-                                          self._add("sub", (), (ends, middle), line), c),
-                         spec((*have.shape[:axis], 4, *have.shape[axis + 1:]), have.dtype))
+
+        def scaled(value: int, by: float) -> int:
+            factor = self._add("full", (by,), (), line)
+            return self._add("mul", (), (value, factor), line)
+
+        def either(ends: int, middle: int) -> list[int]:
+            return [self._add(op, (), (ends, middle), line) for op in ("add", "sub")]
+
+        if side == 2:
+            found = [a, *either(scaled(self._add("add", (), (a, c), line), 0.5), scaled(b, 0.5))]
+        else:
+            near, far = NEAR ** 2, FAR ** 2
+            found = [scaled(a, 1 / (near * far))]
+            for point, other in ((NEAR, far), (FAR, near)):
+                over = 2 * point ** 2 * (point ** 2 - other)
+                ends = self._add("add", (), (a, scaled(c, point ** 2)), line)
+                found += either(scaled(ends, 1 / over), scaled(b, point / over))
+        return self._add("cat", (axis,), (*found, c),
+                         spec((*have.shape[:axis], side + 2, *have.shape[axis + 1:]), have.dtype))

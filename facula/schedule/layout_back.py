@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from math import prod
 
 from facula import config
-from facula.codegen.blocked import Blocks, squares_suit
+from facula.codegen.blocked import PLACES, Blocks, squares_suit
 from facula.codegen.blocked_weight import BlocksWeight
 from facula.codegen.target import target
 from facula.dtype import bool_, int32
@@ -23,10 +23,6 @@ from facula.schedule.layout import LEAST, Rewrite, fits, work
 __all__ = ["training_in_blocks"]
 
 _GRADIENTS = frozenset(["conv_input", "conv_weight"])
-PLACES = 2048
-"""Places below which a convolution takes too little time to pack its weight twice beforehand."""
-
-
 def training_in_blocks(steps: Sequence[Step], outputs: Sequence[int]
                        ) -> tuple[list[Step], list[int], dict[int, int]] | None:
     """The program with its convolutions and their gradients on blocks of channels, as
@@ -73,6 +69,10 @@ def _suits(steps: Sequence[Step], number: int, lanes: int) -> bool:
 
 
 class _Training(Rewrite):
+    def __init__(self, steps: Sequence[Step], lanes: int):
+        super().__init__(steps, lanes)
+        self.fixed = [False] * len(steps)       # weights change from step to step
+
     def _on_blocks(self, number: int, step: Step) -> bool:
         if step.op == "conv_input":
             return self._input(number, step)
@@ -90,8 +90,9 @@ class _Training(Rewrite):
         back = tuple([(k - 1) * d - p for k, d, p in zip(w[2:], dilation, low, strict=True)])
         turned = (w[1], w[0], *w[2:])
         c = Blocks(y, turned, x, (1, 1), back, dilation, True, self.lanes)
-        if squares_suit(c):
-            c = c.by_squares()
+        side = squares_suit(c, False)
+        if side:
+            c = c.by_squares(side)
         weight = self._plain(step.inputs[1])
         have = self.steps[weight].spec
         if w[2:] != (1, 1):

@@ -94,6 +94,25 @@ def test_what_raises_is_told(script):
         worker.close()
 
 
+def test_the_plain_loop_is_held_against_the_compiled_one_in_long_steps(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["x.py"])
+    b = harness.Benchmark("x.py", "X", "Nothing.")
+
+    def rows(**seconds):
+        return {label: harness.Row(label, [s]) for label, s in seconds.items()}
+
+    both = {"facula": 2.1e-3, "facula.compile": 2e-3}
+    b.claim_loop(rows(**both), "a")
+    b.claim_loop(rows(**{**both, "facula": 2.3e-3}), "b")
+    assert [(c.what, c.met) for c in b.claims] == [
+        ("a: the plain loop, in steps of facula.compile", True),
+        ("b: the plain loop, in steps of facula.compile", False)]
+    b.claim_loop(rows(**{"facula": 9e-4, "facula.compile": 8e-4}), "short")
+    b.claim_loop(rows(facula=2e-3), "alone")
+    assert len(b.claims) == 2
+    assert "MISSED" in capsys.readouterr().out
+
+
 def test_quartiles():
     row = harness.Row("x", [4.0, 1.0, 3.0, 2.0, 5.0])
     assert row.median == 3.0 and row.quartiles() == (2.0, 4.0)

@@ -82,3 +82,48 @@ def test_the_readme_of_the_project_has_its_marks_and_every_headline_is_a_benchma
             "assert set(report.HEADLINES) <= set(report.ORDER), report.HEADLINES\n"
             f"assert report.MARKS == {MARKS!r}\n")
     subprocess.run([sys.executable, "-c", code], cwd=ROOT / "benchmarks", check=True)
+
+
+FLOOR = {"group": "", "contender": "facula", "shares": {"facula": 0.5}, "seconds": 1e-3,
+         "arithmetic": 1e-3, "memory": 1e-4, "flops": 1e8, "bfloat16 flops": 0.0,
+         "flops spared": 0.0, "left": 1e-3, "read": 1e6, "written": 1e6, "GFLOP/s": 100.0,
+         "bfloat16 GFLOP/s": None, "GB/s": 20.0, "kernels": 1.2e-3, "other kernels": 2,
+         "share of others": 0.25,
+         "profile": [{"kernel": "matmul", "calls": 1.0, "share": 0.75, "seconds": 1.5e-3,
+                      "GFLOP/s": 66.7, "GB/s": 1.5, "roof": 0.67}]}
+
+
+def test_a_floor_stands_below_the_rows_of_its_group_with_its_profile(tmp_path):
+    _, page = report(tmp_path, {**result("gemm", 5.0, True), "floors": [FLOOR]})
+    assert "| *the floor of facula* | *1.00* | *facula is at 50% of it* | *0.50* |" in page
+    assert "The floor of facula is 1 ms: 100 MFLOP at 100 GFLOP/s take 1 ms" in page
+    assert "| matmul | 1 | 1.50 | 75.0% | 66.7 | 1.50 | 67% |" in page
+    assert "| 2 others | | | 25.0% | | | |" in page
+
+
+def test_what_was_measured_on_another_day_or_commit_says_so(tmp_path):
+    old = {**result("gemm", 5.0, True), "versions": {"facula": "0 at aaaaaaa"}}
+    same = {**result("epoch", 5.0, True), "versions": {"facula": "0 at bbbbbbb"}, "started": 1.8e9}
+    new = {**result("loader", 5.0, True), "versions": {"facula": "0 at bbbbbbb"}, "started": 1.8e9}
+    _, page = report(tmp_path, old, same, new)
+    assert "gemm on 2023-11-14 at aaaaaaa." in page and "| day | 2027-01-15 |" in page
+    assert "**Measured on 2023-11-14 at aaaaaaa, not on 2027-01-15 at bbbbbbb.**" in page
+    assert page.count("**Measured on") == 1
+    (tmp_path / "json" / "gemm.json").unlink()
+    _, page = report(tmp_path, same, new)
+    assert "not on" not in page and "Not all of this" not in page
+
+
+def test_hundreds_of_operations_are_summed_up(tmp_path):
+    rows = []
+    for k in range(200):
+        name, ratio = f"family: op {k}" + ", gradients" * (k % 2), 0.25 if k < 3 else 4.0
+        rows += [{"group": name, "contender": who, "median": median, "low": None, "high": None,
+                  "rounds": 5, "error": 1e-7, "ratio": 1.0, "unit": "us", "facts": {}}
+                 for who, median in (("facula", 2.0), ("torch", 2.0 * ratio))]
+    rows.append({**rows[0], "group": "family: alone"})
+    _, page = report(tmp_path, {**result("ops", 5.0, True), "rows": rows})
+    assert "| forward | 100 | 3.78 | 4.00 | 2 | 2 | 98 |" in page
+    assert "| all | 200 | 3.84 | 4.00 | 3 | 3 | 197 |" in page
+    assert "| family: op 1, gradients | 2.00 | 0.50 | 0.25 | 1.0e-07 |" in page
+    assert "op 3," not in page and "alone" not in page

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks"
-SHARED = ("harness", "networks", "digits", "sequences", "report", "op_table")
+SHARED = ("harness", "networks", "digits", "sequences", "report", "op_table", "floor")
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in SHARED)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 import facula
-from facula.autograd import engine
+from facula.autograd import rules, sweep
 from facula.graph import flush, template
 from facula.graph.record import _local
 from facula.ops import define
@@ -56,7 +58,8 @@ def test_steps_are_those_that_the_bodies_record(seed: int, monkeypatch: Any,
                                                 forgotten: None) -> None:
     with monkeypatch.context() as m:
         m.setattr(define, "_elsewhere", lambda *args: None)
-        m.setattr(engine, "cut", lambda *args: None)
+        for module in (rules, sweep):
+            m.setattr(module, "cut", lambda *args: None)
         expected = programs(seed, monkeypatch)
     assert programs(seed, monkeypatch) == expected      # calls of equal likeness within it
     assert programs(seed, monkeypatch) == expected      # all of them from templates
@@ -143,7 +146,7 @@ def test_an_error_comes_at_every_place(forgotten: None) -> None:
 
 def test_structures_that_never_come_again_leave_no_more_than_the_bounds(
         monkeypatch: Any, forgotten: None) -> None:
-    tables = define._templates, engine._rules, recording._settled
+    tables = define._templates, rules._rules, recording._settled
     for table in tables:
         monkeypatch.setattr(table, "most", 20)
     for n in range(1, 120):
@@ -178,3 +181,28 @@ def test_the_default_dtype_is_not_remembered(forgotten: None) -> None:
     finally:
         facula.set_default_dtype(facula.float32)
     assert found == [d for d in (facula.float32, facula.float64, facula.float32) for _ in range(4)]
+
+
+def test_another_default_dtype_holds_in_all_threads() -> None:
+    asked: queue.Queue[bool] = queue.Queue()
+    given: queue.Queue[Any] = queue.Queue()
+
+    def work() -> None:
+        while asked.get():
+            given.put((facula.tensor([1, 2]) / facula.tensor([3, 4])).numpy().dtype)
+
+    def quotient() -> Any:
+        asked.put(True)
+        return given.get(timeout=60)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert [quotient() for _ in range(4)] == [np.float32] * 4
+        facula.set_default_dtype(facula.float64)
+        assert [quotient() for _ in range(3)] == [np.float64] * 3
+    finally:
+        facula.set_default_dtype(facula.float32)
+        asked.put(False)
+        thread.join()
+    assert (facula.tensor([1]) / facula.tensor([3])).dtype is facula.float32

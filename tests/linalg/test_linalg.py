@@ -294,7 +294,7 @@ def test_low_rank():
                                   "lu", "qr", "svd"])
 @pytest.mark.parametrize("make", [real, cplx])
 def test_forward_derivatives(name, make):
-    from facula.autograd.engine import Context
+    from facula.autograd.rules import Context
     from facula.graph.spec import spec
     from facula.ops.table import PRIMS
     from facula.tensor import prim

@@ -9,7 +9,7 @@ import numpy as np
 
 import facula.graph.flush  # noqa: F401  (makes pending values computable)
 from facula.autograd import grad
-from facula.autograd.engine import Context
+from facula.autograd.rules import Context
 from facula.dtype import DType, float64, from_numpy_dtype
 from facula.graph.record import Node
 from facula.graph.spec import spec

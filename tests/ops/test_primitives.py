@@ -247,7 +247,7 @@ def smooth_samples(name, seed=2):
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_derivatives_against_differences_and_each_other(name):
-    from facula.autograd.engine import Context
+    from facula.autograd.rules import Context
     from facula.tensor import prim
     p = PRIMS[name]
     rng = np.random.default_rng(3)

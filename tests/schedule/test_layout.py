@@ -11,6 +11,8 @@ import pytest
 import facula
 import facula.nn.functional as F
 from facula import config, nn
+from facula.codegen.blocked import Blocks, squares_suit
+from facula.codegen.walks import Block, Walk, evened
 from facula.graph.spec import Step, spec
 from facula.schedule import executable, layout
 
@@ -26,7 +28,13 @@ CASES = [  # images, channels, outputs, size, kernel, stride, padding, dilation,
     (2, 24, 40, 9, 3, 1, 1, 1, 1), (1, 72, 24, 14, 1, 1, 0, 1, 1), (2, 72, 72, 11, 5, 2, 2, 1, 72),
     (1, 3, 20, 15, 3, 2, 1, 1, 1), (2, 200, 81, 7, 1, 1, 0, 1, 1), (1, 17, 33, 6, 3, 1, 1, 1, 1),
     (1, 250, 20, 5, 3, 1, 1, 1, 1), (1, 32, 72, 28, 3, 1, 1, 1, 1), (1, 5, 5, 9, 3, 1, 1, 1, 5),
-    (3, 40, 1, 8, 1, 1, 0, 1, 1)]
+    (3, 40, 1, 8, 1, 1, 0, 1, 1),
+    # squares of 4x4 outputs, which lines divide or do not
+    (1, 32, 48, 28, 3, 1, 1, 1, 1), (2, 16, 40, (23, 26), 3, 1, (0, 2), 1, 1),
+    (1, 80, 16, 33, 3, 1, 0, 1, 1), (5, 16, 72, (11, 49), 3, 1, 1, 1, 1),
+    (9, 48, 32, (6, 8), 3, 1, 1, 1, 1), (1, 16, 16, (5, 121), 3, 1, 1, 1, 1),
+    # threads part the channels of a weight much larger than its source
+    (1, 64, 1024, 5, 1, 1, 0, 1, 1), (1, 96, 320, (7, 3), 3, 2, 1, 1, 1)]
 
 
 @pytest.fixture(autouse=True)
@@ -96,9 +104,10 @@ def test_lanes_without_a_channel_are_never_seen(made):
         assert np.allclose(a, b, 1e-3, 1e-3)
 
 
+@pytest.mark.parametrize("size", [20, 27])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_stays_where_it_is(bad):
-    x, w, b = drawn(1, 32, 20, 20), drawn(32, 32, 3, 3), drawn(32)
+def test_what_is_not_finite_stays_where_it_is(bad, size):
+    x, w, b = drawn(1, 32, size, size), drawn(32, 32, 3, 3), drawn(32)
     x[0, 5, 7, 9] = bad
     with np.errstate(all="ignore"):
         want = convolved(x, w, b, 1, 1, 1, 1)
@@ -109,6 +118,52 @@ def test_what_is_not_finite_stays_where_it_is(bad):
     seen = ~np.isnan(want)
     assert np.array_equal(np.isnan(have), ~seen)
     assert np.allclose(have[seen], want[seen], 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("size", [8, 30])
+def test_what_only_a_transform_overflows_on(size):
+    x, w = drawn(4, 32, size, size), np.abs(drawn(32, 32, 3, 3))
+    x[:, :, 3, 4], x[:, :, 3, 6] = 3e38, -3e38
+    w[:, 1:] = 0
+    w /= 40
+    want = convolved(x, w, np.zeros(32), 1, 1, 1, 1)
+    with facula.no_grad():
+        have = F.conv2d(*[facula.tensor(v) for v in (x, w)], padding=1).numpy()
+    assert np.isfinite(have).all()
+    assert np.allclose(have, want, 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize(("channels", "size", "lasting", "side"), [
+    (64, 56, True, 4), (64, 56, False, 2), (64, 14, True, 2), (512, 7, True, 2),
+    (512, 7, False, 0), (64, 3, True, 0)])
+def test_squares_by_what_their_weights_cost(channels, size, lasting, side):
+    c = Blocks((1, channels, size, size), (channels, channels, 3, 3), (1, channels, size, size),
+               (1, 1), (1, 1), (1, 1), True, 16)
+    assert squares_suit(c, lasting) == side
+
+
+def test_a_weight_that_is_computed_of_data(made):
+    x, w, v = drawn(1, 64, 7, 7), drawn(64, 64, 3, 3), drawn(64, 64, 1, 1)
+    with facula.no_grad():
+        for scale in (1, 2):
+            y = F.conv2d(facula.tensor(scale * x), facula.tensor(v))
+            have = F.conv2d(y, facula.tensor(w) * y.mean(), padding=1).numpy()
+            y = convolved(scale * x, v, np.zeros(64), 1, 0, 1, 1)
+            want = convolved(y, w * y.mean(), np.zeros(64), 1, 1, 1, 1)
+            assert np.linalg.norm(have - want) / np.linalg.norm(want) < 3e-5
+    squares = [s.attrs[-1] for s in made[-1].steps if s.op == "conv_blocks"]
+    assert squares == [0, 0]
+
+
+def test_blocks_that_threads_share_evenly():
+    def tiles(count, size, each):
+        walk = Walk(count, 1, 0, 1, 1, count)
+        return evened(Block((walk,), (1, count), (1, size), (1, 14)), each).blocks
+
+    assert tiles(3136, 252, 2) == (1, 16)           # and not 12 and a shorter one
+    assert tiles(3136, 224, 1) == (1, 16)           # eight threads take two each
+    assert tiles(196, 196, 3) == (1, 1)
+    assert tiles(14 * 4096, 14, 1) == (1, 4096)     # so many are even enough
 
 
 class Mixed(nn.Module):

@@ -115,3 +115,19 @@ def test_an_error_leaves_nothing_behind() -> None:
     y = x * 2                               # read as a copy again
     x.zero_()
     np.testing.assert_array_equal(y.numpy(), table() * 2)
+
+
+@pytest.mark.parametrize("call", [lambda x: x * 2, lambda x: 2 - x, lambda x: x.exp(),
+                                  lambda x: F.softplus(x), lambda x: x @ facula.ones(COLUMNS, 64),
+                                  lambda x: F.gelu(x), lambda x: x.softmax(1)])
+def test_a_call_copies_once(call: Callable[[Any], Any], copied: list[int]) -> None:
+    a = table()[:100]
+    x = facula.from_numpy(a)
+    for _ in range(4):
+        copied.clear()
+        want = call(facula.tensor(a)).numpy()
+        copied.clear()
+        got = call(x)
+        a += 1
+        assert copied == [a.nbytes]
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-5)

@@ -159,3 +159,23 @@ def test_hooks_see_every_image():
     assert pipeline(T.Compose([outer, T.ToTensor()])) is None
     flip.forward = lambda image: image
     assert pipeline(transform) is None
+
+
+@pytest.mark.parametrize("name", ["float64", "float16", "bfloat16"])
+def test_pixels_become_the_default_dtype(name):
+    """As torchvision's do; 1/3 of the way between two float32 would be another number."""
+    dtype = getattr(facula, name)
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    transform = T.Compose([T.ToTensor(), T.Normalize([0.25], [0.5])])
+    before = facula.get_default_dtype()
+    facula.set_default_dtype(dtype)
+    try:
+        want = facula.tensor(pixels).to(dtype) / 255
+        one = T.ToTensor()(pixels[0])
+        assert one.dtype == dtype and facula.equal(one, want)
+        all_at_once = pipeline(transform).run(pixels[None], None)
+        assert all_at_once.dtype == dtype
+        assert facula.equal(all_at_once[0], transform(pixels[0]))
+        assert facula.equal(pipeline(T.Compose([T.ToTensor()])).run(pixels[None], None)[0], want)
+    finally:
+        facula.set_default_dtype(before)

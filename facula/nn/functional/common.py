@@ -9,7 +9,7 @@ from typing import Any
 
 from facula.dtype import DType, int64
 from facula.errors import BroadcastError, DTypeError
-from facula.ops.define import _inplace
+from facula.ops.given import in_place
 from facula.ops.promote import (
     broadcast_shapes,
     cast,
@@ -64,7 +64,7 @@ def applied(call: Any, name: str, inplace: bool, input: Tensor, *args: Any) -> T
     if not isinstance(input, Tensor):
         raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not "
                         f"{type(input).__name__}")
-    result: Tensor = _inplace(call, name)(input, *args) if inplace else call(input, *args)
+    result: Tensor = in_place(call, name)(input, *args) if inplace else call(input, *args)
     return result
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 from facula.dtype import DType, int32
 from facula.errors import DTypeError, LinAlgError, ShapeError
 from facula.graph.record import _local
-from facula.ops.define import _into, cast_first, op
+from facula.ops.define import cast_first, op
+from facula.ops.given import takes_out
 from facula.ops.promote import broadcast_shapes, cast, expand_to, type_name
 from facula.ops.surface import public
 from facula.tensor import Tensor, prim
@@ -28,13 +28,8 @@ def operation(name: str, **rest: Any) -> Any:
 def function(name: str, **rest: Any) -> Any:
     """A plain function, which picks between operations, under a public name; it takes `out=`."""
     def wrap(fn: Callable[..., Any]) -> Callable[..., Any]:
-        fn = cast_first(fn)
-
-        @functools.wraps(fn)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return _into(fn, args, kwargs) if "out" in kwargs else fn(*args, **kwargs)
         rest.setdefault("method", False)
-        return public(call, name, FAMILY, **rest)
+        return public(takes_out(cast_first(fn)), name, FAMILY, **rest)
     return wrap
 
 

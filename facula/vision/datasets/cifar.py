@@ -153,13 +153,7 @@ class CIFAR10(VisionDataset):
         return len(self.data)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        image: Any = make_image(self.data[index], "RGB")
-        target: Any = self.targets[index]
-        if self.transform is not None:
-            image = self.transform(image)
-        if self.target_transform is not None:
-            target = self.target_transform(target)
-        return image, target
+        return self._changed(make_image(self.data[index], "RGB"), self.targets[index])
 
     def _batch_source(self) -> Source | None:
         """See `facula.data.fetch`."""

@@ -39,13 +39,8 @@ class FakeData(VisionDataset):
         words = rng.raw(index + self.random_offset, -(-count // 8) + 1)
         pixels = words[1:].view(np.uint8)[:count].reshape(height, width, channels)
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-        image: Any = make_image(pixels[..., 0] if channels == 1 else pixels, mode)
-        target: Any = int(words[0] % np.uint64(self.num_classes))
-        if self.transform is not None:
-            image = self.transform(image)
-        if self.target_transform is not None:
-            target = self.target_transform(target)
-        return image, target
+        return self._changed(make_image(pixels[..., 0] if channels == 1 else pixels, mode),
+                             int(words[0] % np.uint64(self.num_classes)))
 
     def __len__(self) -> int:
         return self.size

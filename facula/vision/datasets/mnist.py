@@ -198,13 +198,8 @@ class MNIST(VisionDataset):
         return int(self.data.shape[0])
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        image: Any = make_image(peek(self.data)[index], "L")
-        target: Any = int(peek(self.targets)[index])
-        if self.transform is not None:
-            image = self.transform(image)
-        if self.target_transform is not None:
-            target = self.target_transform(target)
-        return image, target
+        return self._changed(make_image(peek(self.data)[index], "L"),
+                             int(peek(self.targets)[index]))
 
     def _batch_source(self) -> Source | None:
         """See `facula.data.fetch`."""

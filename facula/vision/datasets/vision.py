@@ -49,6 +49,10 @@ class VisionDataset(Dataset[Any]):
             transforms = StandardTransform(transform, target_transform)
         self.transforms = transforms
 
+    def _changed(self, image: Any, target: Any) -> tuple[Any, Any]:
+        """A sample after `transform` and `target_transform`."""
+        return StandardTransform(self.transform, self.target_transform)(image, target)
+
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} should define __len__.")
 

@@ -18,6 +18,7 @@ from facula.data.arrays import is_tensor, peek
 from facula.data.arrays import to_tensor as _new
 from facula.dtype import DType, float32
 from facula.errors import DTypeError, GradientError, ShapeError
+from facula.ops.promote import get_default_dtype
 from facula.vision.image import from_planes, is_image, make_image, to_planes
 from facula.vision.transforms import colour, pixels
 from facula.vision.transforms.pixels import InterpolationMode, mode_of
@@ -75,7 +76,7 @@ def get_image_num_channels(img: Any) -> int:
 def to_tensor(pic: Any) -> Any:
     """An image or an ndarray [H, W] or [H, W, C] as a tensor [C, H, W].
 
-    8-bit pixels become float32 between 0 and 1; other types keep their values.
+    8-bit pixels become numbers between 0 and 1 of the default dtype; other types keep their values.
     """
     if isinstance(pic, np.ndarray):
         if pic.ndim not in (2, 3):
@@ -95,11 +96,11 @@ def to_tensor(pic: Any) -> Any:
 
 
 def unit(planes: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """uint8 as float32 between 0 and 1."""
+    """uint8 as numbers between 0 and 1, in the default dtype if there is no `out`."""
     if out is None:
-        out = np.empty(planes.shape, np.float32)
+        out = np.empty(planes.shape, get_default_dtype().np)
     np.copyto(out, planes)
-    return np.divide(out, np.float32(255), out=out)
+    return np.divide(out, out.dtype.type(255), out=out)
 
 
 def pil_to_tensor(pic: Any) -> Any:

@@ -10,8 +10,8 @@ from facula import nn
 from facula.data.arrays import new_tensor, to_tensor
 from facula.data.fetch import declares
 from facula.data.rng import BatchStream
-from facula.dtype import float32
 from facula.nn.modules.hooks import GLOBAL
+from facula.ops.promote import get_default_dtype
 from facula.vision.transforms import transforms as T
 from facula.vision.transforms.functional import unit
 
@@ -55,7 +55,7 @@ class Pipeline:
             for step in self.rest:
                 images = step.batch(images, numbers)
             return to_tensor(images)
-        out, memory = new_tensor(images.shape, float32)
+        out, memory = new_tensor(images.shape, get_default_dtype())
         unit(images, memory)
         for step in self.rest:
             step.into(memory, memory)

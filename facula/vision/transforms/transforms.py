@@ -22,6 +22,7 @@ from facula.dtype import DType, float32, from_numpy_dtype
 from facula.vision.transforms import functional as F
 from facula.vision.transforms import pixels
 from facula.vision.transforms.base import Plain, Transform
+from facula.vision.transforms.compose import Compose
 from facula.vision.transforms.functional import InterpolationMode
 from facula.vision.transforms.geometry import (
     CenterCrop,
@@ -35,30 +36,14 @@ from facula.vision.transforms.geometry import (
     Resize,
 )
 
-__all__ = ["CenterCrop", "Compose", "ConvertImageDtype", "Grayscale", "Lambda", "Normalize",
-           "PILToTensor", "Pad", "RandomAffine", "RandomApply", "RandomChoice", "RandomCrop",
-           "RandomErasing", "RandomGrayscale", "RandomHorizontalFlip", "RandomOrder",
-           "RandomResizedCrop", "RandomRotation", "RandomVerticalFlip", "Resize", "ToPILImage",
-           "ToTensor", "Transform"]
+__all__ = ["CenterCrop", "ConvertImageDtype", "Grayscale", "InterpolationMode", "Lambda",
+           "Normalize", "PILToTensor", "Pad", "RandomAffine", "RandomApply", "RandomChoice",
+           "RandomCrop", "RandomErasing", "RandomGrayscale", "RandomHorizontalFlip",
+           "RandomOrder", "RandomResizedCrop", "RandomRotation", "RandomVerticalFlip", "Resize",
+           "ToPILImage", "ToTensor", "Transform"]
 
 _NEAREST = InterpolationMode.NEAREST
 _BILINEAR = InterpolationMode.BILINEAR
-
-
-class Compose:
-    """One transform after another."""
-
-    def __init__(self, transforms: Sequence[Callable[[Any], Any]]):
-        self.transforms = transforms
-
-    def __call__(self, img: Any) -> Any:
-        for t in self.transforms:
-            img = t(img)
-        return img
-
-    def __repr__(self) -> str:
-        lines = "".join(f"\n    {t}" for t in self.transforms)
-        return f"{type(self).__name__}({lines}\n)"
 
 
 class ToTensor(Plain):
@@ -135,9 +120,10 @@ class Normalize(Transform):
 
     def into(self, array: np.ndarray, out: np.ndarray | None) -> np.ndarray:
         """`batch` with a place for the result, which may be `array`."""
-        if array.dtype.kind != "f":
+        dtype = from_numpy_dtype(array.dtype)
+        if not dtype.is_floating_point:
             raise TypeError(f"Input tensor should be a float tensor. Got {array.dtype}.")
-        mean, std = F.moments(self.mean, self.std, from_numpy_dtype(array.dtype))
+        mean, std = F.moments(self.mean, self.std, dtype)
         return F.standardise(array, mean, std, out)
 
     def __repr__(self) -> str:

@@ -1,7 +1,8 @@
 """torchvision's second set of names for transforms, for images alone.
 
-Most are those of `facula.vision.transforms`.  What is new says how a tensor is made of an image:
-`ToImage` and then `ToDtype`.  Calls take one image; there are no boxes, masks or labels beside it.
+Most are those of `facula.vision.transforms`, as they are.  What is new says how a tensor is made
+of an image: `ToImage` and then `ToDtype`.  Calls take one image; there are no boxes, masks or
+labels beside it.
 """
 
 from __future__ import annotations
@@ -15,55 +16,14 @@ from facula import nn
 from facula.data.arrays import is_tensor, to_tensor
 from facula.dtype import DType
 from facula.vision.transforms import functional as functional
+from facula.vision.transforms import jitter, transforms
 from facula.vision.transforms.base import Transform
-from facula.vision.transforms.jitter import (
-    ColorJitter,
-    FiveCrop,
-    GaussianBlur,
-    LinearTransformation,
-    RandomAdjustSharpness,
-    RandomAutocontrast,
-    RandomEqualize,
-    RandomInvert,
-    RandomPosterize,
-    RandomSolarize,
-    TenCrop,
-)
-from facula.vision.transforms.transforms import (
-    CenterCrop,
-    ConvertImageDtype,
-    Grayscale,
-    InterpolationMode,
-    Lambda,
-    Normalize,
-    Pad,
-    PILToTensor,
-    RandomAffine,
-    RandomApply,
-    RandomChoice,
-    RandomCrop,
-    RandomErasing,
-    RandomGrayscale,
-    RandomHorizontalFlip,
-    RandomOrder,
-    RandomResizedCrop,
-    RandomRotation,
-    RandomVerticalFlip,
-    Resize,
-    ToPILImage,
-    ToTensor,
-)
+from facula.vision.transforms.jitter import *  # noqa: F403
+from facula.vision.transforms.transforms import *  # noqa: F403
 
-__all__ = [
-    "CenterCrop", "ColorJitter", "Compose", "ConvertImageDtype", "FiveCrop", "GaussianBlur",
-    "Grayscale", "InterpolationMode", "Lambda", "LinearTransformation", "Normalize",
-    "PILToTensor", "Pad", "RandomAdjustSharpness", "RandomAffine", "RandomApply",
-    "RandomAutocontrast", "RandomChoice", "RandomCrop", "RandomEqualize", "RandomErasing",
-    "RandomGrayscale", "RandomHorizontalFlip", "RandomInvert", "RandomOrder",
-    "RandomPosterize", "RandomResizedCrop", "RandomRotation", "RandomSolarize",
-    "RandomVerticalFlip", "Resize", "TenCrop", "ToDtype", "ToImage", "ToPILImage",
-    "ToPureTensor", "ToTensor", "Transform", "functional",
-]
+__all__ = ["Compose", "ToDtype", "ToImage", "ToPureTensor", "functional"]
+__all__ += jitter.__all__
+__all__ += transforms.__all__
 
 
 class Compose(Transform):

@@ -22,6 +22,7 @@ from facula.ops.primitive.matrix.packed import (
     pack,
     packed_spec,
     square,
+    stack,
     unpack,
 )
 from facula.ops.primitive.matrix.rules import (
@@ -61,11 +62,6 @@ Arrays = Sequence[np.ndarray]
 Attrs = tuple[Any, ...]
 
 
-def _stack(a: np.ndarray) -> np.ndarray:
-    """[batch..., m, n] as [batch, m, n]."""
-    return np.ascontiguousarray(a).reshape(int(np.prod(a.shape[:-2])), *a.shape[-2:])
-
-
 # ---------------------------------------------------------------- Cholesky
 
 def cholesky_shapes(n: int) -> Shapes:
@@ -80,7 +76,7 @@ def _infer_cholesky(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> 
 
 
 def _cholesky(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
-    return pack(routines.cholesky(_stack(arrays[0])), out)
+    return pack(routines.cholesky(stack(arrays[0])), out)
 
 
 def _cholesky_vjp(c: Any, g: Any) -> tuple[Any, ...]:
@@ -113,7 +109,7 @@ def _infer_lu(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
 
 
 def _lu(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
-    return pack(routines.lu(_stack(arrays[0])), out)
+    return pack(routines.lu(stack(arrays[0])), out)
 
 
 def _lu_vjp(c: Any, g: Any) -> tuple[Any, ...]:
@@ -509,7 +505,7 @@ def _infer_ldl(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
 
 
 def _ldl(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
-    return pack(routines.ldl(_stack(arrays[0]), attrs[0]), out)
+    return pack(routines.ldl(stack(arrays[0]), attrs[0]), out)
 
 
 register("ldl", "matrix", _infer_ldl, _ldl)
@@ -524,8 +520,8 @@ def _infer_ldl_solve(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) ->
 def _ldl_solve(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
     f, pivots, b = arrays
     n = f.shape[-1]
-    x = routines.ldl_solve(_stack(f), pivots.reshape(-1, n) if n else pivots.reshape(
-        int(np.prod(f.shape[:-2])), 0), _stack(b), attrs[0])
+    x = routines.ldl_solve(stack(f), pivots.reshape(-1, n) if n else pivots.reshape(
+        int(np.prod(f.shape[:-2])), 0), stack(b), attrs[0])
     return x.reshape(out.shape)
 
 

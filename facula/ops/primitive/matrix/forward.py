@@ -19,7 +19,7 @@ def from_backward(vjp: Callable[[Any, Any], tuple[Any, ...]]
     """The jvp that belongs to `vjp`."""
     def jvp(c: Any, tangents: tuple[Any, ...]) -> Any:
         from facula.autograd import enable_grad, grad
-        from facula.autograd.engine import Context
+        from facula.autograd.rules import Context
         needs = tuple([t is not None for t in tangents])
         with enable_grad():
             g = zeros_like(c.out).requires_grad_()

@@ -19,7 +19,7 @@ from facula.graph.spec import Spec, spec
 from facula.ops.primitive.record import _count
 from facula.ops.primitive.rules import along, cat, reshape, zeros_like
 
-__all__ = ["Shapes", "packed_spec", "pack", "unpack", "pack_tensors", "matrix", "square",
+__all__ = ["Shapes", "packed_spec", "pack", "unpack", "pack_tensors", "stack", "matrix", "square",
            "batched"]
 
 Shapes = Sequence[tuple[int, ...]]
@@ -27,6 +27,11 @@ Shapes = Sequence[tuple[int, ...]]
 
 def packed_spec(batch: tuple[int, ...], shapes: Shapes, dtype: DType) -> Spec:
     return spec((*batch, sum(prod(s) for s in shapes)), dtype)
+
+
+def stack(a: np.ndarray) -> np.ndarray:
+    """[batch..., m, n] as [batch, m, n]."""
+    return np.ascontiguousarray(a).reshape(prod(a.shape[:-2]), *a.shape[-2:])
 
 
 def pack(arrays: Sequence[np.ndarray], out: Spec) -> np.ndarray:

@@ -18,6 +18,7 @@ from facula.ops.primitive.matrix.packed import (
     pack,
     packed_spec,
     square,
+    stack,
     unpack,
 )
 from facula.ops.primitive.matrix.rules import (
@@ -50,10 +51,6 @@ Arrays = Sequence[np.ndarray]
 Attrs = tuple[Any, ...]
 
 
-def _stack(a: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(a).reshape(int(np.prod(a.shape[:-2])), *a.shape[-2:])
-
-
 # ---------------------------------------------------------------- the inverse
 
 def inv_shapes(n: int) -> Shapes:
@@ -73,7 +70,7 @@ def _infer_inv(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec:
 
 
 def _inv(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
-    return pack(routines.inverse(_stack(arrays[0])), out)
+    return pack(routines.inverse(stack(arrays[0])), out)
 
 
 def _inv_vjp(c: Any, g: Any) -> tuple[Any, ...]:
@@ -104,7 +101,7 @@ def _infer_solve(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spe
 
 
 def _solve(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
-    return pack(routines.solve(_stack(arrays[0]), _stack(arrays[1])), out)
+    return pack(routines.solve(stack(arrays[0]), stack(arrays[1])), out)
 
 
 def _solve_vjp(c: Any, g: Any) -> tuple[Any, ...]:
@@ -188,7 +185,7 @@ def _cofactor_vjp(c: Any, g: Any) -> tuple[Any, ...]:
 
 
 register("cofactor", "matrix", _infer_cofactor,
-         lambda arrays, attrs, out: routines.cofactor(_stack(arrays[0])).reshape(out.shape),
+         lambda arrays, attrs, out: routines.cofactor(stack(arrays[0])).reshape(out.shape),
          vjp=_cofactor_vjp, jvp=from_backward(_cofactor_vjp), saves=("in0", "out"))
 
 
@@ -232,7 +229,7 @@ def _infer_pinv(specs: Sequence[Spec], attrs: Attrs, given: Spec | None) -> Spec
 def _pinv(arrays: Arrays, attrs: Attrs, out: Spec) -> np.ndarray:
     a, atol, rtol = arrays
     try:
-        got = routines.pseudo_inverse(_stack(a), atol.reshape(-1), rtol.reshape(-1), attrs[0])
+        got = routines.pseudo_inverse(stack(a), atol.reshape(-1), rtol.reshape(-1), attrs[0])
     except np.linalg.LinAlgError as error:
         from facula.errors import LinAlgError
         raise LinAlgError(f"linalg.pinv: {error}") from None
@@ -281,7 +278,7 @@ def _exp_vjp(c: Any, g: Any) -> tuple[Any, ...]:
 
 
 register("matrix_exp", "matrix", _infer_exp,
-         lambda arrays, attrs, out: routines.matrix_exp(_stack(arrays[0])).reshape(out.shape),
+         lambda arrays, attrs, out: routines.matrix_exp(stack(arrays[0])).reshape(out.shape),
          vjp=_exp_vjp, jvp=from_backward(_exp_vjp), saves=("in0",))
 
 

@@ -11,8 +11,9 @@ sparse, 15 to a unit, as in both.  What is compared is the squared error of a re
 summed over its pixels and averaged over the training images, as in the tables of both papers.
 
 Every method gets the same time, and lowers its steps over it: to nothing those of first order and
-K-FAC, to a tenth of the full step Hessian-free, whose batches grow besides.  Momentum follows the
-schedule of Sutskever et al.
+K-FAC, to a quarter of the full step Hessian-free, whose batches grow besides.  Its weights, and
+K-FAC's, are averaged over the last steps (Polyak; Martens and Grosse 2015), and the mean is
+tested.  Momentum follows the schedule of Sutskever et al.
 
 Writes PNGs of the error over time and over epochs, and a JSON of both.  A report that is there
 already is continued: runs of other methods stay in it, those of the same name are replaced.
@@ -34,6 +35,7 @@ import numpy as np
 import facula
 from facula import nn
 from facula.nn import functional as F
+from facula.optim.swa_utils import AveragedModel
 from facula.vision import datasets
 
 SIZES = (784, 1000, 500, 250, 30, 250, 500, 1000, 784)
@@ -158,11 +160,11 @@ def hessian_free(model, batches: Batches, args):
 
     def step(passed: float) -> str:
         # Whole steps at first, when what limits them is how far the quadratic holds; shorter ones
-        # later, which average over what a batch has of its own.
-        opt.param_groups[0]["lr"] = max(1.0 - passed, 0.1)
+        # in the second half, which average over what a batch has of its own.
+        opt.param_groups[0]["lr"] = min(1.75 - 1.5 * passed, 1.0)
         batches.size = min(grown(args.batch, args.last_batch, passed), len(batches.data))
         x = batches.take()
-        some = x[:max(batches.size // args.curvature, 1)].clone()
+        some = x[:max(min(batches.size // 2, args.curvature), 1)].clone()
 
         def closure(x=x):
             z = model(x)
@@ -220,6 +222,9 @@ def run(name: str, data: np.ndarray, args) -> list[tuple[float, float, float]]:
     rng = np.random.default_rng(args.seed)
     model = network(rng)
     step, batches = make(name, model, data, args, rng)
+    mean = AveragedModel(model, avg_fn=lambda old, new, count: old.lerp(
+        new, (10 / (count + 10)).clamp(min=1 - args.average))) \
+        if name.partition(":")[0] in ("hf", "kfac") else None
     chosen = data[:min(len(data), 10000)]
     test = [facula.from_numpy(np.ascontiguousarray(chosen[k:k + 1000])).clone()
             for k in range(0, len(chosen), 1000)]
@@ -230,13 +235,15 @@ def run(name: str, data: np.ndarray, args) -> list[tuple[float, float, float]]:
     while True:
         if history:
             text = step(spent / whole)
+            if mean is not None:
+                mean.update_parameters(model)
         float(next(model.parameters()).sum())       # what was recorded has been computed
         spent = clock() - began - seen
         done = spent > whole
         if spent - looked < whole / 100 and not done:
             continue
         looked, mark = spent, clock()
-        error = squared_error(model, test)
+        error = squared_error(model if mean is None else mean, test)
         seen += clock() - mark
         history.append((spent, batches.seen / len(data), error))
         print(f"{name:>16} {spent:7.1f} s  epoch {history[-1][1]:7.2f}  squared error {error:8.4f}"
@@ -276,10 +283,12 @@ def main() -> None:
     parser.add_argument("--lbfgs-batch", type=int, default=5000)
     parser.add_argument("--lbfgs-iter", type=int, default=20, help="iterations on a batch")
     parser.add_argument("--lbfgs-history", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=2000, help="first batch of hf")
+    parser.add_argument("--batch", type=int, default=1000, help="first batch of hf")
     parser.add_argument("--last-batch", type=int, default=4000)
-    parser.add_argument("--curvature", type=int, default=4,
-                        help="curvature of hf is taken on one in so many images of a batch")
+    parser.add_argument("--curvature", type=int, default=1000,
+                        help="curvature of hf is taken on half of a batch, at most so many images")
+    parser.add_argument("--average", type=float, default=0.98,
+                        help="how much of the mean of hf's and kfac's weights stays in a step")
     parser.add_argument("--cg", type=int, default=3, help="iterations in a step of hf")
     parser.add_argument("--damping", type=float, default=3.0)
     parser.add_argument("--min-damping", type=float, default=1e-3)

@@ -23,6 +23,8 @@ from facula.schedule.layout import LEAST, Rewrite, fits, work
 __all__ = ["training_in_blocks"]
 
 _GRADIENTS = frozenset(["conv_input", "conv_weight"])
+
+
 def training_in_blocks(steps: Sequence[Step], outputs: Sequence[int]
                        ) -> tuple[list[Step], list[int], dict[int, int]] | None:
     """The program with its convolutions and their gradients on blocks of channels, as

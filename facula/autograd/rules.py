@@ -133,7 +133,11 @@ def _applied(way: Pass, rule: _Rule, flows: Any, key: Any, steps: list[Step], in
 # ---------------------------------------------------------------- edges
 
 def places_of(way: Pass, operands: list[Tensor]) -> list[int]:
-    """Where they stand in the pending graph, ~place where a gradient is to flow through."""
+    """Where they stand in the pending graph, ~place where a gradient is to flow through.
+
+    `facula.tensor.prim` and `facula.ops.define` have the same loop in line, which spares each
+    recorded operation a call.
+    """
     rec = way.rec
     places = []
     for t in operands:

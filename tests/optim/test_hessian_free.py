@@ -192,12 +192,18 @@ def test_without_a_line_search_a_step_is_taken_whole_or_not_at_all():
             assert opt.report.step == float(opt.report.accepted)
 
 
+def recurrent():
+    """A small recurrent layer, what reads its last state, and what they are to fit."""
+    facula.manual_seed(3)
+    layer, head = (m.to(facula.float64) for m in (nn.RNN(2, 5), nn.Linear(5, 1)))
+    rng = np.random.default_rng(0)
+    x, y = facula.tensor(rng.normal(size=(6, 4, 2))), facula.tensor(rng.normal(size=(4, 1)))
+    return layer, head, x, y
+
+
 def test_structural_damping_shortens_what_the_states_move():
     def run(structural):
-        facula.manual_seed(3)
-        layer, head = (m.to(facula.float64) for m in (nn.RNN(2, 5), nn.Linear(5, 1)))
-        rng = np.random.default_rng(0)
-        x, y = facula.tensor(rng.normal(size=(6, 4, 2))), facula.tensor(rng.normal(size=(4, 1)))
+        layer, head, x, y = recurrent()
 
         def closure():
             h, _ = layer(x)
@@ -219,10 +225,7 @@ def test_structural_damping_shortens_what_the_states_move():
 def test_structural_damping_where_the_closure_looks_at_a_value():
     """The closure's history is then what products are made of; the steps are the same."""
     def run(look):
-        facula.manual_seed(3)
-        layer, head = (m.to(facula.float64) for m in (nn.RNN(2, 5), nn.Linear(5, 1)))
-        rng = np.random.default_rng(0)
-        x, y = facula.tensor(rng.normal(size=(6, 4, 2))), facula.tensor(rng.normal(size=(4, 1)))
+        layer, head, x, y = recurrent()
         calls = []
 
         def closure():

@@ -156,12 +156,11 @@ def grown(start: int, end: int, passed: float) -> int:
 def hessian_free(model, batches: Batches, args):
     opt = facula.optim.HessianFree(
         model, damping=args.damping, min_damping=args.min_damping, max_iter=args.cg,
-        preconditioner="kronecker", likelihood="bernoulli", backtrack=False, check_closure=False)
+        preconditioner="kronecker", likelihood="bernoulli", momentum=True, every=args.every,
+        backtrack=False, check_closure=False)
 
     def step(passed: float) -> str:
-        # Whole steps at first, when what limits them is how far the quadratic holds; shorter ones
-        # in the second half, which average over what a batch has of its own.
-        opt.param_groups[0]["lr"] = min(1.75 - 1.5 * passed, 1.0)
+        # The larger batches, the less of a step is a batch's own: that is what counts at the end.
         batches.size = min(grown(args.batch, args.last_batch, passed), len(batches.data))
         x = batches.take()
         some = x[:max(min(batches.size // 2, args.curvature), 1)].clone()
@@ -285,13 +284,15 @@ def main() -> None:
     parser.add_argument("--lbfgs-history", type=int, default=20)
     parser.add_argument("--batch", type=int, default=1000, help="first batch of hf")
     parser.add_argument("--last-batch", type=int, default=4000)
-    parser.add_argument("--curvature", type=int, default=1000,
+    parser.add_argument("--curvature", type=int, default=250,
                         help="curvature of hf is taken on half of a batch, at most so many images")
     parser.add_argument("--average", type=float, default=0.98,
                         help="how much of the mean of hf's and kfac's weights stays in a step")
-    parser.add_argument("--cg", type=int, default=3, help="iterations in a step of hf")
-    parser.add_argument("--damping", type=float, default=3.0)
-    parser.add_argument("--min-damping", type=float, default=1e-3)
+    parser.add_argument("--cg", type=int, default=1, help="iterations in a step of hf")
+    parser.add_argument("--every", type=int, default=20,
+                        help="steps of hf that inverses of the Kronecker factors serve")
+    parser.add_argument("--damping", type=float, default=0.1)
+    parser.add_argument("--min-damping", type=float, default=1e-4)
     parser.add_argument("--kfac-batch", type=int, default=500)
     parser.add_argument("--kfac-damping", type=float, default=0.1)
     parser.add_argument("--kfac-clip", type=float, default=1.0)

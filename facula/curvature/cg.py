@@ -25,6 +25,7 @@ class Solution(NamedTuple):
     residual     the norm of b - Ax over the norm of b
     iterates     (iteration, x) for those that were asked for
     reason       why it stopped: "residual", "progress" or "iterations"
+    rest         b - Ax `[n]`
     """
 
     x: Tensor
@@ -33,6 +34,7 @@ class Solution(NamedTuple):
     residual: float
     iterates: list[tuple[int, Tensor]]
     reason: str
+    rest: Tensor
 
 
 def _dot(a: Any, b: Any) -> Any:
@@ -125,8 +127,9 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
         history: list[Any] = []
         values = [float(phi)]                               # type: ignore[arg-type]
         if size == 0.0 or float(rr) == 0.0:                 # type: ignore[arg-type]
-            return Solution(x, 0, values, 0.0, kept, "residual")
+            return Solution(x, 0, values, 0.0, kept, "residual", r)
         plan: Any = getattr(linear, "plan", None)
+        last = False                    # the last iteration needs no direction for another one
         key = ("cg", plan, inverse.key, diagonal is not None)
         given = list(getattr(linear, "kept", ()))
         extra = [] if diagonal is None else [diagonal]
@@ -137,10 +140,13 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
             step = facula.where(curve == 0, facula.zeros_like(rho), rho / curve)
             x = x + p * step
             r = r - ap * step
+            seen = facula.stack([curve, _dot(x, b + r) * -0.5, _dot(r, r)])
+            if last:
+                return x, r, seen
             z = inverse.apply(r, *inner)
             new = _dot(r, z)
             p = z + p * facula.where(rho == 0, facula.zeros_like(rho), new / rho)
-            return x, r, p, new, facula.stack([curve, _dot(x, b + r) * -0.5, _dot(r, r)])
+            return x, r, seen, p, new
 
         def whole(*tensors: Any) -> Any:
             n, m, e = len(given), len(numbers), len(extra)
@@ -153,16 +159,19 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
         reason, k, residual = "iterations", 0, 1.0
         least = 2.0 * float(facula.finfo(dtype).eps)        # what rounding leaves
         while k < max_iter:
+            last = k + 1 == max_iter
             if plan is not None:
-                x, r, p, rho, seen = recorded(
-                    key, [*given, *numbers, *extra, b, x, r, p, rho, shift, *inverse.tensors],
-                    whole)
+                x, r, seen, *further = recorded(
+                    (*key, last), [*given, *numbers, *extra, b, x, r, p, rho, shift,
+                                   *inverse.tensors], whole)
                 rec.graph.last([t._node for t in given])
             else:
                 ap = times(p)
-                x, r, p, rho, seen = recorded(
-                    ("cg.turn", inverse.key), [b, x, r, p, rho, ap, *inverse.tensors], turn)
+                x, r, seen, *further = recorded(
+                    ("cg.turn", inverse.key, last), [b, x, r, p, rho, ap, *inverse.tensors], turn)
             k += 1
+            if further:
+                p, rho = further
             history.append(seen)
             if keep is not None and keep(k):
                 kept.append((k, x))
@@ -183,7 +192,7 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
                     and (values[-1] - values[-1 - back]) / values[-1] < back * progress:
                 reason = "progress"
                 break
-        return Solution(x, k, values, residual, kept, reason)
+        return Solution(x, k, values, residual, kept, reason, r)
     finally:
         rec.grad = grad
 

@@ -74,6 +74,11 @@ class HessianFree(Optimizer):
     progress          the run stops when over the last k = max(10, i/10) iterations the quadratic
                       fell by less than a fraction k * progress
     decay             conjugate gradients start at `decay` times where they ended the time before
+    momentum          conjugate gradients start at zero instead, and the step is where the
+                      quadratic is least in the plane of what they found and of the step before
+                      (Martens and Grosse 2015, section 7), at one more product.  For small
+                      batches of curvature, whose noise a start elsewhere than at zero brings
+                      into the residual; few iterations do then, with 'kronecker' one
     preconditioner    'fisher': M = (diag F + lambda)**exponent with the diagonal of the empirical
                       Fisher matrix (`curvature.empirical_fisher_diagonal`, from `probes` backward
                       passes);
@@ -85,7 +90,7 @@ class HessianFree(Optimizer):
     likelihood        of 'kronecker': from which targets the gradients of the factors come; None:
                       those of the loss; or drawn from the model, as in `FisherOperator`
     averaging         of 'kronecker': how much of the factors' averages stays in a step
-    every             of 'kronecker': how many steps factors and their inverses serve
+    every             of 'kronecker': how many steps their inverses serve
     structural        mu of structural damping for recurrent nets: mu * lambda * J'J of the hidden
                       states that the closure returns is added to the matrix
     batch_dim         the dimension of outputs and hidden states along which samples lie
@@ -126,7 +131,7 @@ class HessianFree(Optimizer):
                  reduction: str = "mean", backtrack: bool = True, line_search: bool = True,
                  min_damping: float = 0.0, check_closure: bool = True,
                  likelihood: str | None = None, averaging: float = 0.95,
-                 every: int = 10) -> None:
+                 every: int = 10, momentum: bool = False) -> None:
         check("learning rate", lr, 0.0 < lr)
         check("damping", damping, 0.0 <= damping)
         check("min_damping", min_damping, 0.0 <= min_damping)
@@ -151,7 +156,8 @@ class HessianFree(Optimizer):
             "probes": probes, "structural": structural, "batch_dim": batch_dim,
             "reduction": reduction, "backtrack": backtrack, "line_search": line_search,
             "min_damping": min_damping, "check_closure": check_closure,
-            "likelihood": likelihood, "averaging": averaging, "every": every})
+            "likelihood": likelihood, "averaging": averaging, "every": every,
+            "momentum": bool(momentum)})
         if len(self.param_groups) != 1:
             raise ValueError("HessianFree doesn't support per-parameter options (parameter "
                              "groups)")
@@ -234,12 +240,15 @@ class HessianFree(Optimizer):
         if group["preconditioner"] is not None and named:
             preconditioner = self._preconditioner(other or closure, damping)
         old = state.get("direction")
-        with_start = None if old is None else (old * group["decay"]).detach()
+        with_start = None if old is None or group["momentum"] else \
+            (old * group["decay"]).detach()
         found = conjugate_gradients(
             matrix._linear, -gradient, start=with_start,    # type: ignore[operator]
             damping=damping, preconditioner=preconditioner, progress=group["progress"],
             max_iter=group["max_iter"], numbers=matrix._numbers(),
             keep=_milestones(group["max_iter"]) if group["backtrack"] else None)
+        if group["momentum"] and old is not None:
+            found = _in_plane(matrix, -gradient, found, old, damping)  # type: ignore[operator]
         direction, chosen, after = self._backtrack(closure, start, found, before)
         slope = float((gradient * direction).sum())         # type: ignore[operator]
         promised = self._promised(matrix, direction, slope, damping, found, chosen)
@@ -258,7 +267,8 @@ class HessianFree(Optimizer):
         reason = found.reason
         if accepted:
             self._move(start, step, direction)
-            state["direction"] = found.x.detach()
+            state["direction"] = ((direction * step) if group["momentum"]  # type: ignore
+                                  else found.x).detach()
         elif still:
             self._move(start, 0.0, start)
             reason = f"a minimum, as far as rounding shows: the slope is {slope:.3g}"
@@ -302,14 +312,12 @@ class HessianFree(Optimizer):
             diagonal = (diagonal + damping + 1e-12) ** group["exponent"]
             _record.flush(recorder())
             return diagonal
-        count = state.get("n_iter", 0)
+        # An average of all there was, until there is more than it is to remember.
+        count, seen = state.get("n_iter", 0), state.get("observed", 0)
+        self._factors.observe(closure, min(1 - 1 / (seen + 1), group["averaging"]), "HessianFree")
+        state["observed"] = seen + 1
         if count < 3 or count % group["every"] == 0:
-            # An average of all there was, until there is more than it is to remember.
-            seen = state.get("observed", 0)
-            self._factors.observe(closure, min(1 - 1 / (seen + 1), group["averaging"]),
-                                  "HessianFree")
             self._factors.invert(max(damping, 1e-12))
-            state["observed"] = seen + 1
         return Turned(self._factors, self._params, self._layout, max(damping, 1e-12))
 
     def _gradient(self, closure: Closure) -> tuple[Tensor, Tensor, bool]:
@@ -378,6 +386,35 @@ class HessianFree(Optimizer):
                 return 0.0, before
             after = self._at(closure, start, step, direction)
         return step, after
+
+
+def _in_plane(matrix: CurvatureOperator, b: Any, found: Solution, old: Any, damping: float
+              ) -> Solution:
+    """Where x'Ax/2 - b'x, damped, is least among the sums of multiples of what conjugate
+    gradients found and of `old`."""
+    import facula
+
+    def numbers(b: Any, x: Any, rest: Any, d: Any, ad: Any, shift: Any) -> list[Any]:
+        ax, ad = b - rest, ad + d * shift
+        return [facula.stack([(b * x).sum(), (b * d).sum(), (x * ax).sum(), (d * ax).sum(),
+                              (d * ad).sum()])]
+
+    x = found.x
+    row, = recorded(("hessian-free plane",), [
+        b, x, found.rest, old, matrix._apply(old), scalar(damping, b.dtype)], numbers)
+    bx, bd, xx, xd, dd = row.tolist()                       # type: ignore[attr-defined]
+    if not all(map(math.isfinite, (bx, bd, xx, xd, dd))):
+        raise NotFiniteError("the product of the curvature matrix with the last step holds a NaN "
+                             "or an infinity")
+    area = xx * dd - xd * xd
+    if not area > 1e-6 * xx * dd:
+        return found                                        # as good as parallel
+    share, kept = (bx * dd - bd * xd) / area, (bd * xx - bx * xd) / area
+    best = recorded(("hessian-free sum",), [
+        x, scalar(share, b.dtype), old, scalar(kept, b.dtype)],
+        lambda x, share, old, kept: [x * share + old * kept])[0]
+    least = -0.5 * (share * bx + kept * bd)
+    return found._replace(x=best, values=[*found.values[:-1], least], iterates=[])
 
 
 def _counted(closure: Closure, count: list[int]) -> Closure:

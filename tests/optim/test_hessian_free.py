@@ -51,7 +51,8 @@ def test_a_linear_problem_takes_one_step():
 
 @pytest.mark.parametrize("settings", [
     {}, {"preconditioner": None}, {"backtrack": False},
-    {"decay": 0.0}, {"reduction": "sum"}, {"lr": 0.5}])
+    {"decay": 0.0}, {"reduction": "sum"}, {"lr": 0.5}, {"momentum": True},
+    {"momentum": True, "backtrack": False, "lr": 0.5, "preconditioner": None}])
 def test_the_loss_falls_in_every_step(settings):
     net, closure = problem()
     opt = HessianFree(net.parameters(), damping=0.1, max_iter=40, **settings)
@@ -345,9 +346,55 @@ def test_a_direction_of_another_batch_is_no_worse_start_than_none():
     assert closure()[0].item() < before
 
 
-def test_state_dict_carries_on():
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_momentum_is_the_best_of_the_plane(iterations):
+    """Against the dense matrix: least in the space of Krylov directions and of the step before."""
     net, closure = problem()
-    opt = HessianFree(net.parameters(), damping=0.5, max_iter=15, preconditioner=None)
+    params = list(net.parameters())
+    opt = HessianFree(params, damping=0.3, max_iter=iterations, preconditioner=None,
+                      momentum=True, backtrack=False)
+    opt.step(closure)
+    state = opt.state[params[0]]
+    old, damping = np.array(state["direction"].numpy()), state["damping"]
+    matrix = facula.curvature.GaussNewtonOperator(closure, params)
+    b, a = -np.array(matrix.gradient.numpy()), np.array(matrix.to_dense().numpy())
+    a += damping * np.eye(len(a))
+    krylov = np.stack([np.linalg.matrix_power(a, k) @ b for k in range(iterations)], 1)
+    found = krylov @ np.linalg.solve(krylov.T @ a @ krylov, krylov.T @ b)
+    plane = np.stack([found, old], 1)
+    want = plane @ np.linalg.solve(plane.T @ a @ plane, plane.T @ b)
+    before = np.concatenate([v.ravel() for v in values(params)])
+    first = closure()[0].item()
+    opt.step(closure)
+    after = np.concatenate([v.ravel() for v in values(params)])
+    assert opt.report.step == 1.0
+    np.testing.assert_allclose(after - before, want, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(state["direction"].numpy(), after - before, rtol=1e-6, atol=1e-9)
+    fall = 0.5 * want @ (a - damping * np.eye(len(a))) @ want - b @ want
+    assert opt.report.ratio == pytest.approx(
+        (opt.report.new_loss - first) / fall, rel=1e-6)
+
+
+def test_momentum_along_the_step_before_alone():
+    """Where both directions are one there is no plane, and no division by its area."""
+    w = facula.ones(1, dtype=facula.float64, requires_grad=True)
+    opt = HessianFree([w], damping=1.0, max_iter=1, preconditioner=None, momentum=True)
+
+    def closure():
+        z = w * 3 - 1
+        return z.square().sum(), z
+
+    for _ in range(5):
+        opt.step(closure)
+        assert opt.report.accepted
+    assert w.item() == pytest.approx(1 / 3, rel=1e-3)
+
+
+@pytest.mark.parametrize("momentum", [False, True])
+def test_state_dict_carries_on(momentum):
+    net, closure = problem()
+    opt = HessianFree(net.parameters(), damping=0.5, max_iter=15, preconditioner=None,
+                      momentum=momentum)
     for _ in range(3):
         opt.step(closure)
     weights = {k: v.clone() for k, v in net.state_dict().items()}

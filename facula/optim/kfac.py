@@ -42,6 +42,10 @@ class KFAC(Optimizer):
     reduction   whether the loss is a 'mean' or a 'sum' over samples
     weight_decay  added to the gradient
 
+    Steps whose length and momentum come from products with the Gauss-Newton matrix, as the paper
+    has them in sections 6.4 and 7, and a damping that follows them, are those of
+    `HessianFree(model, preconditioner="kronecker", max_iter=1, momentum=True)`.
+
     `step(closure)` takes a closure that returns the loss, or (loss, outputs), and calls neither
     `zero_grad` nor `backward`; it returns the loss.  Samples lie along dimension 0 of a layer's
     input.  A layer that is used several times adds up its uses.  Raises NotFiniteError for a

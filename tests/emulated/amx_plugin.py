@@ -1,8 +1,8 @@
 """`python -m pytest -p tests.emulated.amx_plugin ...`: tests with products by tile registers.
 
 From here on this process is one on a processor with AMX (see `tests.emulated.amx`), and uses its
-tile registers for bfloat16 products and convolutions of any size.  At the end it says how often, and fails if some
-thread has not released its own.  On a processor that has AMX nothing is emulated.
+tile registers for bfloat16 products and convolutions of any size.  At the end it says how often,
+and fails if some thread has not released its own.  On a processor that has AMX nothing is emulated.
 """
 
 from __future__ import annotations

@@ -130,7 +130,8 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
     out = Emitted([], [], [])
     t = target()
     if c.short:
-        _emit_short(c, t, finish, out)
+        from facula.codegen.convolve_tiles import emit_short
+        emit_short(c, t, finish, out)
         return out
     if c.kind == "conv_weight":
         Weight(c, t, finish()).emit(out)
@@ -142,18 +143,6 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
         else:
             forward.emit(out)
     return out
-
-
-def _emit_short(c: Convolution, t: Target, finish: Any, out: Emitted) -> None:
-    """`emit_convolution` of bfloat16 operands."""
-    from facula.codegen.convolve_pairs import PairForward, PairWeight
-    from facula.codegen.convolve_tiles import TileForward, TileWeight, worth_tiles
-    tiles = worth_tiles(c.kind, c.y, c.w, c.groups)
-    if c.kind == "conv_weight":
-        (TileWeight if tiles else PairWeight)(c, t, finish()).emit(out)
-        return
-    for walks in c.walks():
-        (TileForward if tiles else PairForward)(c, walks, t, finish()).emit(out)
 
 
 class Forward:

@@ -35,15 +35,15 @@ from facula.codegen.convolve_pairs import PairForward, PairTiles, PairWeight
 from facula.codegen.convolve_weight import WeightSizes
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.pack import transpose
-from facula.codegen.target import target
+from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
 from facula.codegen.winograd import finite, watched
 
 if TYPE_CHECKING:
-    from facula.codegen.convolve import Emitted
+    from facula.codegen.convolve import Convolution, Emitted
 
-__all__ = ["TileForward", "TileSizes", "TileWeight", "worth_tiles"]
+__all__ = ["TileForward", "TileSizes", "TileWeight", "emit_short", "worth_tiles"]
 
 FEWEST = 8
 """So many channels of a group fill a tile well enough: an eighth of its products, at least, are
@@ -510,3 +510,13 @@ class TileWeight(PairWeight):
             at = fn.gep("float", sums, fn.add(fn.mul(i, s.width), v))
             watched(tiles, fn, watch, fn.load(tiles.vector, at, 4))
         return finite(tiles, fn, watch)
+
+
+def emit_short(c: Convolution, t: Target, finish: Any, out: Emitted) -> None:
+    """`facula.codegen.convolve.emit_convolution` of bfloat16 operands: by tiles, or in pairs."""
+    tiles = worth_tiles(c.kind, c.y, c.w, c.groups)
+    if c.kind == "conv_weight":
+        (TileWeight if tiles else PairWeight)(c, t, finish()).emit(out)
+        return
+    for walks in c.walks():
+        (TileForward if tiles else PairForward)(c, walks, t, finish()).emit(out)

@@ -9,8 +9,8 @@
   `epilogue` writes what follows into their tiles
 - convolutions: `convolution` picks between `convolve` and `convolve_weight` (a table of distances
   in place of a stride, with `walks` and `direct`), `pointwise` and `pointwise_weight` (kernels of
-  one point, which are products of matrices), `convolve_pairs` (bfloat16), `lanewise` (small
-  groups), `winograd` (3x3), and on blocks of channels `blocked`, `blocked_squares` and
-  `blocked_weight`
+  one point, which are products of matrices), `convolve_pairs` and `convolve_tiles` (bfloat16),
+  `lanewise` (small groups), `winograd` (3x3), and on blocks of channels `blocked`,
+  `blocked_squares` and `blocked_weight`
 - `attention` with `attend` and `attend_back`; `recurrence`
 """

@@ -84,12 +84,14 @@ def _parts(n: int) -> list[int]:
 
 
 def tile_function(module: Module, name: str, t: Target, size: tuple[int, int], a: Walked,
-                  b: Walked, ld: int, around: tuple[int, int]) -> str:
+                  b: Walked, ld: int, around: tuple[int, int], table: str = "") -> str:
     """The function `name` of a register tile of `size` rows and columns; written once.
 
     (A, B, C, kc, first): C[rows, cols] (+)= A[rows, kc] B[kc, cols], kc counted in pairs and a
-    multiple of 16.  A's rows of pairs are `a.inner` apart, B's `b.k_step`, C's rows `ld`.  The tile
-    registers are configured for `around` before and after.
+    multiple of 16.  A's rows of pairs are `a.inner` apart, its steps of one pair `a.k_step`, B's
+    rows `b.k_step`, C's rows `ld`.  The tile registers are configured for `around` before and
+    after; whole ones of `size` are among whole ones of `around`.  With `table`, an array of
+    distances, 16 rows of B begin at each of them in turn.
     """
     if name in module.functions:
         return name
@@ -102,7 +104,8 @@ def tile_function(module: Module, name: str, t: Target, size: tuple[int, int], a
     product = module.declare("void @llvm.x86.tdpbf16ps(i8, i8, i8)")
     high, wide = range(len(_parts(rows))), range(len(_parts(cols)))
     sums = [(i, j, fn.gep("float", "%c", i * ROWS * ld + j * ROWS)) for i in high for j in wide]
-    if size != around:
+    other = size != around and any(n % ROWS for n in (*size, *around))
+    if other:
         configure(fn, rows, cols)
     afresh, again, go = (fn.new_label(x) for x in ("afresh", "again", "go"))
     fn.cbr("%first", afresh, again)
@@ -116,11 +119,15 @@ def tile_function(module: Module, name: str, t: Target, size: tuple[int, int], a
     fn.br(go)
     fn.place(go)
     with fn.loop(0, "%kc", ROWS, "k", module.untouched()) as k:
-        y = fn.gep("float", "%b", fn.mul(k, b.k_step))
+        if table:
+            at = fn.gep("i32", table, fn.val(f"lshr exact i64 {k}, {ROWS.bit_length() - 1}"))
+            y = fn.gep("float", "%b", fn.val(f"sext i32 {fn.load('i32', at, 4)} to i64"))
+        else:
+            y = fn.gep("float", "%b", fn.mul(k, b.k_step))
         for j in wide:
             at = fn.gep("float", y, j * ROWS)
             fn.do(f"call void {load}(i8 {6 + j}, ptr {at}, i64 {4 * b.k_step})")
-        x = fn.gep("float", "%a", k)
+        x = fn.gep("float", "%a", fn.mul(k, a.k_step))
         for i in high:
             at = fn.gep("float", x, i * ROWS * a.inner)
             fn.do(f"call void {load}(i8 {4 + i}, ptr {at}, i64 {4 * a.inner})")
@@ -128,7 +135,7 @@ def tile_function(module: Module, name: str, t: Target, size: tuple[int, int], a
                 fn.do(f"call void {product}(i8 {2 * i + j}, i8 {4 + i}, i8 {6 + j})")
     for i, j, at in sums:
         fn.do(f"call void {store}(i8 {2 * i + j}, ptr {at}, i64 {4 * ld})")
-    if size != around:
+    if other:
         configure(fn, *around)
     fn.finish()
     return name

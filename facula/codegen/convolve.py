@@ -129,18 +129,14 @@ def emit_convolution(c: Convolution, finish: Any) -> Emitted:
     """Write the kernels of `c`; `finish()` makes what is to follow a tile of one of them."""
     out = Emitted([], [], [])
     t = target()
-    if c.kind == "conv_weight" and c.short:
-        from facula.codegen.convolve_pairs import PairWeight
-        PairWeight(c, t, finish()).emit(out)
+    if c.short:
+        from facula.codegen.convolve_tiles import emit_short
+        emit_short(c, t, finish, out)
         return out
     if c.kind == "conv_weight":
         Weight(c, t, finish()).emit(out)
         return out
     for walks in c.walks():
-        if c.short:
-            from facula.codegen.convolve_pairs import PairForward
-            PairForward(c, walks, t, finish()).emit(out)
-            continue
         forward = Forward(c, walks, t, finish())
         if forward.taps and forward.by_lanes:
             Lanes(forward).emit(out)
@@ -386,7 +382,7 @@ class Forward:
             self.finish.ask(fn, block, starts, counts, fn.add(fn.mul(g, self.out), channel),
                             channels)
         if self.taps:
-            sums = fn.alloca(tiles.scalar, ld * self.width)
+            sums = fn.alloca(tiles.scalar, self._room(ld))
             if self.squares is None:
                 self._sum(fn, source, packed, g, ob, starts, counts, sums)
             else:
@@ -394,7 +390,7 @@ class Forward:
                 wrong = self.squares.sum(fn, source, packed, g, ob, starts, counts, sums)
                 with fn.when(wrong):
                     self._sum(fn, source, weight, g, ob, starts, counts, sums, True)
-            tiles.turn(fn, sums, self.width, turned, ld, ld, self.width)
+            turned, ld = self._by_channel(fn, sums, turned, ld, channels, counts)
         else:
             with fn.loop(0, self.width * ld, tiles.lanes, "i") as i:
                 fn.store(tiles.vector, "zeroinitializer", fn.gep(tiles.scalar, turned, i),
@@ -406,6 +402,17 @@ class Forward:
         share = prod(block.counts) * self.taps / max(prod(c.y[2:]) * prod(c.w[2:]) * c.y[0], 1)
         out.last.append((Kernel("KERNEL", (*own, *self.finish.roles()), ntiles, self.module,
                                 share), self.finish))
+
+    def _room(self, ld: int) -> int:
+        """Of the sums, whose places are `ld` apart once they are turned."""
+        return ld * self.width
+
+    def _by_channel(self, fn: Fn, sums: str, to: str, ld: int, channels: Any, counts: list[Any]
+                    ) -> tuple[str, int]:
+        """The sums of a block's places side by side for each channel; where, and how far channels
+        are apart."""
+        self.tiles.turn(fn, sums, self.width, to, ld, ld, self.width)
+        return to, ld
 
     def _copy(self, out: Emitted) -> str:
         """The whole source with zeros around it, as a block of all places; the name of that memory.

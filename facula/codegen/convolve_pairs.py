@@ -42,7 +42,10 @@ def worth_pairs(kind: str, x: Sequence[int], w: Sequence[int], groups: int) -> b
     out, red = w[0] // groups, w[1]
     if kind == "conv_input":
         out, red = red, out
-    return (x[0] if kind == "conv_weight" else red) > 1 and \
+    from facula.codegen.convolve_tiles import FEWEST
+    # half of the products by tile registers are still more than all without them
+    alone = kind == "conv_weight" and target().tiles and min(out, red) >= FEWEST
+    return (alone or (x[0] if kind == "conv_weight" else red) > 1) and \
         not suits(groups, out, red, target().lanes(4))
 
 
@@ -58,7 +61,7 @@ class PairTiles(Tiles):
 
     def copy_pairs(self, fn: Fn, block: Block, source: str, strides: Sequence[int], channel: int,
                    second: int, count: Any, starts: Sequence[Any], images: Any, to: str,
-                   there: Callable[[Any, Any], str | None]) -> None:
+                   there: Callable[[Any, Any], str | None], each: int = 0) -> None:
         """As `copy_source`, of pairs of which the second element is so much further than the first;
         there(channel, image) says whether it is one of the source, None that it always is."""
         walk = block.walks[-1]
@@ -69,7 +72,7 @@ class PairTiles(Tiles):
             self._line_of_pairs(fn, from_, second, start, walk.pitch, strides[-1], (size, other),
                                 block.extents[-1], at)
 
-        self.copy_source(fn, block, source, strides, channel, count, starts, images, to,
+        self.copy_source(fn, block, source, strides, channel, count, starts, images, to, each,
                          write=line)
 
     def _line_of_pairs(self, fn: Fn, source: str, channel: int, start: Any, apart: int, step: int,
@@ -180,6 +183,11 @@ class PairWeight(Weight):
         self.images = high if low == 0 else fn.val(f"sub i64 {high}, {low}")
         pairs = -(-self.images // 2) if isinstance(self.images, int) else \
             fn.val(f"ashr i64 {fn.add(self.images, 1)}, 1")
+        self._pairs(fn, source, grads, pairs, count, channels, sums)
+
+    def _pairs(self, fn: Fn, source: str, grads: str, pairs: Any, count: Any, channels: Any,
+               sums: str) -> None:
+        """`_sum` over so many pairs of images."""
         super()._sum(fn, source, grads, 0, pairs, count, channels, sums)
 
     def _both(self, fn: Fn, pair: Any) -> str | None:
@@ -235,9 +243,12 @@ class PairWeight(Weight):
 def pair_sizes(x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], stride: Sequence[int],
                low: Sequence[int], dilation: Sequence[int], groups: int) -> WeightSizes:
     """How the gradient of a weight is cut into tiles, where two images are one."""
+    from facula.codegen.convolve_tiles import TileSizes, worth_tiles
     images = -(-x[0] // 2)
-    return WeightSizes((images, *x[1:]), w, (images, *y[1:]), stride, low, dilation, groups, 4,
-                       target(), False)
+    pairs = (images, *x[1:]), w, (images, *y[1:]), stride, low, dilation, groups
+    if worth_tiles("conv_weight", y, w, groups):
+        return TileSizes(*pairs)
+    return WeightSizes(*pairs, 4, target(), False)
 
 
 _ALL = 256

@@ -29,6 +29,9 @@ __all__ = ["Weight", "weight_parts"]
 class WeightSizes:
     """How the gradient of a weight is cut into tiles."""
 
+    share = 1_000_000
+    """Operations that are worth a tile of their own."""
+
     def __init__(self, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...],
                  stride: Sequence[int], low: Sequence[int], dilation: Sequence[int],
                  groups: int, item: int, t: Target, filtered: bool = True):
@@ -89,7 +92,7 @@ def weight_parts(x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...],
         sizes = pair_sizes(x, w, y, stride, low, dilation, groups)
     else:
         sizes = WeightSizes(x, w, y, stride, low, dilation, groups, item, target())
-    each = 100_000 if suits(groups, sizes.out, sizes.red, target().lanes(item)) else 1_000_000
+    each = 100_000 if suits(groups, sizes.out, sizes.red, target().lanes(item)) else sizes.share
     wanted = min(16, int(flops // each)) // sizes.tiles
     if wanted < 2 or x[0] < 2:
         return 0

@@ -24,7 +24,7 @@ from facula.codegen.llvm import Fn, Module
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
 
-__all__ = ["Winograd", "WinogradWeight", "weight_back", "worthwhile"]
+__all__ = ["Winograd", "WinogradWeight", "finite", "watched", "weight_back", "worthwhile"]
 
 _POINTS = 256       # places of a tile
 
@@ -101,8 +101,8 @@ def _across(tiles: Tiles, fn: Fn, a: str, b: str, c: str) -> list[str]:
             fn.val(f"fsub {vector} {ends}, {middle}"), c]
 
 
-def _finite(tiles: Tiles, fn: Fn, watch: str) -> str:
-    """Whether a vector of zeros times what has been seen is no longer one (an i1)."""
+def finite(tiles: Tiles, fn: Fn, watch: str) -> str:
+    """Whether something that was `watched` is not finite (an i1): zeros times it are not zeros."""
     vector, lanes = tiles.vector, tiles.lanes
     seen = fn.load(vector, watch, 64)
     bad = fn.val(f"fcmp uno {vector} {seen}, {seen}")
@@ -110,7 +110,7 @@ def _finite(tiles: Tiles, fn: Fn, watch: str) -> str:
     return fn.val(f"icmp ne i{lanes} {bits}, 0")
 
 
-def _watched(tiles: Tiles, fn: Fn, watch: str, total: str) -> None:
+def watched(tiles: Tiles, fn: Fn, watch: str, total: str) -> None:
     """Remember what is not finite: zero times it is not a number."""
     vector = tiles.vector
     zero = fn.val(f"fmul {vector} {total}, {tiles.constant(0.0)}")
@@ -300,11 +300,11 @@ class Winograd:
                 halves = [pair(*(m[a][b] for a in range(4))) for b in range(4)]
                 out = [pair(*(halves[b][a] for b in range(4))) for a in (0, 1)]
                 total = op("fadd", op("fadd", *out[0]), op("fadd", *out[1]))
-                _watched(tiles, fn, watch, total)
+                watched(tiles, fn, watch, total)
                 for a in (0, 1):
                     for b in (0, 1):
                         fn.store(vector, out[a][b], fn.gep(scalar, to[a][b], v), tiles.item)
-        return _finite(tiles, fn, watch)
+        return finite(tiles, fn, watch)
 
 
 class WinogradWeight:
@@ -442,5 +442,5 @@ def weight_back(tiles: Tiles, fn: Fn, made: str, sums: str, count: Any, channels
                 total = op("fadd", total, value) if total else value
                 to = fn.add(fn.mul(fn.add(fn.mul(c, 9), 3 * y + x), width), v)
                 fn.store(vector, value, fn.gep(scalar, sums, to), tiles.item)
-        _watched(tiles, fn, watch, total)
-    return _finite(tiles, fn, watch)
+        watched(tiles, fn, watch, total)
+    return finite(tiles, fn, watch)

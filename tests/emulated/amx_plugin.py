@@ -1,8 +1,8 @@
 """`python -m pytest -p tests.emulated.amx_plugin ...`: tests with products by tile registers.
 
 From here on this process is one on a processor with AMX (see `tests.emulated.amx`), and uses its
-tile registers for bfloat16 products of any size.  At the end it says how often, and fails if some
-thread has not released its own.  On a processor that has AMX nothing is emulated.
+tile registers for bfloat16 products and convolutions of any size.  At the end it says how often,
+and fails if some thread has not released its own.  On a processor that has AMX nothing is emulated.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def activate() -> None:
         raise RuntimeError(reason)
     for owner, name, value in [] if _native else patches(machine):
         setattr(owner, name, value)
-    from facula.codegen import amx
-    amx.LEAST = 1
+    from facula.codegen import amx, convolve_tiles
+    amx.LEAST = convolve_tiles.FEWEST = 1
     config.flag.ISA = "amx"
     config.flag.INTERPRET = False
 

@@ -19,6 +19,7 @@ from typing import Any
 from facula.codegen import expr
 from facula.codegen.kernel import Kernel, KernelWriter, Storage
 from facula.codegen.nest import (
+    WRITTEN_OUT,
     Nest,
     affine,
     bounds,
@@ -307,10 +308,24 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
                 lanes(lambda l, s=stage: nest.body(s, "rows", l))     # type: ignore[misc]
                 continue
             accumulating = nest.accumulating(stage)
+
+            def start(l: str | int, items: Any = accumulating) -> None:
+                for item in items:
+                    nest.accumulators[item.step].start(l)
+
+            if accumulating and prod(group.columns) <= WRITTEN_OUT:
+                # all columns of a lane at once: its sums stay in registers
+                def whole(l: str | int, s: int = stage, begin: Any = start) -> None:
+                    begin(l)
+                    with ExitStack() as loops:
+                        column_loops(loops, writer, group.columns, columns, 0, "")
+                        em.open()
+                        nest.body(s, "all", l)
+                        em.close()
+                    nest.close_reductions(s, l)
+                lanes(whole)
+                continue
             if accumulating:
-                def start(l: str | int, items: Any = accumulating) -> None:
-                    for item in items:
-                        nest.accumulators[item.step].start(l)
                 lanes(start)
             with ExitStack() as loops:
                 column_loops(loops, writer, group.columns, columns, 0, "")

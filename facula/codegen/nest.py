@@ -19,8 +19,8 @@ from facula.schedule.groups import Group, Item, item_index, item_start, spread
 from facula.schedule.index import Index, Var, const, flatten, variables
 from facula.schedule.kinds import REDUCE, SCAN
 
-__all__ = ["Nest", "affine", "bounds", "column_loops", "local_array", "offsets", "rows_per_tile",
-           "written_out"]
+__all__ = ["WRITTEN_OUT", "Nest", "affine", "bounds", "column_loops", "local_array", "offsets",
+           "rows_per_tile", "written_out"]
 
 FAR, AHEAD = 1024, 8
 """So many bytes apart, columns are asked for so many of them before they are read."""

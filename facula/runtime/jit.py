@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from facula import config
-from facula.codegen.llvm import LIGHT, STRIDED
+from facula.codegen.llvm import LIGHT, SINGLY, STRIDED
 from facula.runtime import cache
 
 __all__ = ["Kernel", "Host", "host", "compile_kernels", "load_kernels", "compile_text",
@@ -268,6 +268,15 @@ def _passed(text: str, machine: Any, target: Host, context: Any) -> Any:
     return module
 
 
+def _tuned(text: str, target: Host) -> Host:
+    """The target for a module: with what its first line asks of the processor's tuning."""
+    if text.startswith(SINGLY) and target.triple.startswith("x86") and \
+            _binding().llvm_version_info[0] >= 18:
+        more = "+prefer-no-gather"
+        return target._replace(features=",".join(filter(None, (target.features, more))))
+    return target
+
+
 def _take_machine(target: Host) -> Any:
     with _LOCK:
         for i, (owner, machine) in enumerate(_machines):
@@ -280,7 +289,7 @@ def _take_machine(target: Host) -> Any:
 def compile_text(text: str, target: Host | None = None) -> bytes:
     """Optimise and compile a module, for `host()`; the object file.  Runs beside other threads'
     compilations."""
-    target = target or host()
+    target = _tuned(text, target or host())
     machine = _take_machine(target)
     module = _optimised(text, machine, target)
     data = _emit(machine, module)
@@ -306,7 +315,7 @@ def _emit(machine: Any, module: Any) -> bytes:
 
 def assembly(text: str, optimised_ir: bool = False) -> str:
     """What a module becomes: assembly, or LLVM after optimisation."""
-    target = host()
+    target = _tuned(text, host())
     machine = _target_machine(target)
     module = _optimised(text, machine, target)
     return str(module) if optimised_ir else machine.emit_assembly(module)

@@ -21,7 +21,7 @@ from facula.graph.record import FREED, LOCK, Graph, Node, Recorder
 from facula.graph.recover import Late, recover
 from facula.graph.runnable import Runnable
 from facula.graph.spec import Spec, Step
-from facula.runtime import flight, threads, watch
+from facula.runtime import flight, watch
 from facula.runtime.allocator import Buffer, from_numpy_private
 from facula.runtime.interrupts import hold, release
 
@@ -53,7 +53,8 @@ HOME_REFS = 5
 def make_executable(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int],
                     lasting: frozenset[int] = frozenset()) -> Runnable:
     """Compile a program; the compiler is loaded with the first one."""
-    threads.driver_ahead()
+    from facula.runtime.threads import driver_ahead
+    driver_ahead()
     from facula.schedule.executable import make_executable as make
     caller = _record.recorder().compiled
     made = make(steps, outputs, donations, None if caller is None else caller.dynamic,

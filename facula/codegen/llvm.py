@@ -10,10 +10,11 @@ written, with fresh value names, blocks and counted loops.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["Module", "Fn", "float_literal", "LLVM_TYPES", "LIGHT"]
+__all__ = ["Module", "Fn", "float_literal", "LLVM_TYPES", "LIGHT", "SINGLY",
+           "STRIDED"]
 
 LLVM_TYPES = {
     "bool": "i8", "uint8": "i8", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
@@ -46,15 +47,21 @@ read and write whole vectors under a mask and pick from them, instead of going o
 loop names how wide its vectors are: LLVM's two estimates of what masked picking costs differ, and
 where it has a choice of widths it ends the process over that."""
 
+SINGLY = "; loads: one by one\n"
+"""The first line of a module with loops that look elements up: made into vectors, they load them
+one by one and put them together, which takes three quarters of the time of x86's instruction that
+gathers a vector (Zen 4)."""
+
 
 class Module:
     """Functions, declarations and metadata of one LLVM module, printed by `text()`.
 
-    `light`, `strided`: see `LIGHT` and `STRIDED`.
+    `light`, `strided`, `singly`: see `LIGHT`, `STRIDED` and `SINGLY`.
     """
 
     light = False
     strided = False
+    singly = False
 
     def __init__(self, name: str = "facula"):
         self.name = name
@@ -86,7 +93,8 @@ class Module:
 
     def text(self) -> str:
         parts = [*self.globals.values(), *self.declarations.values(), *self.functions.values()]
-        head = LIGHT if self.light else STRIDED if self.strided else ""
+        head = LIGHT if self.light else STRIDED if self.strided else \
+            SINGLY if self.singly else ""
         return head + "\n".join([*parts, *self._metadata]) + "\n"
 
 
@@ -115,6 +123,7 @@ class Fn:
         self._lines: list[str] = []
         self._count = 0
         self._label = "entry"
+        self.closing: list[Callable[[], None]] = []     # what writes the function's last lines
 
     def fresh(self, hint: str = "v") -> str:
         self._count += 1
@@ -135,6 +144,10 @@ class Fn:
         name = self.fresh("stack")
         self._entry.append(f"  {name} = alloca {type_}, i64 {count}, align {align}")
         return name
+
+    def at_entry(self, instruction: str) -> None:
+        """Emit an instruction into the entry block, whatever loop this is called in."""
+        self._entry.append("  " + instruction)
 
     def gep(self, type_: str, ptr: str, index: str | int) -> str:
         return self.val(f"getelementptr inbounds {type_}, ptr {ptr}, i64 {index}", "p")
@@ -235,6 +248,8 @@ class Fn:
 
     def finish(self, value: str | None = None) -> None:
         """Return (`value` with its type, or nothing) and hand the text to the module."""
+        for close in self.closing:
+            close()
         self.do(f"ret {value}" if value else "ret void")
         body = "\n".join(["entry:", *self._entry, *self._lines])
         self.module.functions[self.name] = f"{self._head}\n{body}\n}}"

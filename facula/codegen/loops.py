@@ -19,11 +19,13 @@ from typing import Any
 from facula.codegen import expr
 from facula.codegen.kernel import Kernel, KernelWriter, Storage
 from facula.codegen.nest import (
+    WRITTEN_OUT,
     Nest,
     affine,
     bounds,
     column_loops,
     local_array,
+    looked_up,
     offsets,
     rows_per_tile,
     written_out,
@@ -31,7 +33,7 @@ from facula.codegen.nest import (
 from facula.codegen.reductions import Accumulator
 from facula.graph.spec import Step
 from facula.schedule.groups import Group, Item, squeeze
-from facula.schedule.index import Index, loop_var, row_major, unflatten
+from facula.schedule.index import Index, loop_var, row_major, unflatten, variables
 from facula.schedule.kinds import REDUCE, SCAN, op_cost
 
 __all__ = ["emit_group", "point_cost"]
@@ -124,13 +126,15 @@ def _wants_lanes(steps: Sequence[Step], group: Group,
         return False
     rows, columns = group.row_vars(), group.column_vars()
 
-    def awkward(index: Index) -> int:
-        """How many accesses would not be contiguous (or equal) along this loop."""
+    def awkward(index: Index) -> float:
+        """How many accesses would not be contiguous (or equal) along this loop; elements that are
+        looked up are more likely to be side by side than those of another row."""
         if not index.terms:
             return 1 << 20
         # what is touched once a row is no matter
         var = index.terms[0][0]
-        return sum(1 for at in offsets(steps, group, storage, rows, columns, ("all",))
+        return sum(0.75 if looked_up(at, var) else 1.0
+                   for at in offsets(steps, group, storage, rows, columns, ("all",))
                    if not affine(at, var) or abs(at.coefficient(var)) > 1)
 
     return awkward(rows[-1]) < awkward(columns[-1])
@@ -307,10 +311,24 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
                 lanes(lambda l, s=stage: nest.body(s, "rows", l))     # type: ignore[misc]
                 continue
             accumulating = nest.accumulating(stage)
+
+            def start(l: str | int, items: Any = accumulating) -> None:
+                for item in items:
+                    nest.accumulators[item.step].start(l)
+
+            if accumulating and prod(group.columns) <= WRITTEN_OUT:
+                # all columns of a lane at once: its sums stay in registers
+                def whole(l: str | int, s: int = stage, begin: Any = start) -> None:
+                    begin(l)
+                    with ExitStack() as loops:
+                        column_loops(loops, writer, group.columns, columns, 0, "")
+                        em.open()
+                        nest.body(s, "all", l)
+                        em.close()
+                    nest.close_reductions(s, l)
+                lanes(whole)
+                continue
             if accumulating:
-                def start(l: str | int, items: Any = accumulating) -> None:
-                    for item in items:
-                        nest.accumulators[item.step].start(l)
                 lanes(start)
             with ExitStack() as loops:
                 column_loops(loops, writer, group.columns, columns, 0, "")
@@ -337,7 +355,8 @@ def _across_lines(lane: Index, touched: Sequence[Index], itemsize: int) -> int:
     found = 1 << 62
     for at in touched if lane.terms else ():
         var = lane.terms[0][0]
-        stride = abs(at.coefficient(var))
+        stride = max([abs(c) for v, c in at.terms if v == var or (
+            v.kind == "load" and var in variables(Index(((v, 1),), 0)))], default=0)
         if stride >= SHORT and any(c == 1 and v != var for v, c in at.terms):
             fit = WAYS * SAME_SET // gcd(stride * itemsize, SAME_SET)
             found = min(found, max(ACROSS[0], min(ACROSS[1], fit)))

@@ -36,6 +36,9 @@ INLINE = expr.ELEMENTWISE | MOVEMENT | {"full", "iota", "philox", "pad", "cat", 
                                         "take", "gather", "scalar", "window_place"}
 """Operations whose elements can be computed wherever they are needed."""
 
+FIXED = ", !invariant.load !EMPTY"
+"""Of what no kernel writes to: LLVM need not ask, in a loop, whether a store has changed it."""
+
 Place = tuple[int, tuple[Index, ...]]
 
 
@@ -166,6 +169,7 @@ class Emitter:
         self.position = position
         self.scalar_slot = scalar
         self.status = status
+        self.bad = ""                   # where it is kept that an index was out of its range
         self.names: dict[Var, str] = {}
         self.told: Callable[[int], str | int] = lambda number: number
         self.scopes: list[dict[Any, Any]] = [{}]
@@ -219,13 +223,31 @@ class Emitter:
             source, index, n = var.args
             value = self.value(source, index)
             inside = fn.val(f"icmp ult i64 {value}, {n}")
-            bad = fn.val(f"xor i1 {inside}, true")
-            with fn.when(bad):
-                fn.store("i64", str(1), self.status())
+            self._note(inside)
             out = fn.val(f"select i1 {inside}, i64 {value}, i64 0")
         else:
             raise KeyError(var.kind)
         return self.remember(var, out)
+
+    def _note(self, fine: str) -> None:
+        """Keep in mind whether an index was not `fine`, and write it down when the kernel ends.
+
+        A branch here would keep LLVM from turning the loop around it into vectors, with all the
+        arithmetic that follows in it; this is a sum like any other.
+        """
+        fn = self.fn
+        if not self.bad:
+            self.bad = fn.alloca("i64")
+            fn.at_entry(f"store i64 0, ptr {self.bad}")
+            fn.closing.append(self._tell)
+            fn.module.singly = True
+        wrong = fn.val(f"zext i1 {fn.val(f'xor i1 {fine}, true')} to i64")
+        fn.store("i64", fn.val(f"or i64 {fn.load('i64', self.bad)}, {wrong}"), self.bad)
+
+    def _tell(self) -> None:
+        fn = self.fn
+        with fn.when(fn.val(f"icmp ne i64 {fn.load('i64', self.bad)}, 0")):
+            fn.store("i64", "1", self.status())
 
     def _divided(self, name: str, operand: str | int, n: int, short: bool) -> str | int:
         """Quotient or remainder: narrow division is several times faster, and what is divided
@@ -340,12 +362,13 @@ class Emitter:
     def _scalar(self, number: int, dtype: DType) -> Any:
         fn = self.fn
         if dtype.kind == "c":
-            return tuple(expr.emit_cast(fn, fn.load("double", self.scalar_slot(number, k)),
-                                        float64, expr.part(dtype)) for k in (0, 1))
+            return tuple(expr.emit_cast(
+                fn, fn.load("double", self.scalar_slot(number, k), extra=FIXED), float64,
+                expr.part(dtype)) for k in (0, 1))
         if dtype.kind == "f":
-            return expr.emit_cast(fn, fn.load("double", self.scalar_slot(number, 0)), float64,
-                                  dtype)
-        word = fn.load("i64", self.scalar_slot(number, 0))
+            return expr.emit_cast(fn, fn.load("double", self.scalar_slot(number, 0), extra=FIXED),
+                                  float64, dtype)
+        word = fn.load("i64", self.scalar_slot(number, 0), extra=FIXED)
         return expr.emit_cast(fn, word, uint64 if dtype.kind == "u" else int64, dtype)
 
     def _philox(self, number: int, index: tuple[Index, ...]) -> str:

@@ -19,8 +19,8 @@ from facula.schedule.groups import Group, Item, item_index, item_start, spread
 from facula.schedule.index import Index, Var, const, flatten, variables
 from facula.schedule.kinds import REDUCE, SCAN
 
-__all__ = ["Nest", "affine", "bounds", "column_loops", "local_array", "offsets", "rows_per_tile",
-           "written_out"]
+__all__ = ["WRITTEN_OUT", "Nest", "affine", "bounds", "column_loops", "local_array", "looked_up",
+           "offsets", "rows_per_tile", "written_out"]
 
 FAR, AHEAD = 1024, 8
 """So many bytes apart, columns are asked for so many of them before they are read."""
@@ -130,6 +130,13 @@ def affine(index: Index, var: Var) -> bool:
     """Whether the variable occurs only with a plain coefficient."""
     return all(v.kind == "loop" or var not in variables(Index(((v, 1),), 0))
                for v, _ in index.terms)
+
+
+def looked_up(index: Index, var: Var) -> bool:
+    """Whether the variable occurs only in what is looked up, one element apart from the next."""
+    return not index.coefficient(var) and all(
+        c == 1 and v.kind == "load" for v, c in index.terms
+        if v.kind != "loop" and var in variables(Index(((v, 1),), 0)))
 
 
 def offsets(steps: Sequence[Step], group: Group, storage: Callable[[int], Storage | None],

@@ -53,6 +53,8 @@ HOME_REFS = 5
 def make_executable(steps: list[Step], outputs: tuple[int, ...], donations: dict[int, int],
                     lasting: frozenset[int] = frozenset()) -> Runnable:
     """Compile a program; the compiler is loaded with the first one."""
+    from facula.runtime.threads import driver_ahead
+    driver_ahead()
     from facula.schedule.executable import make_executable as make
     caller = _record.recorder().compiled
     made = make(steps, outputs, donations, None if caller is None else caller.dynamic,

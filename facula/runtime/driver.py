@@ -49,7 +49,8 @@ def driver_text(futex: int | None, pause: str | None) -> str:
       i64 join(ptr pool)                help to finish that program; its status
 
     A program descriptor is 8-byte words: args, number of phases, then for each phase the number
-    of kernels, the number of tiles, and a pointer to (function, map, tiles) for each kernel.
+    of rows, the number of tiles, and a pointer to (function, map, tiles, first) for each row: some
+    tiles of a kernel, numbered from `first`.
     """
     relax = f'call void asm sideeffect "{pause}", ""()' if pause else ""
     if futex is None:
@@ -136,13 +137,16 @@ look:
   br i1 %here, label %found, label %skip
 skip:
   %rest = sub i64 %left, %count
-  %following = getelementptr i64, ptr %kernel, i64 3
+  %following = getelementptr i64, ptr %kernel, i64 4
   br label %look
 found:
   %fn = load ptr, ptr %kernel
   %map.at = getelementptr i64, ptr %kernel, i64 1
   %map = load ptr, ptr %map.at
-  call void %fn(ptr %args, ptr %map, i64 %left)
+  %number.at = getelementptr i64, ptr %kernel, i64 3
+  %number = load i64, ptr %number.at
+  %tile = add i64 %number, %left
+  call void %fn(ptr %args, ptr %map, i64 %tile)
   ret void
 }}
 
@@ -358,18 +362,21 @@ begin:
   %map = load ptr, ptr %map.at
   %count.at = getelementptr i64, ptr %kernel, i64 2
   %count = load i64, ptr %count.at
+  %number.at = getelementptr i64, ptr %kernel, i64 3
+  %number = load i64, ptr %number.at
   br label %tiles
 tiles:
   %t = phi i64 [ 0, %begin ], [ %t1, %one ]
   %left = icmp slt i64 %t, %count
   br i1 %left, label %one, label %after
 one:
-  call void %fn(ptr %args, ptr %map, i64 %t)
+  %tile = add i64 %number, %t
+  call void %fn(ptr %args, ptr %map, i64 %tile)
   %t1 = add i64 %t, 1
   br label %tiles
 after:
   %k1 = add i64 %k, 1
-  %following = getelementptr i64, ptr %kernel, i64 3
+  %following = getelementptr i64, ptr %kernel, i64 4
   br label %head
 out:
   ret void

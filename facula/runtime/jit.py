@@ -9,6 +9,7 @@ last of those that were linked together is gone, their memory goes back.
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import threading
 import time
@@ -20,13 +21,13 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from facula import config
-from facula.codegen.llvm import LIGHT, STRIDED
+from facula.codegen.llvm import LIGHT, SINGLY, STRIDED
 from facula.runtime import cache
 
 __all__ = ["Kernel", "Host", "host", "compile_kernels", "load_kernels", "compile_text",
            "assembly", "statistics"]
 
-CODE_VERSION = "5"
+CODE_VERSION = "6"
 """Raised when the way from text to machine code changes (pipeline, code model, flags)."""
 
 
@@ -196,11 +197,44 @@ def _target_machine(target: Host) -> Any:
         cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small")
 
 
+_INNER = re.compile(r"^define internal (.*?@([\w.]+)\(.*\).*) \{\n(?:.*\n)*?\}\n", re.MULTILINE)
+"""An inner function of a module: what stands between `internal` and the brace, its name."""
+
+_SHARED = re.compile(r"^(?:@([\w.]+) = .*|declare .*|!.*)\n", re.MULTILINE)
+"""What stands around functions: constants (with their names), declarations and metadata."""
+
+
+def _parts(text: str) -> tuple[str, str, list[str]]:
+    """A module as that of its kernel and that of its inner functions, with the names of these.
+
+    Inner functions are register tiles, written as they are to be; the kernel around them is more
+    often than not loops that LLVM is to turn into vectors.
+    """
+    found = list(_INNER.finditer(text))
+    if not found or text.startswith(LIGHT):
+        return text, "", []
+    inner = "".join([m[0].replace("define internal", "define", 1) for m in found])
+    known = "".join([m[0] for m in _SHARED.finditer(text) if not m[1] or f"@{m[1]}" in inner])
+    outer = _INNER.sub(lambda m: f"declare {m[1]}\n", text)
+    return outer, LIGHT + known + inner, [m[2] for m in found]
+
+
 def _optimised(text: str, machine: Any, target: Host) -> Any:
     """The module of `text` after LLVM's pipeline, in a context of its own."""
+    context = _binding().create_context()
+    outer, inner, names = _parts(text)
+    module = _passed(outer, machine, target, context)
+    if names:
+        module.link_in(_passed(inner, machine, target, context))
+        for name in names:
+            module.get_function(name).linkage = "internal"
+    return module
+
+
+def _passed(text: str, machine: Any, target: Host, context: Any) -> Any:
+    """A module after the passes that its first line asks for."""
     llvm = _binding()
     from llvmlite.binding import ffi
-    context = llvm.create_context()
     try:
         module = llvm.parse_assembly(text, context)
     except RuntimeError as error:
@@ -234,6 +268,15 @@ def _optimised(text: str, machine: Any, target: Host) -> Any:
     return module
 
 
+def _tuned(text: str, target: Host) -> Host:
+    """The target for a module: with what its first line asks of the processor's tuning."""
+    if text.startswith(SINGLY) and target.triple.startswith("x86") and \
+            _binding().llvm_version_info[0] >= 18:
+        more = "+prefer-no-gather"
+        return target._replace(features=",".join(filter(None, (target.features, more))))
+    return target
+
+
 def _take_machine(target: Host) -> Any:
     with _LOCK:
         for i, (owner, machine) in enumerate(_machines):
@@ -246,7 +289,7 @@ def _take_machine(target: Host) -> Any:
 def compile_text(text: str, target: Host | None = None) -> bytes:
     """Optimise and compile a module, for `host()`; the object file.  Runs beside other threads'
     compilations."""
-    target = target or host()
+    target = _tuned(text, target or host())
     machine = _take_machine(target)
     module = _optimised(text, machine, target)
     data = _emit(machine, module)
@@ -272,7 +315,7 @@ def _emit(machine: Any, module: Any) -> bytes:
 
 def assembly(text: str, optimised_ir: bool = False) -> str:
     """What a module becomes: assembly, or LLVM after optimisation."""
-    target = host()
+    target = _tuned(text, host())
     machine = _target_machine(target)
     module = _optimised(text, machine, target)
     return str(module) if optimised_ir else machine.emit_assembly(module)

@@ -111,19 +111,18 @@ class Program:
         words = [ctypes.addressof(self._table), len(phases)]
         index = 0
         for phase in phases:
-            rows: list[int] = []
+            whole: list[list[int]] = []
             for kernel in phase.kernels:
                 placed = (*kernel.slots, *kernel.numbers)
                 slots = (ctypes.c_int64 * max(len(placed), 1))(*placed)
                 self._keep.append(slots)
-                row = [kernels[index].address, ctypes.addressof(slots), kernel.ntiles]
-                self._rows.append(row)
-                rows += row
+                whole.append([kernels[index].address, ctypes.addressof(slots), kernel.ntiles, 0])
                 index += 1
-            table = (ctypes.c_int64 * max(len(rows), 1))(*rows)
+            self._rows += whole
+            rows = _in_halves(whole)
+            table = (ctypes.c_int64 * max(4 * len(rows), 1))(*[w for row in rows for w in row])
             self._keep.append(table)
-            words += [len(phase.kernels), sum(k.ntiles for k in phase.kernels),
-                      ctypes.addressof(table)]
+            words += [len(rows), sum(k.ntiles for k in phase.kernels), ctypes.addressof(table)]
         return (ctypes.c_int64 * len(words))(*words)
 
     def run(self, args: Sequence[Any]) -> int:
@@ -189,6 +188,22 @@ class Program:
 
     def __repr__(self) -> str:
         return f"Program({self.name}, {len(self.kernels)} kernels)"
+
+
+def _in_halves(rows: list[list[int]]) -> list[list[int]]:
+    """The rows of a phase in an order in which threads that claim from its two ends meet in the
+    middle of each kernel, not in the middle of all: the first halves, then the second ones the
+    other way round.  What a thread then reads is what it wrote itself in the phase before, where
+    kernels go along the same batch; memory that another core has written is several times as far.
+    """
+    if len(rows) < 2:
+        return rows
+    front, back = [], []
+    for alternate, (function, slots, tiles, first) in enumerate(rows):
+        half = (tiles + alternate % 2) // 2
+        front.append([function, slots, half, first])
+        back.append([function, slots, tiles - half, first + half])
+    return [row for row in front + back[::-1] if row[2]]
 
 
 def _placing(pack: Callable[[Sequence[Any]], None], table: Any, slots: dict[int, int]

@@ -10,6 +10,7 @@ Where there is no futex (systems other than Linux) programs run on the calling t
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import math
 import os
@@ -26,7 +27,7 @@ from facula.runtime.allocator import Buffer, empty
 from facula.runtime.driver import BACK, BLOCK_BYTES, FRONT, OWNER, SPINS, driver_text
 
 __all__ = ["SOLO_COST", "get_num_threads", "set_num_threads", "available_threads", "driver",
-           "pool_pointer", "shutdown", "at_fork"]
+           "driver_ahead", "pool_pointer", "shutdown", "at_fork"]
 
 SOLO_COST = 12_000.0
 """Programs of fewer estimated nanoseconds than this run on the calling thread: sharing them
@@ -173,6 +174,18 @@ def driver() -> Driver:
             if _driver is None:
                 _driver = Driver()
     return _driver
+
+
+def driver_ahead() -> None:
+    """Begin to make the driver, if there is none, beside what the calling thread does next: it
+    takes as long as several kernels, and the first program waits for it at the end."""
+    if _driver is None and get_num_threads() > 1:
+        threading.Thread(target=_try_driver, name="facula-driver").start()
+
+
+def _try_driver() -> None:
+    with contextlib.suppress(Exception):        # whoever needs it will meet the error again
+        driver()
 
 
 def get_num_threads() -> int:

@@ -21,7 +21,7 @@ _COSTS = {"exp": 8, "expm1": 10, "log": 8, "log1p": 10, "log2": 8, "log10": 8, "
           "sin": 10, "cos": 10, "tan": 14, "tanh": 12, "erf": 12, "erfc": 16, "erfinv": 40,
           "sigmoid": 12, "pow": 25, "div": 4, "sqrt": 4, "rsqrt": 6, "reciprocal": 4, "philox": 40,
           "floor_divide": 12, "remainder": 12, "fmod": 20, "atan2": 20, "hypot": 8,
-          "logaddexp": 20, "take": 3, "gather": 3, "cat": 3, "pad": 3, "slice_update": 4}
+          "logaddexp": 20, "take": 3, "gather": 12, "cat": 3, "pad": 3, "slice_update": 4}
 _TRANSCENDENTAL = 10
 
 

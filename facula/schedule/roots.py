@@ -90,14 +90,25 @@ def _add_inner(steps: Sequence[Step], roots: set[int]) -> tuple[list[int], list[
                 cut += inner
                 own, costs[number] = {number}, 1
         parts.append(own)
-        if step.op == "scatter":
-            # element by element it would be computed, where vectors of it can be
-            behind = step.inputs[1]
+        # element by element it would be computed, where vectors of it can be
+        for behind in _scattered(steps, step):
             while steps[behind].op in MOVEMENT and behind not in roots:
                 behind = steps[behind].inputs[0]
             if costs[behind] > CHEAP and steps[behind].op not in FREE:
                 roots.add(behind)
     return costs, cut
+
+
+def _scattered(steps: Sequence[Step], step: Step) -> Sequence[int]:
+    """The indices and values of a scatter or index_put that writes one element after the other,
+    and not whole lines."""
+    if step.op == "scatter":
+        return step.inputs[1:]
+    if step.op == "index_put":
+        picked = len(steps[step.inputs[2]].spec.shape)
+        if step.attrs[0] + picked == len(steps[step.inputs[1]].spec.shape):
+            return step.inputs[1:]
+    return ()
 
 
 def _add_shared(steps: Sequence[Step], roots: set[int], costs: Sequence[int], traffic: Traffic

@@ -10,10 +10,10 @@ Hessian-free optimisation and Sutskever et al. (2013) with well-tuned momentum. 
 sparse, 15 to a unit, as in both.  What is compared is the squared error of a reconstruction,
 summed over its pixels and averaged over the training images, as in the tables of both papers.
 
-Every method gets the same time, and lowers its steps over it: to nothing those of first order and
-K-FAC, to a quarter of the full step Hessian-free, whose batches grow besides.  Its weights, and
-K-FAC's, are averaged over the last steps (Polyak; Martens and Grosse 2015), and the mean is
-tested.  Momentum follows the schedule of Sutskever et al.
+Every method gets the same time.  Methods of first order and K-FAC lower their steps to nothing
+over it; Hessian-free, whose steps are as long as the curvature says, lets its batches grow.  Its
+weights, and K-FAC's, are averaged over the last steps (Polyak; Martens and Grosse 2015), and the
+mean is tested.  Momentum follows the schedule of Sutskever et al.
 
 Writes PNGs of the error over time and over epochs, and a JSON of both.  A report that is there
 already is continued: runs of other methods stay in it, those of the same name are replaced.
@@ -195,7 +195,7 @@ def kfac(model, batches: Batches, args, lr: float):
     return steps
 
 
-RATES = {"nesterov": 2e-3, "sgd": 2e-3, "adam": 1e-3, "kfac": 0.1}
+RATES = {"nesterov": 2e-2, "sgd": 1e-2, "adam": 1e-3, "kfac": 0.1}
 
 
 def make(name: str, model: nn.Sequential, data: np.ndarray, args, rng):

@@ -129,7 +129,9 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
         if size == 0.0 or float(rr) == 0.0:                 # type: ignore[arg-type]
             return Solution(x, 0, values, 0.0, kept, "residual", r)
         plan: Any = getattr(linear, "plan", None)
-        last = False                    # the last iteration needs no direction for another one
+        # The last iteration needs no direction for another one; where that is dear, it is a
+        # program of its own.
+        last, dear = False, not isinstance(inverse, _Scaled)
         key = ("cg", plan, inverse.key, diagonal is not None)
         given = list(getattr(linear, "kept", ()))
         extra = [] if diagonal is None else [diagonal]
@@ -159,7 +161,7 @@ def conjugate_gradients(linear: Any, b: Tensor, *, start: Tensor | None = None,
         reason, k, residual = "iterations", 0, 1.0
         least = 2.0 * float(facula.finfo(dtype).eps)        # what rounding leaves
         while k < max_iter:
-            last = k + 1 == max_iter
+            last = dear and k + 1 == max_iter
             if plan is not None:
                 x, r, seen, *further = recorded(
                     (*key, last), [*given, *numbers, *extra, b, x, r, p, rho, shift,

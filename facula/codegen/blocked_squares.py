@@ -24,6 +24,7 @@ from facula.codegen.llvm import Fn
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, operand, smin
 from facula.codegen.walks import Block
+from facula.codegen.winograd import not_finite
 
 __all__ = ["NEAR", "FAR", "Squares", "forth", "shared"]
 
@@ -210,10 +211,7 @@ class Squares:
                     seen = fn.val(f"fadd {vector} {seen}, " + fn.val(
                         f"fmul {vector} {value}, {tiles.constant(0.0)}"))
             fn.store(vector, seen, watch, 64)
-        last = fn.load(vector, watch, 64)
-        bad = fn.val(f"fcmp uno {vector} {last}, {last}")
-        bits = fn.val(f"bitcast <{lanes} x i1> {bad} to i{lanes}")
-        return fn.val(f"icmp ne i{lanes} {bits}, 0")
+        return not_finite(tiles, fn, watch)
 
 
 class _Sums:

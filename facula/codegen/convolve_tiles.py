@@ -38,7 +38,7 @@ from facula.codegen.pack import transpose
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
-from facula.codegen.winograd import finite, watched
+from facula.codegen.winograd import not_finite, watched
 
 if TYPE_CHECKING:
     from facula.codegen.convolve import Convolution, Emitted
@@ -509,7 +509,7 @@ class TileWeight(PairWeight):
                 fn.loop(0, channels, _LINE, "v") as v:
             at = fn.gep("float", sums, fn.add(fn.mul(i, s.width), v))
             watched(tiles, fn, watch, fn.load(tiles.vector, at, 4))
-        return finite(tiles, fn, watch)
+        return not_finite(tiles, fn, watch)
 
 
 def emit_short(c: Convolution, t: Target, finish: Any, out: Emitted) -> None:

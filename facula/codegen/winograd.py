@@ -24,7 +24,7 @@ from facula.codegen.llvm import Fn, Module
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
 
-__all__ = ["Winograd", "WinogradWeight", "finite", "watched", "weight_back", "worthwhile"]
+__all__ = ["Winograd", "WinogradWeight", "not_finite", "watched", "weight_back", "worthwhile"]
 
 _POINTS = 256       # places of a tile
 
@@ -101,7 +101,7 @@ def _across(tiles: Tiles, fn: Fn, a: str, b: str, c: str) -> list[str]:
             fn.val(f"fsub {vector} {ends}, {middle}"), c]
 
 
-def finite(tiles: Tiles, fn: Fn, watch: str) -> str:
+def not_finite(tiles: Tiles, fn: Fn, watch: str) -> str:
     """Whether something that was `watched` is not finite (an i1): zeros times it are not zeros."""
     vector, lanes = tiles.vector, tiles.lanes
     seen = fn.load(vector, watch, 64)
@@ -304,7 +304,7 @@ class Winograd:
                 for a in (0, 1):
                     for b in (0, 1):
                         fn.store(vector, out[a][b], fn.gep(scalar, to[a][b], v), tiles.item)
-        return finite(tiles, fn, watch)
+        return not_finite(tiles, fn, watch)
 
 
 class WinogradWeight:
@@ -443,4 +443,4 @@ def weight_back(tiles: Tiles, fn: Fn, made: str, sums: str, count: Any, channels
                 to = fn.add(fn.mul(fn.add(fn.mul(c, 9), 3 * y + x), width), v)
                 fn.store(vector, value, fn.gep(scalar, sums, to), tiles.item)
         watched(tiles, fn, watch, total)
-    return finite(tiles, fn, watch)
+    return not_finite(tiles, fn, watch)

@@ -161,6 +161,7 @@ class _Pool:
 
 _lock = threading.RLock()
 _driver: Driver | None = None
+_ahead: threading.Thread | None = None
 _threads: int | None = None
 _pool: _Pool | None = None
 _closed = False
@@ -179,8 +180,10 @@ def driver() -> Driver:
 def driver_ahead() -> None:
     """Begin to make the driver, if there is none, beside what the calling thread does next: it
     takes as long as several kernels, and the first program waits for it at the end."""
-    if _driver is None and get_num_threads() > 1:
-        threading.Thread(target=_try_driver, name="facula-driver").start()
+    global _ahead
+    if _driver is None and _ahead is None and get_num_threads() > 1:
+        _ahead = threading.Thread(target=_try_driver, name="facula-driver")
+        _ahead.start()
 
 
 def _try_driver() -> None:
@@ -263,7 +266,10 @@ def _in_child() -> None:
 
 
 def _land() -> None:
-    """Before a fork: what is in flight would never land in the child."""
+    """Before a fork: what is in flight would never land in the child, and the locks of a thread
+    that compiles would stay locked there."""
+    if _ahead is not None:
+        _ahead.join()
     try:
         flight.finish()
     except Exception as error:

@@ -438,3 +438,25 @@ def test_processes_that_race_for_one_folder(tmp_path: Path) -> None:
 
 def test_the_recorder_of_this_thread_is_left_as_it_was() -> None:
     assert _local.rec.depth == 0 and _local.rec.grad
+
+
+def test_a_driver_that_is_being_made_is_waited_for_before_a_fork(monkeypatch):
+    """Its thread holds the compiler's locks, which nobody would release in the child."""
+    import time
+
+    from facula.runtime import threads
+    made = []
+
+    def slow():
+        time.sleep(0.2)
+        made.append(None)
+
+    monkeypatch.setattr(threads, "_driver", None)
+    monkeypatch.setattr(threads, "_ahead", None)
+    monkeypatch.setattr(threads, "driver", slow)
+    monkeypatch.setattr(threads, "get_num_threads", lambda: 2)
+    threads.driver_ahead()
+    threads.driver_ahead()
+    assert not made
+    threads._land()
+    assert len(made) == 1

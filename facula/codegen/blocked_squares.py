@@ -20,11 +20,11 @@ from typing import Any
 from facula.codegen.blocked import Blocks, Direct, copy_blocks
 from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
+from facula.codegen.finite import Watch
 from facula.codegen.llvm import Fn
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, operand, smin
 from facula.codegen.walks import Block
-from facula.codegen.winograd import not_finite
 
 __all__ = ["NEAR", "FAR", "Squares", "forth", "shared"]
 
@@ -178,8 +178,7 @@ class Squares:
         scalar, vector = tiles.scalar, tiles.vector
         _, down, along = self.squares
         image, line, _ = self.block.point_strides
-        watch, sink = fn.alloca(vector, 1), fn.alloca(vector, 1)
-        fn.store(vector, "zeroinitializer", watch, 64)
+        watch, sink = Watch(tiles, fn), fn.alloca(vector, 1)
         sums_of = _Sums(tiles, fn).outputs
         width_of = side + 2
 
@@ -203,15 +202,12 @@ class Squares:
                          for k in range(width_of)] for r in range(width_of)]
             columns = [sums_of([products[r][k] for r in range(width_of)])
                        for k in range(width_of)]
-            seen = fn.load(vector, watch, 64)
-            for r in range(side):
-                for k, value in enumerate(sums_of([columns[j][r] for j in range(width_of)])):
-                    fn.store(vector, value, to[r][k], 4)
-                    # zero times what is not finite is not a number
-                    seen = fn.val(f"fadd {vector} {seen}, " + fn.val(
-                        f"fmul {vector} {value}, {tiles.constant(0.0)}"))
-            fn.store(vector, seen, watch, 64)
-        return not_finite(tiles, fn, watch)
+            with watch.together():
+                for r in range(side):
+                    for k, value in enumerate(sums_of([columns[j][r] for j in range(width_of)])):
+                        fn.store(vector, value, to[r][k], 4)
+                        watch.see(value)
+        return watch.wrong()
 
 
 class _Sums:

@@ -16,7 +16,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from facula.codegen.contract import Kernel
-from facula.codegen.convolve import Forward
+from facula.codegen.convolve_forward import Forward
 from facula.codegen.convolve_weight import Weight, WeightSizes
 from facula.codegen.direct import Tiles
 from facula.codegen.lanewise import suits
@@ -439,7 +439,7 @@ class PairForward(Forward):
             return              # words are pairs
         # a row of elements is [channel, tap]: tap t of the first channel of a pair is element t,
         # that of the second one element taps + t
-        order = [(n, tap, taps + tap) for n, tap in enumerate(self._taps())]
+        order = [(n, tap, taps + tap) for n, tap in enumerate(self.tap_places())]
         with fn.loop(first, last, hint="r") as r:
             at = r if first == 0 else fn.val(f"sub i64 {r}, {first}")
             from_ = fn.gep("i32", own, fn.mul(at, taps * nr))
@@ -481,7 +481,7 @@ class PairForward(Forward):
             left = fn.val(f"sub i64 {count}, {j}") if self.out % lanes else None
             at = fn.gep("i16", from_, fn.mul(j, self.out_stride))
             for base in range(0, total, lanes):
-                wanted = [(n, tap - base) for n, tap in enumerate(self._taps())
+                wanted = [(n, tap - base) for n, tap in enumerate(self.tap_places())
                           if base <= tap < base + lanes]
                 if not wanted:
                     continue
@@ -514,7 +514,7 @@ class PairForward(Forward):
 
     def _elements(self, fn: Fn, from_: str, to: str, count: Any, both: str | None) -> None:
         """The same for kernels in any order, one pair after the other."""
-        for n, tap in enumerate(self._taps()):
+        for n, tap in enumerate(self.tap_places()):
             with fn.loop(0, count, hint="j") as j:
                 at = fn.gep("i16", from_, fn.add(fn.mul(j, self.out_stride), tap))
                 next_ = fn.val(f"getelementptr i16, ptr {at}, i64 {self.red_stride}")

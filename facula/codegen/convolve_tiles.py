@@ -33,12 +33,12 @@ from facula.codegen.amx import ROWS, configure, release, tile_function
 from facula.codegen.contract import Kernel
 from facula.codegen.convolve_pairs import PairForward, PairTiles, PairWeight
 from facula.codegen.convolve_weight import WeightSizes
+from facula.codegen.finite import Watch
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.pack import transpose
 from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
-from facula.codegen.winograd import not_finite, watched
 
 if TYPE_CHECKING:
     from facula.codegen.convolve import Convolution, Emitted
@@ -503,13 +503,12 @@ class TileWeight(PairWeight):
     def _wrong(self, fn: Fn, count: Any, channels: Any, sums: str) -> str:
         """Whether any of the sums is not finite (an i1)."""
         s, tiles = self.sizes, self.tiles
-        watch = fn.alloca(tiles.vector, 1)
-        fn.store(tiles.vector, "zeroinitializer", watch, 64)
+        watch = Watch(tiles, fn)
         with fn.loop(0, fn.mul(count, s.taps), hint="i") as i, \
                 fn.loop(0, channels, _LINE, "v") as v:
             at = fn.gep("float", sums, fn.add(fn.mul(i, s.width), v))
-            watched(tiles, fn, watch, fn.load(tiles.vector, at, 4))
-        return not_finite(tiles, fn, watch)
+            watch.see(fn.load(tiles.vector, at, 4))
+        return watch.wrong()
 
 
 def emit_short(c: Convolution, t: Target, finish: Any, out: Emitted) -> None:

@@ -20,11 +20,12 @@ from typing import Any
 from facula import config
 from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
+from facula.codegen.finite import Watch
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
 
-__all__ = ["Winograd", "WinogradWeight", "not_finite", "watched", "weight_back", "worthwhile"]
+__all__ = ["Winograd", "WinogradWeight", "weight_back", "worthwhile"]
 
 _POINTS = 256       # places of a tile
 
@@ -99,22 +100,6 @@ def _across(tiles: Tiles, fn: Fn, a: str, b: str, c: str) -> list[str]:
     middle = fn.val(f"fmul {vector} {b}, {half}")
     return [a, fn.val(f"fadd {vector} {ends}, {middle}"),
             fn.val(f"fsub {vector} {ends}, {middle}"), c]
-
-
-def not_finite(tiles: Tiles, fn: Fn, watch: str) -> str:
-    """Whether something that was `watched` is not finite (an i1): zeros times it are not zeros."""
-    vector, lanes = tiles.vector, tiles.lanes
-    seen = fn.load(vector, watch, 64)
-    bad = fn.val(f"fcmp uno {vector} {seen}, {seen}")
-    bits = fn.val(f"bitcast <{lanes} x i1> {bad} to i{lanes}")
-    return fn.val(f"icmp ne i{lanes} {bits}, 0")
-
-
-def watched(tiles: Tiles, fn: Fn, watch: str, total: str) -> None:
-    """Remember what is not finite: zero times it is not a number."""
-    vector = tiles.vector
-    zero = fn.val(f"fmul {vector} {total}, {tiles.constant(0.0)}")
-    fn.store(vector, fn.val(f"fadd {vector} {fn.load(vector, watch, 64)}, {zero}"), watch, 64)
 
 
 def _pitch(squares: tuple[int, ...], lanes: int, least: int) -> int:
@@ -270,9 +255,8 @@ class Winograd:
         scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
         _, down, along = self.squares
         image, line, _ = f.block.point_strides
-        watch = fn.alloca(vector, 1)
+        watch = Watch(tiles, fn)
         sink = fn.alloca(scalar, self.width)
-        fn.store(vector, "zeroinitializer", watch, 64)
 
         def op(name: str, a: str, b: str) -> str:
             return fn.val(f"{name} {vector} {a}, {b}")
@@ -300,11 +284,11 @@ class Winograd:
                 halves = [pair(*(m[a][b] for a in range(4))) for b in range(4)]
                 out = [pair(*(halves[b][a] for b in range(4))) for a in (0, 1)]
                 total = op("fadd", op("fadd", *out[0]), op("fadd", *out[1]))
-                watched(tiles, fn, watch, total)
+                watch.see(total)
                 for a in (0, 1):
                     for b in (0, 1):
                         fn.store(vector, out[a][b], fn.gep(scalar, to[a][b], v), tiles.item)
-        return not_finite(tiles, fn, watch)
+        return watch.wrong()
 
 
 class WinogradWeight:
@@ -420,8 +404,7 @@ def weight_back(tiles: Tiles, fn: Fn, made: str, sums: str, count: Any, channels
     """sums[channel and tap, output channel] from 16 products made[channel, output channel], which
     are `height` channels of `width` apart; whether any of it is not finite (an i1)."""
     scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
-    watch = fn.alloca(vector, 1)
-    fn.store(vector, "zeroinitializer", watch, 64)
+    watch = Watch(tiles, fn)
     half = tiles.constant(0.5)
 
     def op(name: str, a: str, b: str) -> str:
@@ -442,5 +425,5 @@ def weight_back(tiles: Tiles, fn: Fn, made: str, sums: str, count: Any, channels
                 total = op("fadd", total, value) if total else value
                 to = fn.add(fn.mul(fn.add(fn.mul(c, 9), 3 * y + x), width), v)
                 fn.store(vector, value, fn.gep(scalar, sums, to), tiles.item)
-        watched(tiles, fn, watch, total)
-    return not_finite(tiles, fn, watch)
+        watch.see(total)
+    return watch.wrong()

@@ -31,7 +31,7 @@ from facula.codegen.pairs import Pairs, as_pairs
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, batch_offset, operand, smin, unravel
 
-__all__ = ["Tiles", "configure", "emit_copy", "release", "tile_function", "worth_tiles"]
+__all__ = ["Tiles", "configure", "emit_copy", "release", "tile_function"]
 
 ROWS = 16
 """Rows of a tile register, pairs of k in a row of one, and columns of sums in one."""
@@ -41,13 +41,6 @@ LEAST = 1 << 15
 
 _CHUNK = 128
 """Pairs of k that a tile of a copying kernel has."""
-
-
-def worth_tiles(c: Contraction) -> bool:
-    """Whether a product of bfloat16 matrices is large enough for tile registers."""
-    if c.varies:
-        return True             # one kind of kernel for all sizes
-    return 0 < c.k and c.m * c.n * c.k >= LEAST
 
 
 # -- instructions
@@ -148,6 +141,13 @@ class Tiles(Pairs):
     beside = False
     share = 8_000_000           # so many take as long as far fewer do on vectors
     whole_tile: tuple[int, int]
+
+    @staticmethod
+    def suits(c: Contraction, t: Target) -> bool:
+        if c.dtype != "bfloat16" or not t.tiles:
+            return False
+        # of products whose size varies there is one kind of kernel for all sizes
+        return bool(c.varies) or 0 < c.k and c.m * c.n * c.k >= LEAST
 
     def _register_sizes(self) -> None:
         c = self.c

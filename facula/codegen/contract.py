@@ -1,4 +1,5 @@
-"""Contractions: C[b, m, n] = sum over k of A[b, m, k] * B[b, k, n], any strides, as kernels."""
+"""What a contraction is: C[b, m, n] = sum over k of A[b, m, k] * B[b, k, n], any strides; and what
+its kernels and their epilogues are."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any, Protocol
 
 from facula.codegen.llvm import Fn, Module
 
-__all__ = ["Contraction", "Emission", "Kernel", "Epilogue", "crowded", "emit_contraction"]
+__all__ = ["Contraction", "Emission", "Kernel", "Epilogue", "crowded"]
 
 Role = str | tuple[str, int]
 """What an operand of a kernel is: 'a', 'b', 'c', 'tmp0', ... or ('extra', i)."""
@@ -96,11 +97,3 @@ class Emission:
 
     phases: list[list[Kernel]]
     temporaries: list[tuple[str, int]] = field(default_factory=list)
-
-
-def emit_contraction(module: Module, name: str, c: Contraction,
-                     epilogue: Epilogue | None = None) -> Emission:
-    """Write the kernels of `c`; the last one into `module`, packing ones into modules of their own.
-    """
-    from facula.codegen.brgemm import emit
-    return emit(module, name, c, epilogue)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from facula.codegen import expr
-from facula.codegen.contract import Contraction, emit_contraction
+from facula.codegen.contract import Contraction
+from facula.codegen.contraction import emit_contraction
 from facula.codegen.kernel import Kernel, KernelWriter, Storage, named
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module
 from facula.codegen.loops import point_cost

@@ -46,6 +46,8 @@ _WEIGHT = 3.0
 def thin(module: Module, name: str, c: Contraction, epilogue: Epilogue | None,
          t: Target) -> Emission | None:
     """The kernels of a product with few rows or few columns; None where others are better."""
+    if c.dtype != c.sums or "m" in c.varies:        # what is thin now need not be next time
+        return None
     most = 4 if t.registers >= 32 else 2
     swapped = c.n < c.m
     seen = transposed(c) if swapped else c

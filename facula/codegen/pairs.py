@@ -46,6 +46,10 @@ class Pairs(Vector):
             and 0 < c.m <= _WITHIN and c.k > 0 and not c.varies
         self.mad = self._multiply_add
 
+    @staticmethod
+    def suits(c: Contraction, t: Target) -> bool:
+        return c.dtype == "bfloat16" and t.pairs
+
     def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
         multiply_pairs(fn, self.lanes, x, y, total, into)
 

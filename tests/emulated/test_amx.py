@@ -20,7 +20,8 @@ import pytest
 from facula import config
 from facula.codegen import amx as generator
 from facula.codegen import target as target_module
-from facula.codegen.contract import Contraction, emit_contraction
+from facula.codegen.contract import Contraction
+from facula.codegen.contraction import emit_contraction
 from facula.codegen.forms import Form
 from facula.codegen.llvm import Module
 from facula.codegen.target import target

@@ -58,10 +58,9 @@ def configure(fn: Fn, rows: int, cols: int) -> None:
     for register, (r, nbytes) in shapes.items():
         data[16 + 2 * register] = nbytes
         data[48 + register] = r
-    name = f"@tiles_{rows}x{cols}"
     text = "".join(f"\\{byte:02X}" for byte in data)
-    fn.module.globals.setdefault(
-        name, f'{name} = private unnamed_addr constant [64 x i8] c"{text}", align 64')
+    name = fn.module.define(f"tiles_{rows}x{cols}",
+                            f'private unnamed_addr constant [64 x i8] c"{text}", align 64')
     f = fn.module.declare("void @llvm.x86.ldtilecfg(ptr)")
     fn.do(f"call void {f}(ptr {name})")
 
@@ -90,7 +89,7 @@ def tile_function(module: Module, name: str, t: Target, size: tuple[int, int], a
         return name
     rows, cols = size
     params = (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"))
-    fn = Fn(module, name, params, attrs=f"noinline {t.attributes}", linkage="internal")
+    fn = Fn(module, name, params, attrs=f"noinline {t.attributes}", inner=True)
     zero = module.declare("void @llvm.x86.tilezero(i8)")
     load = module.declare("void @llvm.x86.tileloadd64(i8, ptr, i64)")
     store = module.declare("void @llvm.x86.tilestored64(i8, ptr, i64)")

@@ -406,8 +406,8 @@ def copy_blocks(tiles: Tiles, fn: Fn, block: Block, source: str, strides: list[i
     """The vectors that a block of places reads, zeros for those outside, as
     [block of channels, images, *extents, lane]."""
     scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
-    tiles.module.globals["KERNEL_zeros"] = (f"@KERNEL_zeros = internal unnamed_addr constant "
-                                            f"{vector} zeroinitializer, align 64")
+    zeros = tiles.module.define(
+        "KERNEL_zeros", f"internal unnamed_addr constant {vector} zeroinitializer, align 64")
     image, channel, *places = strides
     each, apart = prod(block.extents), block.extent_strides[0]
     first = [fn.add(w.start, fn.mul(s, w.step)) for w, s in zip(block.walks, starts[1:],
@@ -415,7 +415,7 @@ def copy_blocks(tiles: Tiles, fn: Fn, block: Block, source: str, strides: list[i
 
     def one_place(from_: str, at: str, inside: str | None) -> None:
         good = from_ if inside is None else fn.val(
-            f"select i1 {inside}, ptr {from_}, ptr @KERNEL_zeros")
+            f"select i1 {inside}, ptr {from_}, ptr {zeros}")
         fn.store(vector, fn.load(vector, good, 4), at, 4)
 
     with fn.loop(0, channels, hint="c") as k, fn.loop(0, images, hint="n") as n:

@@ -125,11 +125,10 @@ class PairTiles(Tiles):
 
     def pair(self, fn: Fn, low: str, high: str, both: str, to: str, there: str = "true") -> None:
         """The elements at two addresses, zeros for those that are not `there`, `both` of them."""
-        zero = "KERNEL_zero"
-        fn.module.globals[zero] = f"@{zero} = internal unnamed_addr constant i16 0"
+        zero = fn.module.define("KERNEL_zero", "internal unnamed_addr constant i16 0")
         halves = []
         for at, good in ((low, there), (high, both)):
-            at = fn.val(f"select i1 {good}, ptr {at}, ptr @{zero}")
+            at = fn.val(f"select i1 {good}, ptr {at}, ptr {zero}")
             halves.append(fn.val(f"zext i16 {fn.load('i16', at, 2)} to i32"))
         value = fn.val(f"or i32 {halves[0]}, {fn.val(f'shl i32 {halves[1]}, 16')}")
         fn.store("i32", value, to, 4)
@@ -216,7 +215,7 @@ class PairWeight(Weight):
             params = (("ptr", "from"), ("ptr", "to"), ("i64", "places"), ("i64", "rows"),
                       ("i1", "both"))
             one = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
-                     linkage="internal")
+                     inner=True)
             on, values = tiles.first(one, "%places"), []
             for k in range(lanes):
                 inside = one.val(f"icmp slt i64 {k}, %rows")

@@ -283,7 +283,7 @@ class Weight:
         if name not in self.module.functions:
             params = (("ptr", "from"), ("ptr", "to"), ("i64", "places"), ("i64", "rows"))
             one = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
-                     linkage="internal")
+                     inner=True)
             values = []
             for k in range(lanes):
                 inside = one.val(f"icmp slt i64 {k}, %rows")

@@ -48,9 +48,8 @@ class Tiles:
     def table(self, name: str, values: Sequence[int]) -> str:
         """A constant array of distances, by name."""
         text = ", ".join(f"i32 {v}" for v in values)
-        self.module.globals[name] = (f"@{name} = internal unnamed_addr constant "
-                                     f"[{len(values)} x i32] [{text}], align 64")
-        return f"@{name}"
+        return self.module.define(
+            name, f"internal unnamed_addr constant [{len(values)} x i32] [{text}], align 64")
 
     # -- lines
     def copy(self, fn: Fn, source: str, to: str, count: Any) -> None:
@@ -279,7 +278,7 @@ class Tiles:
             params.append(("ptr", "ahead"))
         params += [("ptr", f"soon{k}") for k in range(len(soon))]
         fn = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
-                linkage="internal")
+                inner=True)
         vector, scalar, lanes = self.vector, self.scalar, self.lanes
         tile = [(i, j) for i in range(len(rows)) for j in range(vectors)]
         at = {(i, j): places[i] + j * (apart or lanes) for i, j in tile}
@@ -343,7 +342,7 @@ class Tiles:
         if name not in self.module.functions:
             params = (("ptr", "from"), ("ptr", "to"))
             square = Fn(self.module, name, params, attrs=f"noinline {self.t.attributes}",
-                        linkage="internal")
+                        inner=True)
             values = [square.load(self.vector, square.gep(self.scalar, "%from", k * source_ld),
                                   self.item) for k in range(lanes)]
             for k, value in enumerate(transpose_square(square, values, self.scalar)):

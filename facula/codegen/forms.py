@@ -29,7 +29,7 @@ _BINARY = re.compile(
     r" (?:[a-z]+ )*(i64|i32|float|double) ")
 _PHI = re.compile(r"= phi (i64|i32|float|double) ")
 _ALLOCA = re.compile(r"= alloca [^,]+, i64 $")
-_DEFINE = re.compile(r"define .*?@([\w.]+)\(")
+_FUNCTION = re.compile(r"(define|declare) .*?@([\w.]+)\(")
 _CALL = re.compile(r"call [^@]*@([\w.]+)\(")
 
 _BACK = re.compile(r"  br label %(\S+), !llvm.loop (!\d+)$")
@@ -168,10 +168,9 @@ class Form:
         owner = ""
         owners = []
         for line in self.lines:
-            if line.startswith("define "):
-                found = _DEFINE.match(line)
-                assert found is not None
-                owner = found[1]
+            found = _FUNCTION.match(line)
+            if found is not None and found[1] == "define":
+                owner = found[2]
                 inside[owner] = []
             owners.append(owner)
         by_line: dict[int, dict[int, str]] = {}
@@ -184,6 +183,11 @@ class Form:
             by_line.setdefault(i, {})[j] = str(room)
         self._pass_down(inside, owners)
         kept = self._rolled(by_line)
+
+        def passed(function: str) -> str:
+            """Parameters, and arguments, that a function has besides its own."""
+            return "".join([f", {self.holes[k].type} %told{k}" for k in inside.get(function, ())])
+
         out = []
         for i, line in enumerate(self.lines):
             new = by_line.get(i)
@@ -194,13 +198,12 @@ class Form:
             here = owners[i]
             if i in kept:
                 line = kept[i]
-            if line.startswith("define ") and here != name:
-                more = "".join([f", {self.holes[k].type} %told{k}" for k in inside[here]])
-                line = line.replace(")", f"{more})", 1)
-            elif line.startswith("  ") and (call := _CALL.search(line)) and inside.get(call[1]):
-                more = "".join([f", {self.holes[k].type} %told{k}" for k in inside[call[1]]])
+            function = _FUNCTION.match(line)
+            if function is not None and function[2] != name:
+                line = line.replace(")", f"{passed(function[2])})", 1)
+            elif line.startswith("  ") and (call := _CALL.search(line)):
                 at = line.rindex(")")
-                line = line[:at] + more + line[at:]
+                line = line[:at] + passed(call[1]) + line[at:]
             out.append(line)
             if line == "entry:" and here == name:
                 out += self._loads(inside[name])

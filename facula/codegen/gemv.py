@@ -266,7 +266,7 @@ class _Thin:
             return name
         c, lanes, vector, scalar = self.c, self.lanes, self.vector, self.scalar
         fn = Fn(self.module, name, (("ptr", "a"), ("ptr", "b"), ("ptr", "c")),
-                attrs=f"noinline {self.t.attributes}", linkage="internal")
+                attrs=f"noinline {self.t.attributes}", inner=True)
         tile = [(i, j) for i in range(c.m) for j in range(count)]
         sums = dict.fromkeys(tile, "zeroinitializer")
         whole, rest = c.k - c.k % lanes, c.k % lanes
@@ -404,7 +404,7 @@ class _Thin:
             return name
         lanes, scalar, vector = self.lanes, self.scalar, self.vector
         fn = Fn(module, name, (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "n")),
-                attrs=f"noinline {self.t.attributes}", linkage="internal")
+                attrs=f"noinline {self.t.attributes}", inner=True)
         x = [_splat(fn, fn.load(scalar, fn.gep(scalar, "%a", i * ak), self.item), scalar, lanes)
              for i in range(count)]
         rows = [fn.gep(scalar, "%b", i * bk) for i in range(count)]

@@ -164,8 +164,9 @@ class KernelWriter:
 
     def resolve(self) -> None:
         """Put metadata nodes in place of the names that the body of the kernel refers to."""
-        body = self.module.functions["KERNEL"]
         module = self.module
+        kernel = module.functions["KERNEL"]
+        body = kernel.body
         for k in range(len(self.numbers)):
             body = body.replace(f"!TOLD{k}!", str(self.first + len(self.slots) + k))
         empty = module.metadata("!{}")
@@ -188,7 +189,8 @@ class KernelWriter:
             body = parts[0]
             for part in parts[1:]:
                 body += module.metadata(f"!{{!SELF, {parallel}{more}}}", distinct=True) + part
-        module.functions["KERNEL"] = body.replace("!EMPTY", empty).replace("!ACCESS", group)
+        body = body.replace("!EMPTY", empty).replace("!ACCESS", group)
+        module.functions["KERNEL"] = kernel._replace(body=body)
 
 
 def named(module: Module) -> tuple[str, str]:

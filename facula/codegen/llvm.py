@@ -12,8 +12,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
-__all__ = ["Module", "Fn", "float_literal", "LLVM_TYPES", "LIGHT", "SINGLY",
+__all__ = ["Module", "Fn", "Function", "float_literal", "LLVM_TYPES", "APART", "LIGHT", "SINGLY",
            "STRIDED"]
 
 LLVM_TYPES = {
@@ -53,6 +54,29 @@ one by one and put them together, which takes three quarters of the time of x86'
 gathers a vector (Zen 4)."""
 
 
+APART = "; functions apart\n"
+"""The line of a text between two modules.  The second one has the inner functions of the first:
+register tiles, written as they are to be, which the short pipeline is for, while the loops around
+them are more often than not for LLVM to make vectors of.  They are linked after their passes."""
+
+
+class Function(NamedTuple):
+    """A function as text: what follows `define`, and what stands between the braces.
+
+    An `inner` one is there for other functions of its module alone.
+    """
+
+    head: str
+    body: str
+    inner: bool = False
+
+    def definition(self, linkage: str = "") -> str:
+        return f"define {linkage}{self.head} {{\n{self.body}\n}}"
+
+    def declaration(self) -> str:
+        return f"declare {self.head}"
+
+
 class Module:
     """Functions, declarations and metadata of one LLVM module, printed by `text()`.
 
@@ -65,7 +89,7 @@ class Module:
 
     def __init__(self, name: str = "facula"):
         self.name = name
-        self.functions: dict[str, str] = {}
+        self.functions: dict[str, Function] = {}
         self.declarations: dict[str, str] = {}
         self.globals: dict[str, str] = {}
         self._metadata: list[str] = []
@@ -76,6 +100,11 @@ class Module:
         name = signature[signature.index("@"):signature.index("(")]
         self.declarations.setdefault(name, f"declare {signature}")
         return name
+
+    def define(self, name: str, content: str) -> str:
+        """Define what is no function, e.g. as `private unnamed_addr constant i16 0`; its @name."""
+        self.globals[name] = f"@{name} = {content}"
+        return f"@{name}"
 
     def metadata(self, body: str, distinct: bool = False) -> str:
         """Add a numbered metadata node (`!{...}`) and return its reference, `!7`."""
@@ -92,16 +121,32 @@ class Module:
         return self.metadata(f"!{{!SELF, {', '.join(self._untouched)}}}", distinct=True)
 
     def text(self) -> str:
-        parts = [*self.globals.values(), *self.declarations.values(), *self.functions.values()]
+        """What LLVM reads: one module, or with inner functions two of them (see `APART`)."""
+        functions = self.functions.values()
+        inner = [] if self.light else [f.definition() for f in functions if f.inner]
+        own = [f.declaration() if f.inner and inner else f.definition("internal " * f.inner)
+               for f in functions]
         head = LIGHT if self.light else STRIDED if self.strided else \
             SINGLY if self.singly else ""
-        return head + "\n".join([*parts, *self._metadata]) + "\n"
+        around = *self.globals.values(), *self.declarations.values()
+        text = head + _lines([*around, *own, *self._metadata])
+        return f"{text}{APART}{LIGHT}{self._apart(_lines(inner))}" if inner else text
+
+    def _apart(self, functions: str) -> str:
+        """The text of functions with what they need around them."""
+        used = [text for name, text in self.globals.items() if f"@{name}" in functions]
+        return _lines([*used, *self.declarations.values(), *self._metadata]) + functions
+
+
+def _lines(parts: Sequence[str]) -> str:
+    return "".join([part + "\n" for part in parts])
 
 
 class Fn:
     """One function being written, block after block.
 
     `params` are (type, name) pairs; inside, a parameter is `%name`.  Close with `finish()`.
+    `inner`: see `Function`.
     Where `written` is set, loops without metadata of their own stay as they are written: LLVM
     spends a long time on finding nothing in loops around calls and vectors.
 
@@ -113,12 +158,11 @@ class Fn:
     opaque = 0
 
     def __init__(self, module: Module, name: str, params: Sequence[tuple[str, str]],
-                 ret: str = "void", attrs: str = "", linkage: str = ""):
+                 ret: str = "void", attrs: str = "", inner: bool = False):
         self.module = module
         self.name = name
         head = ", ".join(f"{ty} %{n}" for ty, n in params)
-        linkage = f"{linkage} " if linkage else ""
-        self._head = f"define {linkage}{ret} @{name}({head}) {attrs} {{"
+        self._head, self._inner = f"{ret} @{name}({head}) {attrs}", inner
         self._entry: list[str] = []       # allocas: they must stand in the entry block
         self._lines: list[str] = []
         self._count = 0
@@ -252,4 +296,4 @@ class Fn:
             close()
         self.do(f"ret {value}" if value else "ret void")
         body = "\n".join(["entry:", *self._entry, *self._lines])
-        self.module.functions[self.name] = f"{self._head}\n{body}\n}}"
+        self.module.functions[self.name] = Function(self._head, body, self._inner)

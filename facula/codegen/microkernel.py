@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from facula.codegen.llvm import Fn, Module
+from facula.codegen.llvm import Fn, Function, Module
 from facula.codegen.target import Target
 from facula.codegen.tiles import masked_load, masked_store, rolled, sums_over_k
 
@@ -64,12 +64,13 @@ def register_tile(module: Module, name: str, t: Target, scalar: str, size: tuple
     if name not in module.functions:
         # kernels of the same sizes, and those of other batch sizes, have the same tiles
         write = _written.__wrapped__ if mad is not None else _written
-        text, declarations = write(t, scalar, size, _Walk(a.inner, a.k_step, a.ahead),
+        tile, declarations = write(t, scalar, size, _Walk(a.inner, a.k_step, a.ahead),
                                    _Walk(b.inner, b.k_step, b.ahead), ld, mad, soon)
         for at, signature in declarations:
             module.declarations.setdefault(at, signature)
-        module.functions[name] = text.replace("@TILE(", f"@{name}(", 1).replace(
-            "!llvm.loop !1\n", f"!llvm.loop {rolled(module)}\n", 1)
+        module.functions[name] = tile._replace(
+            head=tile.head.replace("@TILE(", f"@{name}(", 1),
+            body=tile.body.replace("!llvm.loop !1\n", f"!llvm.loop {rolled(module)}\n", 1))
     return name
 
 
@@ -83,8 +84,8 @@ class _Walk(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def _written(t: Target, scalar: str, size: tuple[int, int], a: _Walk, b: _Walk, ld: int,
-             mad: MultiplyAdd | None, soon: bool) -> tuple[str, list[tuple[str, str]]]:
-    """The text of a register tile by the name of TILE, and what it declares."""
+             mad: MultiplyAdd | None, soon: bool) -> tuple[Function, list[tuple[str, str]]]:
+    """A register tile by the name of TILE, and what it declares."""
     rows, cols = size
     item = 4 if scalar == "float" else 8
     lanes = t.lanes(item)
@@ -92,7 +93,7 @@ def _written(t: Target, scalar: str, size: tuple[int, int], a: _Walk, b: _Walk, 
     params = (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"),
               *[("ptr", "soon")] * soon)
     module = Module()
-    fn = Fn(module, "TILE", params, attrs=f"noinline {t.attributes}", linkage="internal")
+    fn = Fn(module, "TILE", params, attrs=f"noinline {t.attributes}", inner=True)
     vector = f"<{lanes} x {scalar}>"
     widths = [min(lanes, cols - j) for j in range(0, cols, lanes)]
     tile = [(i, j) for i in range(rows) for j in range(len(widths))]

@@ -244,7 +244,7 @@ class Points:
         name = "KERNEL_square"
         if name not in weight.module.functions:
             one = Fn(weight.module, name, (("ptr", "from"), ("ptr", "to")),
-                     attrs=f"noinline {self.t.attributes}", linkage="internal")
+                     attrs=f"noinline {self.t.attributes}", inner=True)
             values = [one.load(tiles.vector, one.gep(scalar, "%from", k * channel), tiles.item)
                       for k in range(lanes)]
             for j, value in enumerate(tiles.transposed(one, values)):

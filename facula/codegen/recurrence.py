@@ -123,7 +123,7 @@ class _Loop(ABC):
             return name
         params = (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "kc"), ("i1", "first"))
         fn = Fn(self.fn.module, name, params, attrs=f"noinline {self.t.attributes}",
-                linkage="internal")
+                inner=True)
         vector, scalar, lanes = self.vector, self.scalar, self.lanes
         each = self.wide // lanes
         tile = [(i, j) for i in range(rows) for j in range(self.vectors)]

@@ -21,6 +21,8 @@ more to claim waits for those that others are in the middle of.
 
 from __future__ import annotations
 
+from facula.codegen.llvm import APART, LIGHT
+
 __all__ = ["driver_text", "BLOCK_BYTES", "SPINS", "OWNER", "FRONT", "BACK", "MOST_TILES"]
 
 # Byte offsets in the control block; what different threads write is on different cache lines.
@@ -38,7 +40,8 @@ MOST_TILES = (1 << _BITS) - 1
 
 
 def driver_text(futex: int | None, pause: str | None) -> str:
-    """The LLVM module of the driver; see the top of this file for the protocol.
+    """The LLVM text of the driver; see the top of this file for the protocol.  What runs stands
+    apart (see `facula.codegen.llvm.APART`) from the function that says where it is.
 
     @facula_driver(ptr out) stores the addresses of
       i64 run(ptr pool, ptr program)    one launch; pool null: on this thread alone; the status
@@ -109,21 +112,43 @@ awake:
     get_up = "%s1 = atomicrmw sub ptr %sleepers, i32 1 seq_cst, align 4"
 
     return f"""
+declare i64 @run(ptr, ptr)
+declare void @work(ptr, i64)
+declare void @spin(i64)
+declare void @close(ptr)
+declare i64 @begin(ptr, ptr)
+declare i64 @join(ptr)
+
+define void @facula_driver(ptr %out) {{
+  store ptr @run, ptr %out
+  %a = getelementptr ptr, ptr %out, i64 1
+  store ptr @work, ptr %a
+  %b = getelementptr ptr, ptr %out, i64 2
+  store ptr @spin, ptr %b
+  %c = getelementptr ptr, ptr %out, i64 3
+  store ptr @close, ptr %c
+  %d = getelementptr ptr, ptr %out, i64 4
+  store ptr @begin, ptr %d
+  %e = getelementptr ptr, ptr %out, i64 5
+  store ptr @join, ptr %e
+  ret void
+}}
+{APART}{LIGHT}
 {syscall}
 declare i64 @llvm.smin.i64(i64, i64)
 
-define internal void @futex_wait(ptr %word, i32 %value) noinline {{
+define void @futex_wait(ptr %word, i32 %value) noinline {{
   {wait}
   ret void
 }}
 
-define internal void @futex_wake(ptr %word, i32 %count) noinline {{
+define void @futex_wake(ptr %word, i32 %count) noinline {{
   {wake}
   ret void
 }}
 
 ; Run tile %n of a phase: find the kernel it belongs to.
-define internal void @tile(ptr %args, ptr %phase, i64 %n) {{
+define void @tile(ptr %args, ptr %phase, i64 %n) {{
 entry:
   %first.at = getelementptr i64, ptr %phase, i64 2
   %first = load ptr, ptr %first.at
@@ -151,7 +176,7 @@ found:
 }}
 
 ; Claim and run tiles until there is nothing to claim.
-define internal void @claim(ptr %pool, i64 %end) {{
+define void @claim(ptr %pool, i64 %end) {{
 entry:
   {at(_STATE, "state")}
   {at(_PHASE, "phase.at")}
@@ -192,7 +217,7 @@ none:
   ret void
 }}
 
-define internal void @spin(i64 %n) noinline {{
+define void @spin(i64 %n) noinline {{
 entry:
   br label %round
 round:
@@ -207,7 +232,7 @@ out:
 }}
 
 ; Wake sleeping workers, at most %count of them.
-define internal void @ring(ptr %pool, i64 %count) {{
+define void @ring(ptr %pool, i64 %count) {{
 entry:
   {at(_EPOCH, "epoch")}
   {at(_SLEEPERS, "sleepers")}
@@ -225,7 +250,7 @@ out:
 }}
 
 ; Whether there is a tile to claim.
-define internal i1 @some(ptr %pool) alwaysinline {{
+define i1 @some(ptr %pool) alwaysinline {{
   {at(_STATE, "state")}
   %s = load atomic i64, ptr %state seq_cst, align 8
   %front = and i64 %s, {MOST_TILES}
@@ -236,7 +261,7 @@ define internal i1 @some(ptr %pool) alwaysinline {{
 }}
 
 ; Take the program that waits for a leader and lead it, if there is one.
-define internal void @lead(ptr %pool, i64 %end) {{
+define void @lead(ptr %pool, i64 %end) {{
 entry:
   {at(_REQUEST, "request")}
   {at(_FINISHED, "finished")}
@@ -269,7 +294,7 @@ out:
 }}
 
 ; Whether a worker has something to do: tiles, a program to lead, or its end.
-define internal i1 @wanted(ptr %pool) alwaysinline {{
+define i1 @wanted(ptr %pool) alwaysinline {{
   {at(_REQUEST, "request")}
   {at(_STOP, "stop")}
   %some = call i1 @some(ptr %pool)
@@ -282,7 +307,7 @@ define internal i1 @wanted(ptr %pool) alwaysinline {{
   ret i1 %any
 }}
 
-define internal void @work(ptr %pool, i64 %end) {{
+define void @work(ptr %pool, i64 %end) {{
 entry:
   {at(_EPOCH, "epoch")}
   {at(_SLEEPERS, "sleepers")}
@@ -299,7 +324,7 @@ out:
   ret void
 }}
 
-define internal void @close(ptr %pool) {{
+define void @close(ptr %pool) {{
   {at(_EPOCH, "epoch")}
   {at(_STOP, "stop")}
   store atomic i32 1, ptr %stop seq_cst, align 4
@@ -309,14 +334,14 @@ define internal void @close(ptr %pool) {{
 }}
 
 ; Whether `done` has reached %l.
-define internal i1 @complete(ptr %done, i64 %l) alwaysinline {{
+define i1 @complete(ptr %done, i64 %l) alwaysinline {{
   %d = load atomic i64, ptr %done seq_cst, align 8
   %all = icmp eq i64 %d, %l
   ret i1 %all
 }}
 
 ; A phase shared with the workers.
-define internal void @share(ptr %pool, ptr %args, ptr %phase, i64 %tiles, i64 %end) noinline {{
+define void @share(ptr %pool, ptr %args, ptr %phase, i64 %tiles, i64 %end) noinline {{
 entry:
   {at(_STATE, "state")}
   {at(_PHASE, "phase.at")}
@@ -345,7 +370,7 @@ out:
 }}
 
 ; A phase on this thread alone.
-define internal void @alone(ptr %args, ptr %phase) {{
+define void @alone(ptr %args, ptr %phase) {{
 entry:
   %kernels = load i64, ptr %phase
   %first.at = getelementptr i64, ptr %phase, i64 2
@@ -383,7 +408,7 @@ out:
 }}
 
 ; All phases of a program, led by this thread; pool null: alone.
-define internal i64 @perform(ptr %pool, ptr %program, i64 %end) {{
+define i64 @perform(ptr %pool, ptr %program, i64 %end) {{
 entry:
   %args = load ptr, ptr %program
   %status = load ptr, ptr %args
@@ -424,7 +449,7 @@ out:
   ret i64 %result
 }}
 
-define internal i64 @run(ptr %pool, ptr %program) {{
+define i64 @run(ptr %pool, ptr %program) {{
 entry:
   %solo = icmp eq ptr %pool, null
   br i1 %solo, label %alone, label %take
@@ -443,7 +468,7 @@ alone:
   ret i64 %b
 }}
 
-define internal i64 @begin(ptr %pool, ptr %program) {{
+define i64 @begin(ptr %pool, ptr %program) {{
 entry:
   {at(OWNER, "owner")}
   {at(_REQUEST, "request")}
@@ -462,7 +487,7 @@ no:
 }}
 
 ; Whether there is something to do for the thread that joins, or nothing any more.
-define internal i1 @joinable(ptr %pool) alwaysinline {{
+define i1 @joinable(ptr %pool) alwaysinline {{
   {at(_FINISHED, "finished")}
   %f = load atomic i32, ptr %finished seq_cst, align 4
   %over = icmp ne i32 %f, 0
@@ -471,7 +496,7 @@ define internal i1 @joinable(ptr %pool) alwaysinline {{
   ret i1 %any
 }}
 
-define internal i64 @join(ptr %pool) {{
+define i64 @join(ptr %pool) {{
 entry:
   {at(_FINISHED, "finished")}
   {at(_WAITER, "waiter")}
@@ -492,20 +517,5 @@ out:
   %status = load atomic i64, ptr %result seq_cst, align 8
   store atomic i64 0, ptr %owner seq_cst, align 8
   ret i64 %status
-}}
-
-define void @facula_driver(ptr %out) {{
-  store ptr @run, ptr %out
-  %a = getelementptr ptr, ptr %out, i64 1
-  store ptr @work, ptr %a
-  %b = getelementptr ptr, ptr %out, i64 2
-  store ptr @spin, ptr %b
-  %c = getelementptr ptr, ptr %out, i64 3
-  store ptr @close, ptr %c
-  %d = getelementptr ptr, ptr %out, i64 4
-  store ptr @begin, ptr %d
-  %e = getelementptr ptr, ptr %out, i64 5
-  store ptr @join, ptr %e
-  ret void
 }}
 """

@@ -9,7 +9,6 @@ last of those that were linked together is gone, their memory goes back.
 from __future__ import annotations
 
 import itertools
-import re
 import sys
 import threading
 import time
@@ -21,13 +20,13 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from facula import config
-from facula.codegen.llvm import LIGHT, SINGLY, STRIDED
+from facula.codegen.llvm import APART, LIGHT, SINGLY, STRIDED
 from facula.runtime import cache
 
 __all__ = ["Kernel", "Host", "host", "compile_kernels", "load_kernels", "compile_text",
            "assembly", "statistics"]
 
-CODE_VERSION = "6"
+CODE_VERSION = "7"
 """Raised when the way from text to machine code changes (pipeline, code model, flags)."""
 
 
@@ -197,35 +196,16 @@ def _target_machine(target: Host) -> Any:
         cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small")
 
 
-_INNER = re.compile(r"^define internal (.*?@([\w.]+)\(.*\).*) \{\n(?:.*\n)*?\}\n", re.MULTILINE)
-"""An inner function of a module: what stands between `internal` and the brace, its name."""
-
-_SHARED = re.compile(r"^(?:@([\w.]+) = .*|declare .*|!.*)\n", re.MULTILINE)
-"""What stands around functions: constants (with their names), declarations and metadata."""
-
-
-def _parts(text: str) -> tuple[str, str, list[str]]:
-    """A module as that of its kernel and that of its inner functions, with the names of these.
-
-    Inner functions are register tiles, written as they are to be; the kernel around them is more
-    often than not loops that LLVM is to turn into vectors.
-    """
-    found = list(_INNER.finditer(text))
-    if not found or text.startswith(LIGHT):
-        return text, "", []
-    inner = "".join([m[0].replace("define internal", "define", 1) for m in found])
-    known = "".join([m[0] for m in _SHARED.finditer(text) if not m[1] or f"@{m[1]}" in inner])
-    outer = _INNER.sub(lambda m: f"declare {m[1]}\n", text)
-    return outer, LIGHT + known + inner, [m[2] for m in found]
-
-
 def _optimised(text: str, machine: Any, target: Host) -> Any:
-    """The module of `text` after LLVM's pipeline, in a context of its own."""
+    """The module of `text` after LLVM's pipeline, in a context of its own; functions that stand
+    apart (see `APART`) are linked to it after their own."""
     context = _binding().create_context()
-    outer, inner, names = _parts(text)
-    module = _passed(outer, machine, target, context)
-    if names:
-        module.link_in(_passed(inner, machine, target, context))
+    own, *apart = text.split(APART)
+    module = _passed(own, machine, target, context)
+    for part in apart:
+        other = _passed(part, machine, target, context)
+        names = [f.name for f in other.functions if not f.is_declaration]
+        module.link_in(other)
         for name in names:
             module.get_function(name).linkage = "internal"
     return module

@@ -25,8 +25,9 @@ STATUS_SLOT = 0
 class KernelPlan:
     """One kernel: `void @name(ptr %args, ptr %map, i64 %tile)`, called for tile 0..ntiles-1.
 
-    `llvm_text` is the whole module that defines `@name`; kernels with equal text are compiled
-    once, so the text must not mention slots or addresses: `slots[j]` is the slot of operand j.
+    `llvm_text` is the module that defines `@name`, with its register tiles behind it as
+    `facula.codegen.llvm.Module.text` writes them; kernels with equal text are compiled once, so
+    the text must not mention slots or addresses: `slots[j]` is the slot of operand j.
     Tiles of one kernel, and all kernels of one phase, may run at the same time and in any order.
     `numbers` stand in the map after the slots, for a kernel that reads there what would otherwise
     be constants of its text.  `group` is for people: which of the schedule's groups it belongs to.

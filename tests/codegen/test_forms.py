@@ -7,6 +7,8 @@ import ctypes
 import pytest
 
 from facula.codegen.forms import Form
+from facula.codegen.llvm import APART, Fn, Module
+from facula.codegen.tiles import PARAMS, operand
 from facula.runtime.jit import compile_kernels
 
 pytest.importorskip("llvmlite")
@@ -115,6 +117,24 @@ def test_a_loop_whose_length_is_told_is_not_written_out(capfd):
     form = Form(text(), 1)
     form.widen(form.differences(text(a=5)), "KERNEL")
     assert "!1 = distinct !{!1, !0}" in form.text
+
+
+def test_inner_functions_that_stand_apart_are_told_too():
+    def lines(a, b):
+        module = Module()
+        part = Fn(module, "KERNEL_part", [("ptr", "p"), ("i64", "n")], attrs="noinline", inner=True)
+        part.store("i64", part.val(f"add i64 %n, {a}"), "%p")
+        part.finish()
+        fn = Fn(module, "KERNEL", PARAMS, attrs="nounwind")
+        fn.do(f"call void @KERNEL_part(ptr {operand(fn, 0)}, i64 {b})")
+        fn.finish()
+        return module.text().split("\n")
+
+    form = Form(lines(3, 5), 1)
+    form.widen(form.differences(lines(7, 9)), "KERNEL")
+    assert APART in form.text
+    assert run(form, form.numbers(form.differences(lines(7, 9))))[0] == 16
+    assert run(form, form.numbers(form.differences(lines(-1, 20))))[0] == 19
 
 
 @pytest.mark.parametrize("line", [

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import facula
-from facula.codegen.llvm import LIGHT
+from facula.codegen.llvm import APART, LIGHT, Fn, Module
+from facula.codegen.tiles import PARAMS
 from facula.runtime import jit
 from facula.runtime.program import _in_halves
 
@@ -42,44 +43,63 @@ def test_kernels_side_by_side(threads):
         np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-3)
 
 
-TEXT = """@k_table = internal unnamed_addr constant [2 x i32] [i32 3, i32 4], align 64
-@k_other = internal unnamed_addr constant [1 x i32] [i32 5], align 64
-declare float @llvm.sqrt.f32(float)
-define internal float @k_inner(ptr %x, i64 %n) noinline nounwind {
-entry:
-  %p = getelementptr i32, ptr @k_table, i64 %n
-  %v = load i32, ptr %p, !invariant.load !0
-  %f = sitofp i32 %v to float
-  ret float %f
-}
-define void @k(ptr %args, ptr %map, i64 %tile) nounwind {
-entry:
-  %a = call float @k_inner(ptr %args, i64 1)
-  %b = call float @llvm.sqrt.f32(float %a)
-  %o = load i32, ptr @k_other
-  %c = sitofp i32 %o to float
-  %d = fadd float %b, %c
-  store float %d, ptr %args
-  ret void
-}
-!0 = !{}
-"""
+def in_two_parts() -> Module:
+    """A kernel around an inner function, each of which reads a constant."""
+    module = Module()
+    three = module.define("k_table", "internal unnamed_addr constant [2 x i32] [i32 3, i32 4]")
+    five = module.define("k_other", "internal unnamed_addr constant i32 5")
+    one = Fn(module, "k_inner", [("ptr", "x"), ("i64", "n")], "float", "noinline nounwind", True)
+    hint = module.metadata("!{i32 1}")
+    value = one.load("i32", one.gep("i32", three, "%n"), extra=f", !nontemporal {hint}")
+    one.finish(f"float {one.val(f'sitofp i32 {value} to float')}")
+    fn = Fn(module, "k", PARAMS, attrs="nounwind")
+    root = module.declare("float @llvm.sqrt.f32(float)")
+    a = fn.val("call float @k_inner(ptr %args, i64 1)")
+    b = fn.val(f"call float {root}(float {a})")
+    c = fn.val(f"sitofp i32 {fn.load('i32', five)} to float")
+    fn.store("float", fn.val(f"fadd float {b}, {c}"), "%args")
+    fn.finish()
+    return module
 
 
-def test_a_module_in_two_parts():
-    outer, inner, names = jit._parts(TEXT)
-    assert names == ["k_inner"] and inner.startswith(LIGHT)
-    assert "k_other" not in inner and "@k_table = " in inner and "!0 = !{}" in inner
-    assert "define internal" not in outer and "declare float @k_inner(ptr %x, i64 %n)" in outer
-    assert jit._parts(LIGHT + TEXT) == (LIGHT + TEXT, "", [])
-    optimised = jit.assembly(TEXT, optimised_ir=True)
+def test_inner_functions_stand_apart():
+    text = in_two_parts().text()
+    outer, inner = text.split(APART)
+    assert inner.startswith(LIGHT) and not outer.startswith(LIGHT)
+    assert "define float @k_inner(ptr %x, i64 %n)" in inner and "define void @k(" in outer
+    assert "declare float @k_inner(ptr %x, i64 %n)" in outer and "@k_other" not in inner
+    assert "@k_table = " in inner and "!0 = !{i32 1}" in inner
+    optimised = jit.assembly(text, optimised_ir=True)
     assert "define internal" in optimised and optimised.count("define ") == 2
 
 
-def test_the_two_parts_call_each_other():
+def test_a_module_that_is_written_as_it_is_to_be_stays_whole():
+    module = in_two_parts()
+    module.light = True
+    text = module.text()
+    assert APART not in text and text.startswith(LIGHT) and "define internal float @k_inner" in text
+
+
+def test_a_module_without_inner_functions_is_one():
+    module = Module()
+    Fn(module, "k", PARAMS).finish()
+    assert APART not in module.text()
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_the_two_parts_call_each_other(light):
     import ctypes
-    kernel = jit.compile_kernels([("k", TEXT)])[0]
+    module = in_two_parts()
+    module.light = light
+    kernel = jit.compile_kernels([("k", module.text())])[0]
     out = ctypes.c_float()
     ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(kernel.address)(
         ctypes.addressof(out), None, 0)
     assert out.value == 7.0
+
+
+def test_what_is_wrong_in_either_part_is_shown():
+    text = in_two_parts().text()
+    for name in ("@llvm.sqrt.f32(float %", "sitofp i32 %v2"):
+        with pytest.raises(RuntimeError, match="does not parse"):
+            jit.compile_text(text.replace(name, "nonsense"))

@@ -53,7 +53,7 @@ def _define(module: Module, name: str, t: str, count: int, limit: float | None,
             body: Callable[..., Val]) -> None:
     # the same attributes as a kernel: vectors are passed in the registers that it has
     attrs = f"noinline willreturn memory(none) {target().attributes}"
-    fn = Fn(module, name, [(t, f"x{i}") for i in range(count)], t, attrs, "internal")
+    fn = Fn(module, name, [(t, f"x{i}") for i in range(count)], t, attrs, True)
     args = [Val(fn, f"%x{i}", t) for i in range(count)]
     needed = args[0].abs().gt(limit) if limit is not None else args[-1].ne(0.0)
     work, skip = fn.new_label("work"), fn.new_label("skip")
@@ -69,8 +69,8 @@ def _define(module: Module, name: str, t: str, count: int, limit: float | None,
     for lanes in _LANES:
         _variant(module, name, t, count, limit, lanes, attrs)
     kept = [f"@{f}" for f in module.functions if f.startswith("math.")]
-    module.globals["llvm.compiler.used"] = (
-        f"@llvm.compiler.used = appending global [{len(kept)} x ptr] "
+    module.define(
+        "llvm.compiler.used", f"appending global [{len(kept)} x ptr] "
         f"[{', '.join(f'ptr {k}' for k in kept)}], section \"llvm.metadata\"")
 
 
@@ -79,7 +79,7 @@ def _variant(module: Module, name: str, element: str, count: int, limit: float |
     """The function of whole vectors."""
     t = f"<{lanes} x {element}>"
     suffix = f"v{lanes}{'f64' if element == 'double' else 'f32'}"
-    fn = Fn(module, f"{name}.v{lanes}", [(t, f"x{i}") for i in range(count)], t, attrs, "internal")
+    fn = Fn(module, f"{name}.v{lanes}", [(t, f"x{i}") for i in range(count)], t, attrs, True)
     if limit is None:
         needed = fn.val(f"fcmp one {t} %x{count - 1}, zeroinitializer")
     else:
@@ -106,8 +106,8 @@ def reduce_far(x: Val) -> tuple[Val, Val, Val]:
     leave 137 bits behind the point that are right; no double comes closer than 2^-62 to a multiple.
     """
     fn = x.fn
-    fn.module.globals["math.two_over_pi"] = (
-        f"@math.two_over_pi = private unnamed_addr constant [{len(_TWO_OVER_PI)} x i64] "
+    bits_of = fn.module.define(
+        "math.two_over_pi", f"private unnamed_addr constant [{len(_TWO_OVER_PI)} x i64] "
         f"[{', '.join(f'i64 {w}' for w in _TWO_OVER_PI)}]")
     bits = x.abs().bits()
     whole = (bits & ((1 << 52) - 1)) | (1 << 52)
@@ -115,7 +115,7 @@ def reduce_far(x: Val) -> tuple[Val, Val, Val]:
     word = start >> 6
     window = None
     for k in range(4):
-        piece = Val(fn, fn.load("i64", fn.gep("i64", "@math.two_over_pi", (word + k).name)),
+        piece = Val(fn, fn.load("i64", fn.gep("i64", bits_of, (word + k).name)),
                     "i64").cast("zext", "i256")
         window = piece if window is None else (window << 64) | piece
     assert window is not None

@@ -156,8 +156,8 @@ def grown(start: int, end: int, passed: float) -> int:
 def hessian_free(model, batches: Batches, args):
     opt = facula.optim.HessianFree(
         model, damping=args.damping, min_damping=args.min_damping, max_iter=args.cg,
-        preconditioner="kronecker", likelihood="bernoulli", momentum=True, every=args.every,
-        backtrack=False, check_closure=False)
+        preconditioner=facula.curvature.Kronecker(likelihood="bernoulli", every=args.every),
+        momentum=True, backtrack=False, check_closure=False)
 
     def step(passed: float) -> str:
         # The larger batches, the less of a step is a batch's own: that is what counts at the end.

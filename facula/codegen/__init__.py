@@ -4,13 +4,16 @@
   several sizes; `target` is all that is known of the processor
 - loops over elements: `loops`, `nest`, `lower`, `reductions`, `updates`, `bounds`; one element by
   `expr`, `float_expr`, `complex_expr`, `half` and `mathlib/`
-- contractions: `contract` picks between `brgemm` (tiles of `microkernel` over operands that `pack`
-  has packed), `gemv` (a few rows), `pairs` (bfloat16) and `amx` (the same by tile registers);
-  `epilogue` writes what follows into their tiles
-- convolutions: `convolution` picks between `convolve` and `convolve_weight` (a table of distances
-  in place of a stride, with `walks` and `direct`), `pointwise` and `pointwise_weight` (kernels of
-  one point, which are products of matrices), `convolve_pairs` and `convolve_tiles` (bfloat16),
-  `lanewise` (small groups), `winograd` (3x3), and on blocks of channels `blocked`,
-  `blocked_squares` and `blocked_weight`
+- contractions: `contract` says what one is, `contraction` picks between `brgemm` (tiles of
+  `microkernel` over operands that `pack` has packed), `gemv` (a few rows), `pairs` (bfloat16),
+  `amx` (the same by tile registers) and `scalars` (numbers that none of these multiply);
+  `epilogue` writes what follows into their tiles, `tiles` is what they share
+- convolutions: `convolve` says what one is, and picks between `convolve_forward` (with its packed
+  weight in `convolve_panels`) and `convolve_weight` (a table of distances in place of a stride,
+  with `walks` and `direct`), `convolve_pairs` and `convolve_tiles` (bfloat16) and `lanewise` (small
+  groups); `winograd` is in place of the plain sum for 3x3, and `finite` watches that it may be.
+  `pointwise` and `pointwise_weight` are kernels of one point, which are products of matrices; on
+  blocks of channels there are `blocked`, `blocked_squares` and `blocked_weight`.  `convolution`
+  writes what follows into the tiles of all of them
 - `attention` with `attend` and `attend_back`; `recurrence`
 """

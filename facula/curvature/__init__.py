@@ -18,7 +18,8 @@ from facula.curvature.matrices import (
     empirical_fisher_diagonal,
 )
 from facula.curvature.operators import CurvatureOperator
+from facula.curvature.preconditioners import FisherDiagonal, Kronecker
 
 __all__ = ["CurvatureOperator", "HessianOperator", "GaussNewtonOperator", "FisherOperator",
            "EmpiricalFisherOperator", "empirical_fisher_diagonal", "conjugate_gradients",
-           "Solution", "Spectrum"]
+           "FisherDiagonal", "Kronecker", "Solution", "Spectrum"]

@@ -8,19 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from facula.curvature import (
-    GaussNewtonOperator,
-    HessianOperator,
-    empirical_fisher_diagonal,
-)
+from facula.curvature import GaussNewtonOperator, HessianOperator
 from facula.curvature.cg import Solution, conjugate_gradients
 from facula.curvature.linear import Layout
 from facula.curvature.operators import CurvatureOperator, a_loss, parameters_of
+from facula.curvature.preconditioners import Preconditioning, Problem, preconditioning
 from facula.curvature.trace import recorded
 from facula.errors import ClosureError, GradientError, NotFiniteError
 from facula.graph import record as _record
 from facula.graph.record import recorder
-from facula.optim.kronecker import LIKELIHOODS, KroneckerFactors, Turned
 from facula.optim.optimizer import Optimizer, check
 from facula.tensor import Tensor, scalar
 
@@ -78,19 +74,10 @@ class HessianFree(Optimizer):
                       quadratic is least in the plane of what they found and of the step before
                       (Martens and Grosse 2015, section 7), at one more product.  For small
                       batches of curvature, whose noise a start elsewhere than at zero brings
-                      into the residual; few iterations do then, with 'kronecker' one
-    preconditioner    'fisher': M = (diag F + lambda)**exponent with the diagonal of the empirical
-                      Fisher matrix (`curvature.empirical_fisher_diagonal`, from `probes` backward
-                      passes);
-                      'kronecker', for a module: M = the Kronecker factors of K-FAC for each
-                      `Linear` and `Conv2d` layer, with lambda shared between the two factors
-                      (Martens and Grosse 2015, section 6.3): dearer, and it takes a small part
-                      of the iterations; None: none
-    exponent          of 'fisher'
-    likelihood        of 'kronecker': from which targets the gradients of the factors come; None:
-                      those of the loss; or drawn from the model, as in `FisherOperator`
-    averaging         of 'kronecker': how much of the factors' averages stays in a step
-    every             of 'kronecker': how many steps their inverses serve
+                      into the residual; few iterations do then, with Kronecker factors one
+    preconditioner    what approximates the matrix: `curvature.FisherDiagonal(...)`, short
+                      'fisher'; `curvature.Kronecker(...)`, short 'kronecker', for a module;
+                      None: nothing
     structural        mu of structural damping for recurrent nets: mu * lambda * J'J of the hidden
                       states that the closure returns is added to the matrix
     batch_dim         the dimension of outputs and hidden states along which samples lie
@@ -126,45 +113,35 @@ class HessianFree(Optimizer):
 
     def __init__(self, params: Any, lr: float = 1.0, damping: float = 1.0,
                  max_iter: int = 250, progress: float = 5e-4, decay: float = 0.95,
-                 preconditioner: str | None = "fisher", exponent: float = 0.75,
-                 probes: int = 4, structural: float = 0.0, batch_dim: int = 0,
-                 reduction: str = "mean", backtrack: bool = True, line_search: bool = True,
-                 min_damping: float = 0.0, check_closure: bool = True,
-                 likelihood: str | None = None, averaging: float = 0.95,
-                 every: int = 10, momentum: bool = False) -> None:
+                 preconditioner: str | Preconditioning | None = "fisher",
+                 structural: float = 0.0, batch_dim: int = 0, reduction: str = "mean",
+                 backtrack: bool = True, line_search: bool = True, min_damping: float = 0.0,
+                 check_closure: bool = True, momentum: bool = False) -> None:
         check("learning rate", lr, 0.0 < lr)
         check("damping", damping, 0.0 <= damping)
         check("min_damping", min_damping, 0.0 <= min_damping)
         check("max_iter", max_iter, max_iter >= 1)
         check("progress", progress, progress >= 0.0)
         check("decay", decay, 0.0 <= decay <= 1.0)
-        check("preconditioner", preconditioner,
-              preconditioner in ("fisher", "kronecker", None))
-        check("probes", probes, probes >= 1)
         check("structural", structural, structural >= 0.0)
         check("reduction", reduction, reduction in ("mean", "sum"))
-        check("likelihood", likelihood, likelihood is None or likelihood in LIKELIHOODS)
-        check("averaging", averaging, 0.0 <= averaging < 1.0)
-        check("every", every, every >= 1)
-        model = params if hasattr(params, "named_parameters") else None
-        if preconditioner == "kronecker" and model is None:
-            raise TypeError("HessianFree with the 'kronecker' preconditioner takes the module "
-                            f"itself, not {type(params).__name__}: it has to watch its layers")
-        super().__init__(params if model is None else parameters_of(model), {
+        self.preconditioner = preconditioning(preconditioner)
+        given = params
+        if hasattr(params, "named_parameters"):
+            params = parameters_of(params)
+        super().__init__(params, {
             "lr": lr, "damping": damping, "max_iter": max_iter, "progress": progress,
-            "decay": decay, "preconditioner": preconditioner, "exponent": exponent,
-            "probes": probes, "structural": structural, "batch_dim": batch_dim,
+            "decay": decay, "structural": structural, "batch_dim": batch_dim,
             "reduction": reduction, "backtrack": backtrack, "line_search": line_search,
             "min_damping": min_damping, "check_closure": check_closure,
-            "likelihood": likelihood, "averaging": averaging, "every": every,
             "momentum": bool(momentum)})
         if len(self.param_groups) != 1:
             raise ValueError("HessianFree doesn't support per-parameter options (parameter "
                              "groups)")
         self._params = parameters_of(self.param_groups[0]["params"])
         self._layout = Layout(self._params)
-        self._factors = None if preconditioner != "kronecker" else KroneckerFactors(
-            model, self, reduction, likelihood)
+        self._precondition = None if self.preconditioner is None else self.preconditioner.begin(
+            Problem(given, self._params, self._layout, self))
         self.report: Report | None = None
 
     # -- the parameters as one vector
@@ -237,8 +214,8 @@ class HessianFree(Optimizer):
         if group["check_closure"]:
             self._same(before, float(loss))                 # type: ignore[arg-type]
         preconditioner = None
-        if group["preconditioner"] is not None and named:
-            preconditioner = self._preconditioner(other or closure, damping)
+        if self._precondition is not None and named:
+            preconditioner = self._precondition(other or closure, damping)
         old = state.get("direction")
         with_start = None if old is None or group["momentum"] else \
             (old * group["decay"]).detach()
@@ -303,22 +280,6 @@ class HessianFree(Optimizer):
             return HessianOperator(closure, self._params)
         return GaussNewtonOperator(closure, self._params, group["structural"] * damping,
                                    group["batch_dim"], gradient)
-
-    def _preconditioner(self, closure: Closure, damping: float) -> Any:
-        group, state = self.param_groups[0], self.state[self._params[0]]
-        if self._factors is None:
-            diagonal: Any = empirical_fisher_diagonal(closure, self._params, group["probes"],
-                                                      group["reduction"], group["batch_dim"])
-            diagonal = (diagonal + damping + 1e-12) ** group["exponent"]
-            _record.flush(recorder())
-            return diagonal
-        # An average of all there was, until there is more than it is to remember.
-        count, seen = state.get("n_iter", 0), state.get("observed", 0)
-        self._factors.observe(closure, min(1 - 1 / (seen + 1), group["averaging"]), "HessianFree")
-        state["observed"] = seen + 1
-        if count < 3 or count % group["every"] == 0:
-            self._factors.invert(max(damping, 1e-12))
-        return Turned(self._factors, self._params, self._layout, max(damping, 1e-12))
 
     def _gradient(self, closure: Closure) -> tuple[Tensor, Tensor, bool]:
         from facula.autograd.backward import grad

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from facula.autograd.backward import grad
+from facula.curvature.kronecker import LIKELIHOODS, KroneckerFactors
 from facula.curvature.operators import a_loss, parameters_of
 from facula.errors import NotFiniteError
 from facula.graph import record as _record
 from facula.graph.record import recorder
-from facula.optim.kronecker import LIKELIHOODS, KroneckerFactors
 from facula.optim.optimizer import Optimizer, check, zeros_of
 from facula.tensor import scalar
 

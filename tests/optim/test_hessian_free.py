@@ -11,6 +11,7 @@ import pytest
 import facula
 import facula.nn as nn
 import facula.nn.functional as F
+from facula.curvature import FisherDiagonal, Kronecker
 from facula.errors import ClosureError, CurvatureError, NotFiniteError
 from facula.optim import HessianFree, StepRejectedWarning
 
@@ -21,10 +22,10 @@ def t(*shape):
     return facula.tensor(RNG.normal(size=shape))
 
 
-def problem(seed=0, out=3):
+def problem(seed=0, out=3, rng=RNG):
     facula.manual_seed(seed)
     net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, out)).to(facula.float64)
-    x, y = t(20, 4), facula.tensor(np.arange(20) % out)
+    x, y = facula.tensor(rng.normal(size=(20, 4))), facula.tensor(np.arange(20) % out)
 
     def closure():
         z = net(x)
@@ -68,7 +69,7 @@ def test_the_loss_falls_in_every_step(settings):
 @pytest.mark.parametrize("likelihood", [None, "categorical"])
 def test_kronecker_factors_precondition(likelihood):
     """Badly scaled inputs: as many iterations go further than with the diagonal of the Fisher."""
-    def run(preconditioner, **settings):
+    def run(preconditioner):
         facula.manual_seed(0)
         rng = np.random.default_rng(0)
         net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).to(facula.float64)
@@ -81,13 +82,16 @@ def test_kronecker_factors_precondition(likelihood):
             return F.cross_entropy(z, y), z
 
         opt = HessianFree(net, damping=1e-3, max_iter=4, preconditioner=preconditioner,
-                          backtrack=False, **settings)
+                          backtrack=False)
         for _ in range(10):
             opt.step(closure)
             assert opt.report.iterations <= 4
         return closure()[0].item()
 
-    assert run("kronecker", likelihood=likelihood, every=2) < min(run("fisher"), run(None))
+    kronecker = Kronecker(likelihood=likelihood, every=2)
+    assert run(kronecker) < min(run("fisher"), run(None))
+    for name, same in (("kronecker", Kronecker()), ("fisher", FisherDiagonal())):
+        assert run(same) == pytest.approx(run(name), rel=1e-6)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -101,7 +105,7 @@ def test_the_inverse_of_the_kronecker_factors(bias):
         return F.mse_loss(z, y), z
 
     opt = HessianFree(layer, damping=0.04, max_iter=3, preconditioner="kronecker")
-    solve = opt._preconditioner(closure, 0.04)
+    solve = opt._precondition(closure, 0.04)
     state = opt.state[layer.weight]
     a, g = state["inputs"].numpy(), state["outputs"].numpy()
     pi = math.sqrt(np.trace(a) / len(a) / (np.trace(g) / len(g)))
@@ -115,6 +119,35 @@ def test_the_inverse_of_the_kronecker_factors(bias):
     np.testing.assert_allclose(got[:6].reshape(2, 3), want[:, :3], rtol=1e-9)
     if bias:
         np.testing.assert_allclose(got[6:], want[:, 3], rtol=1e-9)
+
+
+def test_one_preconditioner_for_two_optimisers():
+    """It is settings: what is found out of a model belongs to that model's optimiser."""
+    def steps(seed, preconditioner):
+        net, closure = problem(seed, rng=np.random.default_rng(seed))
+        opt = HessianFree(net, damping=0.1, max_iter=5, preconditioner=preconditioner)
+        assert opt.preconditioner is preconditioner
+        return [opt.step(closure).item() for _ in range(3)]
+
+    shared = Kronecker(every=1)
+    first, second = steps(0, shared), steps(1, shared)
+    assert first != pytest.approx(second, rel=1e-3)
+    assert second == pytest.approx(steps(1, Kronecker(every=1)), rel=1e-6)
+
+
+def test_a_preconditioner_of_ones_own():
+    """M is what `begin` makes of a closure and the damping."""
+    class Ones:
+        def begin(self, given):
+            assert [tuple(p.shape) for p in given.params] == [(6, 4), (6,), (3, 6), (3,)]
+            return lambda closure, damping: facula.ones(51, dtype=facula.float64) * (1 + damping)
+
+    def run(preconditioner):
+        net, closure = problem(rng=np.random.default_rng(3))
+        opt = HessianFree(net.parameters(), damping=0.1, preconditioner=preconditioner)
+        return [opt.step(closure).item() for _ in range(3)]
+
+    np.testing.assert_allclose(run(Ones()), run(None), rtol=1e-9)
 
 
 def test_kronecker_factors_beside_other_parameters():
@@ -421,7 +454,7 @@ def test_copies_carry_on(how):
         return F.cross_entropy(z, y), z
 
     net, _ = problem()
-    opt = HessianFree(net, preconditioner="kronecker", every=1)
+    opt = HessianFree(net, preconditioner=Kronecker(every=1))
     for _ in range(2):
         opt.step(lambda: closure(net))
     if how == "pickle":
@@ -558,14 +591,21 @@ def test_bad_arguments():
     w = t(3).requires_grad_()
     for name, value in (("lr", 0.0), ("damping", -1.0), ("max_iter", 0), ("decay", 1.5),
                         ("preconditioner", "jacobi"), ("reduction", "none"),
-                        ("structural", -1.0), ("probes", 0), ("likelihood", "cauchy"),
-                        ("averaging", 1.0), ("every", 0)):
+                        ("structural", -1.0)):
         with pytest.raises(ValueError, match="Invalid"):
             HessianFree([w], **{name: value})
-    with pytest.raises(TypeError, match="takes the module itself"):
+    for preconditioner, name, value in (
+            (FisherDiagonal, "probes", 0), (Kronecker, "likelihood", "cauchy"),
+            (Kronecker, "averaging", 1.0), (Kronecker, "every", 0)):
+        with pytest.raises(ValueError, match=f"Invalid {name}"):
+            preconditioner(**{name: value})
+    for other, what in ((Kronecker, "the class Kronecker"), (3, "int"), (t(3), "Tensor")):
+        with pytest.raises(TypeError, match=f"not {what}"):
+            HessianFree([w], preconditioner=other)
+    with pytest.raises(TypeError, match="takes the module itself, not list"):
         HessianFree([w], preconditioner="kronecker")
     with pytest.raises(ClosureError, match=r"\(loss, outputs\)"):
-        HessianFree(nn.Linear(2, 1), preconditioner="kronecker", likelihood="gaussian").step(
+        HessianFree(nn.Linear(2, 1), preconditioner=Kronecker(likelihood="gaussian")).step(
             lambda: (w.sum(),))
     with pytest.raises(ValueError, match="parameter groups"):
         HessianFree([{"params": [w]}, {"params": [t(2).requires_grad_()]}])

@@ -14,7 +14,6 @@ from facula.dtype import float64
 from facula.errors import ClosureError, NotFiniteError
 from facula.graph import record as _record
 from facula.graph.record import recorder
-from facula.optim.optimizer import Optimizer
 from facula.tensor import Tensor, from_array, scalar
 
 __all__ = ["KroneckerFactors", "LIKELIHOODS", "Turned"]
@@ -54,7 +53,7 @@ class KroneckerFactors:
                 `curvature.FisherOperator`: of targets drawn from the model
     """
 
-    def __init__(self, model: Any, owner: Optimizer, reduction: str,
+    def __init__(self, model: Any, owner: Any, reduction: str,
                  likelihood: str | None) -> None:
         from facula import nn
         self.owner, self.reduction, self.likelihood = owner, reduction, likelihood

@@ -53,7 +53,6 @@ SINGLY = "; loads: one by one\n"
 one by one and put them together, which takes three quarters of the time of x86's instruction that
 gathers a vector (Zen 4)."""
 
-
 APART = "; functions apart\n"
 """The line of a text between two modules.  The second one has the inner functions of the first:
 register tiles, written as they are to be, which the short pipeline is for, while the loops around
@@ -121,21 +120,23 @@ class Module:
         return self.metadata(f"!{{!SELF, {', '.join(self._untouched)}}}", distinct=True)
 
     def text(self) -> str:
-        """What LLVM reads: one module, or with inner functions two of them (see `APART`)."""
-        functions = self.functions.values()
-        inner = [] if self.light else [f.definition() for f in functions if f.inner]
-        own = [f.declaration() if f.inner and inner else f.definition("internal " * f.inner)
-               for f in functions]
-        head = LIGHT if self.light else STRIDED if self.strided else \
+        """What LLVM reads: one module, or two where inner functions stand `APART`."""
+        own, inner = [], []
+        for function in self.functions.values():
+            if function.inner and not self.light:
+                own.append(function.declaration())
+                inner.append(function.definition())
+            else:
+                own.append(function.definition("internal " if function.inner else ""))
+        passes = LIGHT if self.light else STRIDED if self.strided else \
             SINGLY if self.singly else ""
-        around = *self.globals.values(), *self.declarations.values()
-        text = head + _lines([*around, *own, *self._metadata])
-        return f"{text}{APART}{LIGHT}{self._apart(_lines(inner))}" if inner else text
-
-    def _apart(self, functions: str) -> str:
-        """The text of functions with what they need around them."""
-        used = [text for name, text in self.globals.items() if f"@{name}" in functions]
-        return _lines([*used, *self.declarations.values(), *self._metadata]) + functions
+        around = list(self.declarations.values())
+        text = passes + _lines([*self.globals.values(), *around, *own, *self._metadata])
+        if not inner:
+            return text
+        tiles = _lines(inner)
+        used = [line for name, line in self.globals.items() if f"@{name}" in tiles]
+        return text + APART + LIGHT + _lines([*used, *around, *self._metadata]) + tiles
 
 
 def _lines(parts: Sequence[str]) -> str:

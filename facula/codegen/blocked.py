@@ -117,7 +117,7 @@ def squares_suit(c: Blocks, lasting: bool) -> int:
         return c.x[0] * prod(-(-n // side) for n in c.y[2:])
 
     # the larger squares have 36 weights for 9: there must be enough of them to use each
-    if lasting and squares(4) >= 32 and 36 * squares(4) <= 0.75 * 16 * squares(2):
+    if squares(4) >= 32 and 36 * squares(4) <= 0.75 * 16 * squares(2):
         return 4
     return 2 if squares(2) >= 16 and 4 * squares(2) <= 1.4 * places else 0
 

@@ -26,9 +26,9 @@ from typing import Any
 
 from facula import config
 from facula.codegen.blocked import Blocks, squares_suit, vectors_of
-from facula.codegen.blocked_squares import FAR, NEAR
 from facula.codegen.expr import ELEMENTWISE
 from facula.codegen.target import target
+from facula.codegen.transforms import FAR, NEAR
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, spec
 from facula.schedule.constants import fixed_steps

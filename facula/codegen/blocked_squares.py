@@ -156,8 +156,15 @@ class Squares:
                     at = fn.mul(q, lanes)
                     part = fn.val(f"sdiv i64 {fn.mul(fn.mul(q, line), kc)}, {self.pitch}")
                     on = fn.gep("i8", fn.gep(scalar, v, each), part)
-                    fn.do(f"call void @{name}(ptr {fn.gep(scalar, x, at)}, ptr {v}, "
-                          f"ptr {fn.gep(scalar, z, at)}, i64 {kc}, i1 {first}, ptr {on})")
+                    # errors grow with the length of a chain, and larger squares multiply them
+                    chain: Any = 1 if self.side > 2 else count
+                    with fn.loop(0, count, chain, "b") as b:
+                        begun = fn.val(f"and i1 {first}, {fn.val(f'icmp eq i64 {b}, 0')}")
+                        fn.do(f"call void @{name}("
+                              f"ptr {fn.gep(scalar, x, fn.add(at, fn.mul(b, pitch)))}, "
+                              f"ptr {fn.gep(scalar, v, fn.mul(b, lanes * nr))}, "
+                              f"ptr {fn.gep(scalar, z, at)}, i64 {fn.mul(chain, lanes)}, "
+                              f"i1 {begun}, ptr {fn.gep('i8', on, fn.mul(b, lanes * ahead))})")
 
         if self.depth == f.reds:
             some(0, f.reds, "true")

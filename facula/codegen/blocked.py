@@ -27,8 +27,8 @@ from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, evened, grow, micro_rect, reached
 
-__all__ = ["Blocks", "Direct", "OnBlocks", "PLACES", "copy_blocks", "emit_blocks", "squares_suit",
-           "vectors_of"]
+__all__ = ["Blocks", "Direct", "OnBlocks", "PLACES", "adjoint_suits", "copy_blocks", "emit_blocks",
+           "squares_suit", "vectors_of"]
 
 
 _NOWHERE = View(())
@@ -72,6 +72,7 @@ class Blocks(OnBlocks):
 
     depthwise: bool = False
     squares: int = 0                # by minimal filtering: outputs along a side of a square
+    adjoint: bool = False           # of a gradient by its input, of which squares are cut
 
     kind = "conv_blocks"
     parts = 0
@@ -109,12 +110,13 @@ def squares_suit(c: Blocks, lasting: bool) -> int:
         return 0
     if c.w[2:] != (3, 3) or c.stride != (1, 1) or c.dilation != (1, 1):
         return 0
-    places = c.x[0] * prod(c.y[2:])
+    sizes = c.x[2:] if c.adjoint else c.y[2:]
+    places = c.x[0] * prod(sizes)
     if not lasting and places < PLACES:
         return 0
 
     def squares(side: int) -> int:
-        return c.x[0] * prod(-(-n // side) for n in c.y[2:])
+        return c.x[0] * prod(-(-n // side) for n in sizes)
 
     # the larger squares have 36 weights for 9: there must be enough of them to use each
     if squares(4) >= 32 and 36 * squares(4) <= 0.75 * 16 * squares(2):
@@ -122,8 +124,27 @@ def squares_suit(c: Blocks, lasting: bool) -> int:
     return 2 if squares(2) >= 16 and 4 * squares(2) <= 1.4 * places else 0
 
 
+WHOLE = 64
+"""Squares of an image up to which a tile has all of them."""
+
+
+def adjoint_suits(c: Blocks) -> Blocks | None:
+    """An input's gradient, which as a convolution is `c`, by the transpose of minimal filtering:
+    where that has fewer squares than the convolution, and a tile has room for an image."""
+    if c.low != (2, 2):
+        return None
+    turned = replace(c, adjoint=True)
+    side = squares_suit(turned, False)
+    if not side or prod(-(-n // side) for n in c.x[2:]) > WHOLE:
+        return None
+    return turned.by_squares(side)
+
+
 def emit_blocks(c: Blocks, finish: Any) -> tuple[Kernel, Any]:
     """The kernel of `c`, and what follows its tiles."""
+    if c.adjoint:
+        from facula.codegen.blocked_adjoint import Adjoint
+        return Adjoint(c, target(), finish).emit(), finish
     if c.squares:
         from facula.codegen.blocked_squares import Squares
         return Squares(c, target(), finish).emit(), finish

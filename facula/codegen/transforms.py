@@ -1,13 +1,15 @@
 """The transforms of minimal filtering, of squares of vectors: functions that kernels call.
 
 A vector is a block of channels, so that a transform is additions of whole vectors and nothing is
-shuffled.  Along each axis neighbours go through one of three maps, and a square through the same
+shuffled.  Along each axis neighbours go through one of a few maps, and a square through the same
 one twice:
 
     inputs      of side + 2 neighbours of the source, what products are made of
     outputs     of side + 2 products, `side` neighbouring outputs
-    gradients   of the gradients of `side` outputs, what products for the weight are made of: the
+    gradients   of the gradients of `side` outputs, what products for gradients are made of: the
                 transpose of `outputs`
+    sources     of side + 2 products, the gradients of as many neighbours of the source: the
+                transpose of `inputs`
 
 Squares of 2x2 outputs take 16 products of 4x4 inputs; those of 4x4 outputs take 36 of 6x6.  The
 latter's maps are those of Toom and Cook with the points 0, 5/8, -5/8, 3/2, -3/2 and infinity, of
@@ -26,7 +28,7 @@ from collections.abc import Callable, Sequence
 from facula.codegen.direct import Tiles
 from facula.codegen.llvm import Fn
 
-__all__ = ["FAR", "NEAR", "back", "forth", "spread", "weight_back"]
+__all__ = ["FAR", "NEAR", "back", "forth", "scatter", "spread", "weight_back"]
 
 NEAR, FAR = 0.625, 1.5
 """The points of larger squares, with either sign; their squares and the products of these are
@@ -37,6 +39,7 @@ _Parts = Sequence[Sequence[int]]
 
 _ALL = {2: range(2), 3: range(3), 4: range(4), 6: range(6)}
 _PRODUCTS: dict[int, _Parts] = {2: ((0, 1, 2, 3),), 4: ((0, 1, 2), (3, 4, 5))}
+_SOURCES: dict[int, _Parts] = {2: ((0, 1, 2, 3),), 4: ((0, 2, 4), (1, 3, 5))}
 _OUTPUTS: dict[int, _Parts] = {2: ((0, 1),), 4: ((0, 2), (1, 3))}
 
 
@@ -107,6 +110,28 @@ class _Sums:
                 even = add(g[0], g[2], point ** 2)
                 odd = add(self.scaled(g[1], point), g[3], point ** 3)
                 found[i], found[i + 1] = op("fadd", even, odd), op("fsub", even, odd)
+        return [found[i] for i in some]
+
+    def sources(self, m: Sequence[str], some: Sequence[int]) -> list[str]:
+        op, add = self.op, self.add
+        if len(m) == 4:
+            a, b, c, e = m
+            found = {0: a, 1: op("fadd", op("fsub", b, c), e), 2: op("fsub", op("fadd", b, c), a),
+                     3: self.fn.val(f"fneg {self.tiles.vector} {e}")}
+            return [found[i] for i in some]
+        near, far = NEAR ** 2, FAR ** 2
+        found = {}
+        if 0 in some or 2 in some or 4 in some:
+            even, even2 = op("fadd", m[1], m[2]), op("fadd", m[3], m[4])
+            found[0] = self.scaled(m[0], near * far)
+            found[2] = add(add(self.scaled(m[0], -near - far), even, -far), even2, -near)
+            found[4] = op("fadd", op("fadd", m[0], even), even2)
+        if 1 in some or 3 in some or 5 in some:
+            odd, odd2 = op("fsub", m[1], m[2]), op("fsub", m[3], m[4])
+            found[1] = add(add(self.scaled(m[5], near * far), odd, -far * NEAR), odd2,
+                           -near * FAR)
+            found[3] = add(add(self.scaled(m[5], -near - far), odd, NEAR), odd2, FAR)
+            found[5] = m[5]
         return [found[i] for i in some]
 
     def taps(self, m: Sequence[str], some: Sequence[int]) -> list[str]:
@@ -200,6 +225,8 @@ def spread(tiles: Tiles, steps: Sequence[int], far: int, side: int, edges: Seque
     if name in tiles.module.functions:
         return name
     fn = _function(tiles, name, ("i64", "down"), ("i64", "along"))
+    tiles.module.globals["KERNEL_zeros"] = (f"@KERNEL_zeros = internal unnamed_addr constant "
+                                            f"{tiles.vector} zeroinitializer, align 64")
     scalar, vector, n = tiles.scalar, tiles.vector, side + 2
     inside = [["", *(fn.val(f"icmp slt i64 {i}, {left}") for i in range(1, side))] if edge
               else [""] * side for edge, left in zip(edges, ("%down", "%along"), strict=True)]
@@ -214,6 +241,36 @@ def spread(tiles: Tiles, steps: Sequence[int], far: int, side: int, edges: Seque
     _squared(_Sums(tiles, fn).gradients, side, n, _PRODUCTS[side], load,
              lambda i, j, value: fn.store(vector, value, fn.gep(scalar, "%to",
                                                                 (n * i + j) * far), 4))
+    fn.finish()
+    return name
+
+
+def scatter(tiles: Tiles, far: int, line: int, side: int, beyond: Sequence[int]) -> str:
+    """The function (from, to, watch, down, along) of `sources`, of products that are `far` apart;
+    they are added to what is there.
+
+    Otherwise as `back` has it.
+    """
+    name = "KERNEL_scatter"
+    fn = _function(tiles, name, ("ptr", "watch"), ("i1", "down"), ("i1", "along"))
+    scalar, vector, lanes, n = tiles.scalar, tiles.vector, tiles.lanes, side + 2
+    sink = fn.alloca(vector, 1)
+    fn.store(vector, "zeroinitializer", sink, 64)
+    seen = fn.load(vector, "%watch", 64)
+
+    def store(r: int, k: int, value: str) -> None:
+        nonlocal seen
+        to = fn.gep(scalar, "%to", (r * line + k) * lanes)
+        for there, i, end in (("%down", r, beyond[0]), ("%along", k, beyond[1])):
+            if i >= end:
+                to = fn.val(f"select i1 {there}, ptr {to}, ptr {sink}")
+        value = fn.val(f"fadd {vector} {fn.load(vector, to, 4)}, {value}")
+        fn.store(vector, value, to, 4)
+        seen = _watch(tiles, fn, seen, value)
+
+    _squared(_Sums(tiles, fn).sources, n, n, _SOURCES[side],
+             lambda r, k: fn.load(vector, fn.gep(scalar, "%from", (n * r + k) * far), 4), store)
+    fn.store(vector, seen, "%watch", 64)
     fn.finish()
     return name
 

@@ -14,7 +14,7 @@ sources and results are all whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import prod
 from typing import Any
@@ -27,8 +27,8 @@ from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, evened, grow, micro_rect, reached
 
-__all__ = ["Blocks", "Direct", "OnBlocks", "PLACES", "adjoint_suits", "copy_blocks", "emit_blocks",
-           "squares_suit", "vectors_of"]
+__all__ = ["Blocks", "Direct", "OnBlocks", "PLACES", "adjoint_suits", "apart", "copy_blocks",
+           "emit_blocks", "squares_suit", "vectors_of"]
 
 
 _NOWHERE = View(())
@@ -351,6 +351,15 @@ class Direct:
                 some(c0, self.depth, fn.val(f"icmp eq i64 {c0}, 0"), False)
             some(self.reds - rest, rest, "false", True)
 
+    def again(self, fn: Fn, source: str, weight: str, ob: Any, starts: list[Any],
+              counts: list[Any], sums: str, plane: int) -> None:
+        """`sum` of all panels of a tile by a function of its own, which is seldom called."""
+        def write(inner: Fn, source: str, weight: str, sums: str, ob: Any, *places: Any) -> None:
+            self.sum(inner, source, weight, ob, list(places[:len(starts)]),
+                     list(places[len(starts):]), sums, plane, None)
+
+        apart(fn, self.t, (source, weight, sums), (ob, *starts, *counts), write)
+
     def _pack(self, fn: Fn, weight: str, to: str, panel0: Any, panels: Any, c0: Any, count: Any,
               apart: int) -> None:
         """Some blocks of channels of some panels, from `[O, C, taps]`."""
@@ -420,6 +429,24 @@ class Direct:
             return
         copy_blocks(self.tiles, fn, self.block, source, self.strides, channels, starts, counts[0],
                     to)
+
+
+def apart(fn: Fn, t: Target, pointers: Sequence[str], numbers: Sequence[Any],
+          write: Callable[..., None]) -> None:
+    """Call what write(fn, *pointers, *numbers) writes, as a function of its own: what a kernel
+    needs seldom is compiled as it is written."""
+    name = "KERNEL_apart"
+    given = [n for n in numbers if not isinstance(n, int)]
+    names = iter(range(len(given)))
+    inside = [n if isinstance(n, int) else f"%n{next(names)}" for n in numbers]
+    params = [("ptr", f"p{k}") for k in range(len(pointers))] + [
+        ("i64", f"n{k}") for k in range(len(given))]
+    inner = Fn(fn.module, name, params, attrs=f"noinline {t.attributes}", linkage="internal")
+    inner.written = True
+    write(inner, *[f"%p{k}" for k in range(len(pointers))], *inside)
+    inner.finish()
+    args = [f"ptr {p}" for p in pointers] + [f"i64 {n}" for n in given]
+    fn.do(f"call void @{name}({', '.join(args)})")
 
 
 def copy_blocks(tiles: Tiles, fn: Fn, block: Block, source: str, strides: list[int],

@@ -92,7 +92,7 @@ class Adjoint:
         wrong = self._sum(fn, source, fn.gep(scalar, packed, c.b.offset), ob, starts, counts, sums,
                           plane)
         with fn.when(wrong):
-            f.sum(fn, source, weight, ob, starts, counts, sums, plane, None)
+            f.again(fn, source, weight, ob, starts, counts, sums, plane)
         first = fn.mul(ob, width)
         blocks = -(-c.w[0] // c.lanes)
         here = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), width) \

@@ -19,7 +19,7 @@ from typing import Any
 
 from facula import config
 from facula.codegen import transforms
-from facula.codegen.blocked import OnBlocks, copy_blocks
+from facula.codegen.blocked import OnBlocks, apart, copy_blocks
 from facula.codegen.blocked_squares import forth, shared
 from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
@@ -170,7 +170,9 @@ class WeightKernel:
         if c.squares:
             wrong = _Squares(self).sum(fn, source, grads, low, high, units, blocks, channels, sums)
             with fn.when(wrong):
-                self._sum(fn, source, grads, low, high, units, blocks, sums)
+                apart(fn, self.t, (source, grads, sums), (low, high, units, blocks),
+                      lambda inner, source, grads, sums, *numbers: self._sum(
+                          inner, source, grads, *numbers, sums))
         else:
             self._sum(fn, source, grads, low, high, units, blocks, sums)
         tiles.turn(fn, sums, self.width, turned, ld, ld, self.width)

@@ -14,7 +14,7 @@ sources and results are all whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import prod
 from typing import Any
@@ -27,8 +27,8 @@ from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, evened, grow, micro_rect, reached
 
-__all__ = ["Blocks", "Direct", "OnBlocks", "PLACES", "copy_blocks", "emit_blocks", "squares_suit",
-           "vectors_of"]
+__all__ = ["Blocks", "Direct", "OnBlocks", "PLACES", "adjoint_suits", "apart", "copy_blocks",
+           "emit_blocks", "squares_suit", "vectors_of"]
 
 
 _NOWHERE = View(())
@@ -72,6 +72,7 @@ class Blocks(OnBlocks):
 
     depthwise: bool = False
     squares: int = 0                # by minimal filtering: outputs along a side of a square
+    adjoint: bool = False           # of a gradient by its input, of which squares are cut
 
     kind = "conv_blocks"
     parts = 0
@@ -109,21 +110,41 @@ def squares_suit(c: Blocks, lasting: bool) -> int:
         return 0
     if c.w[2:] != (3, 3) or c.stride != (1, 1) or c.dilation != (1, 1):
         return 0
-    places = c.x[0] * prod(c.y[2:])
+    sizes = c.x[2:] if c.adjoint else c.y[2:]
+    places = c.x[0] * prod(sizes)
     if not lasting and places < PLACES:
         return 0
 
     def squares(side: int) -> int:
-        return c.x[0] * prod(-(-n // side) for n in c.y[2:])
+        return c.x[0] * prod(-(-n // side) for n in sizes)
 
     # the larger squares have 36 weights for 9: there must be enough of them to use each
-    if lasting and squares(4) >= 32 and 36 * squares(4) <= 0.75 * 16 * squares(2):
+    if squares(4) >= 32 and 36 * squares(4) <= 0.75 * 16 * squares(2):
         return 4
     return 2 if squares(2) >= 16 and 4 * squares(2) <= 1.4 * places else 0
 
 
+WHOLE = 64
+"""Squares of an image up to which a tile has all of them."""
+
+
+def adjoint_suits(c: Blocks) -> Blocks | None:
+    """An input's gradient, which as a convolution is `c`, by the transpose of minimal filtering:
+    where that has fewer squares than the convolution, and a tile has room for an image."""
+    if c.low != (2, 2):
+        return None
+    turned = replace(c, adjoint=True)
+    side = squares_suit(turned, False)
+    if not side or prod(-(-n // side) for n in c.x[2:]) > WHOLE:
+        return None
+    return turned.by_squares(side)
+
+
 def emit_blocks(c: Blocks, finish: Any) -> tuple[Kernel, Any]:
     """The kernel of `c`, and what follows its tiles."""
+    if c.adjoint:
+        from facula.codegen.blocked_adjoint import Adjoint
+        return Adjoint(c, target(), finish).emit(), finish
     if c.squares:
         from facula.codegen.blocked_squares import Squares
         return Squares(c, target(), finish).emit(), finish
@@ -330,6 +351,15 @@ class Direct:
                 some(c0, self.depth, fn.val(f"icmp eq i64 {c0}, 0"), False)
             some(self.reds - rest, rest, "false", True)
 
+    def again(self, fn: Fn, source: str, weight: str, ob: Any, starts: list[Any],
+              counts: list[Any], sums: str, plane: int) -> None:
+        """`sum` of all panels of a tile by a function of its own, which is seldom called."""
+        def write(inner: Fn, source: str, weight: str, sums: str, ob: Any, *places: Any) -> None:
+            self.sum(inner, source, weight, ob, list(places[:len(starts)]),
+                     list(places[len(starts):]), sums, plane, None)
+
+        apart(fn, self.t, (source, weight, sums), (ob, *starts, *counts), write)
+
     def _pack(self, fn: Fn, weight: str, to: str, panel0: Any, panels: Any, c0: Any, count: Any,
               apart: int) -> None:
         """Some blocks of channels of some panels, from `[O, C, taps]`."""
@@ -399,6 +429,24 @@ class Direct:
             return
         copy_blocks(self.tiles, fn, self.block, source, self.strides, channels, starts, counts[0],
                     to)
+
+
+def apart(fn: Fn, t: Target, pointers: Sequence[str], numbers: Sequence[Any],
+          write: Callable[..., None]) -> None:
+    """Call what write(fn, *pointers, *numbers) writes, as a function of its own: what a kernel
+    needs seldom is compiled as it is written."""
+    name = "KERNEL_apart"
+    given = [n for n in numbers if not isinstance(n, int)]
+    names = iter(range(len(given)))
+    inside = [n if isinstance(n, int) else f"%n{next(names)}" for n in numbers]
+    params = [("ptr", f"p{k}") for k in range(len(pointers))] + [
+        ("i64", f"n{k}") for k in range(len(given))]
+    inner = Fn(fn.module, name, params, attrs=f"noinline {t.attributes}", inner=True)
+    inner.written = True
+    write(inner, *[f"%p{k}" for k in range(len(pointers))], *inside)
+    inner.finish()
+    args = [f"ptr {p}" for p in pointers] + [f"i64 {n}" for n in given]
+    fn.do(f"call void @{name}({', '.join(args)})")
 
 
 def copy_blocks(tiles: Tiles, fn: Fn, block: Block, source: str, strides: list[int],

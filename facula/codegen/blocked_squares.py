@@ -5,10 +5,8 @@ block of channels, so that both transforms are additions of whole vectors and no
 A tile in which something comes out that is not finite is computed again by the plain sum, from the
 weight as the user has it.
 
-Squares of 4x4 outputs take 36 products of 6x6 inputs where plain sums take 144.  The transforms
-are those of Toom and Cook with the points 0, 5/8, -5/8, 3/2, -3/2 and infinity, of which sums
-lose fewer bits than with whole numbers (on the choice of points: Barabasz, Anderson, Soodhalter and
-Gregg, "Error analysis and improving the accuracy of Winograd convolution", 2020).
+Squares of 4x4 outputs take 36 products of 6x6 inputs where plain sums take 144; the transforms are
+in `facula.codegen.transforms`.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+from facula.codegen import transforms
 from facula.codegen.blocked import Blocks, Direct, copy_blocks
 from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
@@ -26,11 +25,8 @@ from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, operand, smin
 from facula.codegen.walks import Block
 
-__all__ = ["NEAR", "FAR", "Squares", "forth", "shared"]
+__all__ = ["Squares", "forth", "shared"]
 
-NEAR, FAR = 0.625, 1.5
-"""The points of larger squares, with either sign; their squares and the products of these are
-numbers of float32."""
 _ROOM = 384 << 10           # bytes of the products of a tile, and of what they are made of
 
 
@@ -107,7 +103,7 @@ class Squares:
         wrong = self._sum(fn, source, fn.gep(scalar, packed, c.b.offset), ob, starts, counts, sums,
                           plane)
         with fn.when(wrong):
-            f.sum(fn, source, weight, ob, starts, counts, sums, plane, None)
+            f.again(fn, source, weight, ob, starts, counts, sums, plane)
         first = fn.mul(ob, width)
         blocks = -(-c.w[0] // c.lanes)
         here = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), width) \
@@ -160,8 +156,15 @@ class Squares:
                     at = fn.mul(q, lanes)
                     part = fn.val(f"sdiv i64 {fn.mul(fn.mul(q, line), kc)}, {self.pitch}")
                     on = fn.gep("i8", fn.gep(scalar, v, each), part)
-                    fn.do(f"call void @{name}(ptr {fn.gep(scalar, x, at)}, ptr {v}, "
-                          f"ptr {fn.gep(scalar, z, at)}, i64 {kc}, i1 {first}, ptr {on})")
+                    # errors grow with the length of a chain, and larger squares multiply them
+                    chain: Any = 1 if self.side > 2 else count
+                    with fn.loop(0, count, chain, "b") as b:
+                        begun = fn.val(f"and i1 {first}, {fn.val(f'icmp eq i64 {b}, 0')}")
+                        fn.do(f"call void @{name}("
+                              f"ptr {fn.gep(scalar, x, fn.add(at, fn.mul(b, pitch)))}, "
+                              f"ptr {fn.gep(scalar, v, fn.mul(b, lanes * nr))}, "
+                              f"ptr {fn.gep(scalar, z, at)}, i64 {fn.mul(chain, lanes)}, "
+                              f"i1 {begun}, ptr {fn.gep('i8', on, fn.mul(b, lanes * ahead))})")
 
         if self.depth == f.reds:
             some(0, f.reds, "true")
@@ -175,12 +178,12 @@ class Squares:
               plane: int) -> str:
         """Squares of outputs from their products."""
         tiles, lanes, side = self.tiles, self.c.lanes, self.side
-        scalar, vector = tiles.scalar, tiles.vector
+        scalar = tiles.scalar
         _, down, along = self.squares
         image, line, _ = self.block.point_strides
-        watch, sink = Watch(tiles, fn), fn.alloca(vector, 1)
-        sums_of = _Sums(tiles, fn).outputs
-        width_of = side + 2
+        watch = Watch(tiles, fn)
+        size = self.block.size[1:]
+        name = transforms.back(tiles, width * pitch, line, side, [n % side or side for n in size])
 
         with fn.loop(0, width, hint="b") as b, fn.loop(0, valid[0], hint="n") as n, \
                 fn.loop(0, valid[1], hint="y") as y, fn.loop(0, valid[2], hint="x") as x:
@@ -188,94 +191,27 @@ class Squares:
             at = fn.gep(scalar, made, fn.add(fn.mul(b, pitch), fn.mul(square, lanes)))
             place = fn.add(fn.add(fn.mul(n, image), fn.mul(y, side * line)), fn.mul(x, side))
             corner = fn.gep(scalar, sums, fn.add(fn.mul(b, plane), fn.mul(place, lanes)))
-            to = [[fn.gep(scalar, corner, (i * line + j) * lanes) for j in range(side)]
-                  for i in range(side)]
-            for d, i in ((1, y), (2, x)):
-                there_are = self.block.size[d] % side
-                if there_are:                   # what the last squares have beyond is nowhere
-                    there = fn.val(f"icmp slt i64 {i}, {self.block.size[d] // side}")
-                    for far in range(there_are, side):
-                        for k in range(side):
-                            r, j = (far, k) if d == 1 else (k, far)
-                            to[r][j] = fn.val(f"select i1 {there}, ptr {to[r][j]}, ptr {sink}")
-            products = [[fn.load(vector, fn.gep(scalar, at, (width_of * r + k) * width * pitch), 4)
-                         for k in range(width_of)] for r in range(width_of)]
-            columns = [sums_of([products[r][k] for r in range(width_of)])
-                       for k in range(width_of)]
-            with watch.together():
-                for r in range(side):
-                    for k, value in enumerate(sums_of([columns[j][r] for j in range(width_of)])):
-                        fn.store(vector, value, to[r][k], 4)
-                        watch.see(value)
+            there = [fn.val(f"icmp slt i64 {i}, {n // side}")
+                     for i, n in zip((y, x), size, strict=True)]
+            fn.do(f"call void @{name}(ptr {at}, ptr {corner}, ptr {watch.memory}, i1 {there[0]}, "
+                  f"i1 {there[1]})")
         return watch.wrong()
-
-
-class _Sums:
-    """The transforms along one axis, of vectors."""
-
-    def __init__(self, tiles: Tiles, fn: Fn):
-        self.tiles, self.fn = tiles, fn
-
-    def op(self, name: str, a: str, b: str) -> str:
-        return self.fn.val(f"{name} {self.tiles.vector} {a}, {b}")
-
-    def scaled(self, a: str, by: float) -> str:
-        return self.op("fmul", a, self.tiles.constant(by))
-
-    def add(self, total: str, a: str, by: float) -> str:
-        """total + by * a"""
-        made = self.fn.fresh("m")
-        self.tiles.multiply_add(self.fn, a, self.tiles.constant(by), total, made)
-        return made
-
-    def inputs(self, d: list[str]) -> list[str]:
-        """What the products are made of, from neighbours."""
-        op, add = self.op, self.add
-        if len(d) == 4:
-            a, b, c, e = d
-            return [op("fsub", a, c), op("fadd", b, c), op("fsub", c, b), op("fsub", b, e)]
-        near, far = NEAR ** 2, FAR ** 2
-        found = [add(add(d[4], d[2], -near - far), d[0], near * far)]
-        for point, other in ((NEAR, far), (FAR, near)):
-            even, odd = add(d[4], d[2], -other), add(d[3], d[1], -other)
-            found += [add(even, odd, point), add(even, odd, -point)]
-        return [*found, add(add(d[5], d[3], -near - far), d[1], near * far)]
-
-    def outputs(self, m: list[str]) -> list[str]:
-        """Neighbouring outputs, from the products."""
-        op, add = self.op, self.add
-        if len(m) == 4:
-            a, b, c, e = m
-            return [op("fadd", op("fadd", a, b), c), op("fsub", op("fsub", b, c), e)]
-        even, odd = op("fadd", m[1], m[2]), op("fsub", m[1], m[2])
-        even2, odd2 = op("fadd", m[3], m[4]), op("fsub", m[3], m[4])
-        return [op("fadd", op("fadd", m[0], even), even2),
-                add(self.scaled(odd, NEAR), odd2, FAR),
-                add(self.scaled(even, NEAR ** 2), even2, FAR ** 2),
-                add(add(m[5], odd, NEAR ** 3), odd2, FAR ** 3)]
 
 
 def forth(tiles: Tiles, fn: Fn, even: Block, squares: tuple[int, ...], lines: str, to: str,
           valid: list[Any], far: int, side: int = 2) -> None:
     """The squares of one block of channels, transformed: to[product][square]."""
-    scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
+    scalar, lanes = tiles.scalar, tiles.lanes
     steps = even.extent_strides
     down, along = squares[1:]
-    over = range(side + 2)
-    made_of = _Sums(tiles, fn).inputs
+    name = transforms.forth(tiles, steps[1], far, side)
 
     with fn.loop(0, valid[0], hint="n") as n, fn.loop(0, valid[1], hint="y") as y, \
             fn.loop(0, valid[2], hint="x") as x:
         place = fn.add(fn.add(fn.mul(n, steps[0]), fn.mul(y, side * steps[1])), fn.mul(x, side))
-        at = fn.gep(scalar, lines, fn.mul(place, lanes))
-        d = [[fn.load(vector, fn.gep(scalar, at, (r * steps[1] + k) * lanes), 4)
-              for k in over] for r in over]
-        columns = [made_of([d[r][k] for r in over]) for k in over]
         square = fn.add(fn.mul(fn.add(fn.mul(n, down), y), along), x)
-        there = fn.gep(scalar, to, fn.mul(square, lanes))
-        for i in over:
-            for j, value in enumerate(made_of([columns[k][i] for k in over])):
-                fn.store(vector, value, fn.gep(scalar, there, ((side + 2) * i + j) * far), 4)
+        fn.do(f"call void @{name}(ptr {fn.gep(scalar, lines, fn.mul(place, lanes))}, "
+              f"ptr {fn.gep(scalar, to, fn.mul(square, lanes))})")
 
 
 def shared(fn: Fn, n: Any, side: int) -> Any:

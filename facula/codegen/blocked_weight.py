@@ -13,24 +13,28 @@ Kernels of 3x3 taps are computed by minimal filtering, by the transpose of the p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from typing import Any
 
 from facula import config
-from facula.codegen.blocked import OnBlocks, copy_blocks
+from facula.codegen import transforms
+from facula.codegen.blocked import OnBlocks, apart, copy_blocks
 from facula.codegen.blocked_squares import forth, shared
 from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
+from facula.codegen.finite import Watch
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, grow
-from facula.codegen.winograd import weight_back
 
 __all__ = ["BlocksWeight", "WeightKernel"]
 
 
 _POINTS = 256               # places of the gradient that are summed over together
+_LEAST = 12                 # larger squares in each part of the images
+_ROOM = 704 << 10           # bytes of the products of a tile, and of what they are made of
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,23 @@ class BlocksWeight(OnBlocks):
 
     @property
     def flops(self) -> float:
-        return self.direct() / (2.25 if self.squares else 1.0)
+        side = self.squares
+        return self.direct() / (3 * side / (side + 2)) ** 2 if side else self.direct()
 
     @property
-    def squares(self) -> bool:
-        """Whether it costs less by minimal filtering, transforms included."""
+    def squares(self) -> int:
+        """Outputs along a side of a square, where minimal filtering costs less, transforms
+        included; else 0."""
         if not config.flag.WINOGRAD or not self.blocked or self.lanes < 8 \
                 or self.x[1] % self.lanes or self.w[0] % self.lanes:
-            return False
+            return 0
         if self.w[2:] != (3, 3) or self.stride != (1, 1) or self.dilation != (1, 1):
-            return False
-        squares = self.y[0] * prod(-(-n // 2) for n in self.y[2:])
-        return squares >= 64 and 4 * squares <= 1.4 * self.y[0] * prod(self.y[2:])
+            return 0
+        small, large = (self.y[0] * prod(-(-n // side) for n in self.y[2:]) for side in (2, 4))
+        # each part has 36 sums for 9, which are to be used by some squares
+        if large >= _LEAST * max(self.parts, 1) and 36 * large <= 0.75 * 16 * small:
+            return 4
+        return 2 if small >= 64 and 4 * small <= 1.4 * self.y[0] * prod(self.y[2:]) else 0
 
 
 def _rows(most: int, lanes: int) -> int:
@@ -86,10 +95,14 @@ class WeightKernel:
         # each operand is transformed again for each tile of the other's channels
         most = 64 if c.squares else 128
         self.each = -(-panels // -(-panels // max(most // self.nr, 1)))
+        most = 4 if c.squares else max(
+            (1 << 15) // (self.each * self.nr * self.taps * self.unit), 1)
+        self.depth = -(-self.units // -(-self.units // most))
+        self.squares: tuple[int, int] = 0, 0
+        if c.squares:
+            self.each, self.depth, *self.squares = self._tile(panels)
         self.o_tiles = -(-panels // self.each)
         self.width = self.each * self.nr
-        most = 4 if c.squares else max((1 << 15) // (self.width * self.taps * self.unit), 1)
-        self.depth = -(-self.units // -(-self.units // most))
         self.c_tiles = -(-self.units // self.depth)
         self.rows = _rows(t.tile(self.nv), lanes)
         size = grow(self.counts, [1] * len(self.counts), _POINTS)
@@ -97,6 +110,34 @@ class WeightKernel:
                 prod(self._block(size).extents) * self.unit > 1 << 14:
             size[1] = -(-size[1] // 2)
         self.block = self._block(size)
+
+    def _tile(self, panels: int) -> tuple[int, int, int, int]:
+        """Panels and blocks of channels of a tile of squares, and the images and lines of squares
+        that are summed over together: what costs least, in multiplications of vectors."""
+        c, lanes, side = self.c, self.tiles.lanes, self.c.squares
+        products, images = (side + 2) ** 2, -(-c.y[0] // max(c.parts, 1))
+        down, along = (-(-n // side) for n in c.y[2:])
+        forth, spread, back = (130, 60, 70) if side == 2 else (250, 200, 180)
+        best = None
+        for each, depth in product(range(1, panels + 1), range(1, self.units + 1)):
+            width = each * self.nv
+            tiles = -(-panels // each) * -(-self.units // depth)
+            for nb, sy in [*((1, n) for n in range(1, down + 1)),
+                           *((n, down) for n in range(2, images + 1))]:
+                total = nb * sy * along
+                room = products * (depth * lanes * width + (depth + self.nv) * total) \
+                    + depth * nb * (side * sy + 2) * (side * along + 2)
+                if room * lanes * 4 > _ROOM and (each, depth, nb, sy) != (1, 1, 1, 1):
+                    break
+                rounds = -(-images // nb) * -(-down // sy)
+                # sums that are gone on with are read and written again
+                once = total * (depth * forth + width * spread) \
+                    + products * depth * lanes * width * (total + 5)
+                cost = tiles * (rounds * once + depth * lanes * width * back)
+                if best is None or cost < best[0]:
+                    best = cost, each, depth, nb, sy
+        assert best is not None
+        return best[1:]
 
     def _block(self, size: list[int]) -> Block:
         return Block(self.walks, self.counts, tuple(size), tuple(size))
@@ -129,7 +170,9 @@ class WeightKernel:
         if c.squares:
             wrong = _Squares(self).sum(fn, source, grads, low, high, units, blocks, channels, sums)
             with fn.when(wrong):
-                self._sum(fn, source, grads, low, high, units, blocks, sums)
+                apart(fn, self.t, (source, grads, sums), (low, high, units, blocks),
+                      lambda inner, source, grads, sums, *numbers: self._sum(
+                          inner, source, grads, *numbers, sums))
         else:
             self._sum(fn, source, grads, low, high, units, blocks, sums)
         tiles.turn(fn, sums, self.width, turned, ld, ld, self.width)
@@ -237,26 +280,28 @@ class _Squares:
 
     def __init__(self, w: WeightKernel):
         self.w = w
+        self.side = side = w.c.squares
+        nb, sy = w.squares
         counts = w.counts
-        size = grow(counts, [1, min(2, counts[1]), counts[2]], _POINTS)
-        self.block = Block(w.walks, counts, tuple(size), tuple(size))
-        self.squares = (size[0], *(-(-n // 2) for n in size[1:]))
-        even = (size[0], *(2 * n for n in self.squares[1:]))
+        size = (nb, min(side * sy, counts[1]), counts[2])
+        self.block = Block(w.walks, counts, size, size)
+        self.squares = (nb, *(-(-n // side) for n in size[1:]))
+        even = (nb, *(side * n for n in self.squares[1:]))
         self.even = Block(w.walks, counts, even, even)
         self.height = w.depth * w.tiles.lanes
 
     def sum(self, fn: Fn, source: str, grads: str, low: Any, high: Any, units: Any, blocks: Any,
             channels: Any, sums: str) -> str:
         """Fill sums[channel and tap, output channel]; whether any of it is not finite (an i1)."""
-        w, block, tiles = self.w, self.block, self.w.tiles
+        w, block, tiles, side = self.w, self.block, self.w.tiles, self.side
         c, scalar, lanes, nr = w.c, tiles.scalar, tiles.lanes, w.nr
         each, total = prod(self.even.extents) * lanes, prod(self.squares)
-        pitch = total * lanes
+        products, pitch = (side + 2) ** 2, total * lanes
         far = w.depth * pitch
         cache = fn.alloca(scalar, w.depth * each)
-        turned = fn.alloca(scalar, 16 * far)
-        across = fn.alloca(scalar, 16 * total * nr)
-        made = fn.alloca(scalar, 16 * self.height * w.width)
+        turned = fn.alloca(scalar, products * far)
+        across = fn.alloca(scalar, products * total * nr)
+        made = fn.alloca(scalar, products * self.height * w.width)
         table = tiles.table("KERNEL_squares", [k * lanes for k in range(total)])
         name = tiles.micro("KERNEL_micro_squares", range(w.rows), w.nv,
                            [i * w.width for i in range(w.rows)], table, nr)
@@ -265,63 +310,60 @@ class _Squares:
             starts = [n, *(fn.mul(i, size) for i, size in
                            zip(unravel(fn, b, block.blocks[1:]), block.size[1:], strict=True))]
             counts = block.valid(fn, starts, high)
-            valid = [counts[0], *(shared(fn, k, 2) for k in counts[1:])]
+            valid = [counts[0], *(shared(fn, k, side) for k in counts[1:])]
             copy_blocks(tiles, fn, self.even, source, list(c.a.strides), units, starts, counts[0],
                         cache)
             with fn.loop(0, units, hint="u") as u:
                 forth(tiles, fn, self.even, self.squares, fn.gep(scalar, cache, fn.mul(u, each)),
-                      fn.gep(scalar, turned, fn.mul(u, pitch)), valid, far)
+                      fn.gep(scalar, turned, fn.mul(u, pitch)), valid, far, side)
             begun = w.begun(fn, n, b, low)
             kc: Any = 1
             for size in valid:
                 kc = fn.mul(kc, size)
             with fn.loop(0, blocks, w.nv, "p") as p:
                 self._spread(fn, grads, p, blocks, starts, counts, valid, across)
-                with fn.loop(0, 16, hint="m") as m, fn.loop(0, units, hint="u") as u, \
+                with fn.loop(0, products, hint="m") as m, fn.loop(0, units, hint="u") as u, \
                         fn.loop(0, lanes, w.rows, "i") as i:
                     x = fn.gep(scalar, turned, fn.add(fn.add(fn.mul(m, far), fn.mul(u, pitch)), i))
                     v = fn.gep(scalar, across, fn.mul(m, total * nr))
                     row = fn.add(fn.add(fn.mul(m, self.height), fn.mul(u, lanes)), i)
                     z = fn.gep(scalar, made, fn.add(fn.mul(row, w.width), fn.mul(p, lanes)))
                     fn.do(f"call void @{name}(ptr {x}, ptr {v}, ptr {z}, i64 {kc}, i1 {begun})")
-        return weight_back(tiles, fn, made, sums, fn.mul(units, lanes), channels, w.width,
-                           self.height)
+        return self._back(fn, made, sums, fn.mul(units, lanes), channels)
 
     def _spread(self, fn: Fn, grads: str, first: Any, blocks: Any, starts: list[Any],
                 counts: list[Any], valid: list[Any], to: str) -> None:
-        """The squares of a panel of the gradient: to[16][square][nr]."""
-        w, tiles = self.w, self.w.tiles
-        scalar, vector, lanes, nr = tiles.scalar, tiles.vector, tiles.lanes, w.nr
+        """The squares of a panel of the gradient: to[product][square][nr]."""
+        w, tiles, side = self.w, self.w.tiles, self.side
+        scalar, lanes, nr = tiles.scalar, tiles.lanes, w.nr
         image, channel, *places, _ = w.c.b.strides
         _, down, along = self.squares
-        plane = prod(self.squares) * nr
         some = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), w.nv) if w.o_blocks % w.nv else w.nv
         base = fn.gep(scalar, grads, fn.mul(first, channel))
         for i, step in zip(starts, [image, *places], strict=True):
             base = fn.gep(scalar, base, fn.mul(i, step))
-
-        def four(a: str, b: str) -> list[str]:
-            return [a, fn.val(f"fadd {vector} {a}, {b}"), fn.val(f"fsub {vector} {a}, {b}"),
-                    fn.val(f"fneg {vector} {b}")]
-
+        name = transforms.spread(tiles, places, prod(self.squares) * nr, side,
+                                 [n % side > 0 for n in w.counts[1:]])
         with fn.loop(0, some, hint="j") as j, fn.loop(0, valid[0], hint="n") as n, \
                 fn.loop(0, valid[1], hint="y") as y, fn.loop(0, valid[2], hint="x") as x:
             far = fn.add(fn.add(fn.mul(j, channel), fn.mul(n, image)),
-                         fn.add(fn.mul(y, 2 * places[0]), fn.mul(x, 2 * places[1])))
-            corner = fn.gep(scalar, base, far)
-            inside = {d: fn.val(f"icmp slt i64 {fn.add(fn.mul(i, 2), 1)}, {counts[d]}")
-                      for d, i in ((1, y), (2, x)) if w.counts[d] % 2}
-            g = []
-            for r in (0, 1):
-                for k in (0, 1):
-                    at = fn.gep(scalar, corner, r * places[0] + k * places[1])
-                    for on, d in ((r, 1), (k, 2)):      # the half of a square that is nowhere
-                        if on and d in inside:
-                            at = fn.val(f"select i1 {inside[d]}, ptr {at}, ptr @KERNEL_zeros")
-                    g.append(fn.load(vector, at, 4))
-            sides = [four(g[k], g[2 + k]) for k in (0, 1)]
+                         fn.add(fn.mul(y, side * places[0]), fn.mul(x, side * places[1])))
             square = fn.add(fn.mul(fn.add(fn.mul(n, down), y), along), x)
             there = fn.gep(scalar, to, fn.add(fn.mul(square, nr), fn.mul(j, lanes)))
-            for r in range(4):
-                for k, value in enumerate(four(sides[0][r], sides[1][r])):
-                    fn.store(vector, value, fn.gep(scalar, there, (4 * r + k) * plane), 4)
+            left = [fn.val(f"sub i64 {k}, {fn.mul(i, side)}")
+                    for k, i in zip(counts[1:], (y, x), strict=True)]
+            fn.do(f"call void @{name}(ptr {fn.gep(scalar, base, far)}, ptr {there}, "
+                  f"i64 {left[0]}, i64 {left[1]})")
+
+    def _back(self, fn: Fn, made: str, sums: str, count: Any, channels: Any) -> str:
+        """sums[channel and tap, output channel] from products[channel, output channel]; whether
+        any of it is not finite (an i1)."""
+        w, tiles = self.w, self.w.tiles
+        scalar, lanes, width = tiles.scalar, tiles.lanes, w.width
+        watch = Watch(tiles, fn)
+        name = transforms.weight_back(tiles, self.height * width, width, self.side)
+        with fn.loop(0, count, hint="c") as c, fn.loop(0, channels, lanes, "v") as v:
+            at = fn.gep(scalar, made, fn.add(fn.mul(c, width), v))
+            to = fn.gep(scalar, sums, fn.add(fn.mul(fn.mul(c, 9), width), v))
+            fn.do(f"call void @{name}(ptr {at}, ptr {to}, ptr {watch.memory})")
+        return watch.wrong()

@@ -17,23 +17,29 @@ __all__ = ["Watch"]
 
 class Watch:
     """A vector on the stack to which everything that is seen is added, times zero: it stays zero
-    for as long as all of it is finite, and becomes NaN for good otherwise."""
+    for as long as all of it is finite, and becomes NaN for good otherwise.
 
-    def __init__(self, tiles: Tiles, fn: Fn):
+    A function that is called goes on with its caller's, at `memory`.
+    """
+
+    def __init__(self, tiles: Tiles, fn: Fn, memory: str = ""):
         self.tiles, self.fn = tiles, fn
-        self.memory = fn.alloca(tiles.vector, 1)
+        self.memory = memory or fn.alloca(tiles.vector, 1)
         self.so_far = ""
-        fn.store(tiles.vector, "zeroinitializer", self.memory, 64)
+        if not memory:
+            fn.store(tiles.vector, "zeroinitializer", self.memory, 64)
 
     def see(self, value: str) -> None:
         """Look at a vector; at the sum of several for all of them, as that is finite only where
         they are."""
-        vector, fn = self.tiles.vector, self.fn
-        zero = fn.val(f"fmul {vector} {value}, {self.tiles.constant(0.0)}")
+        vector, fn, zero = self.tiles.vector, self.fn, self.tiles.constant(0.0)
         if self.so_far:
-            self.so_far = fn.val(f"fadd {vector} {self.so_far}, {zero}")
+            more = fn.fresh("w")
+            self.tiles.multiply_add(fn, value, zero, self.so_far, more)
+            self.so_far = more
         else:
-            self._write(fn.val(f"fadd {vector} {self._read()}, {zero}"))
+            product = fn.val(f"fmul {vector} {value}, {zero}")
+            self._write(fn.val(f"fadd {vector} {self._read()}, {product}"))
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -26,9 +26,9 @@ from typing import Any
 
 from facula import config
 from facula.codegen.blocked import Blocks, squares_suit, vectors_of
-from facula.codegen.blocked_squares import FAR, NEAR
 from facula.codegen.expr import ELEMENTWISE
 from facula.codegen.target import target
+from facula.codegen.transforms import FAR, NEAR
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, spec
 from facula.schedule.constants import fixed_steps
@@ -91,6 +91,7 @@ class Rewrite:
         self.steps: list[Step] = []
         self.plain: dict[int, int] = {}
         self.blocked: dict[int, tuple[int, int]] = {}      # step -> (new number, axis)
+        self.squared: dict[tuple[int, int], int] = {}
         self.where: str | None = None
         self.fixed = fixed_steps(steps)
 
@@ -267,16 +268,27 @@ class Rewrite:
         if side:
             c = c.by_squares(side)
         source = self._block(image, 1) if blocked else self._plain(image)
-        inputs: tuple[int, ...] = (source, self._packed(self._plain(weight), c))
+        kernel = self._plain(weight)
+        inputs: tuple[int, ...]
         if c.squares:                   # and the weight itself, for what is not finite
-            inputs = (*inputs, self._plain(weight))
+            inputs = source, self._packed(self._squared(kernel, c.squares), c), kernel
+        else:
+            inputs = source, self._packed(kernel, c)
         self.blocked[number] = self._add("conv_blocks", c.attrs(), inputs, self._spec(
             step.spec.shape, 1, step.spec.dtype)), 1
         return True
 
     # -- the weight
+    def _squared(self, w: int, side: int) -> int:
+        """The weight's transform for squares of `side`."""
+        found = self.squared.get((w, side))
+        if found is None:
+            found = self.squared[w, side] = self._spread(self._spread(w, 2, side), 3, side)
+        return found
+
     def _packed(self, w: int, c: Blocks) -> int:
-        """The weight in the order in which the kernel reads it; see `facula.codegen.blocked`."""
+        """The weight, or its transform, in the order in which the kernel reads it; see
+        `facula.codegen.blocked`."""
         lanes = self.lanes
         o, i, *kernel = c.w
         taps = prod(kernel)
@@ -284,8 +296,7 @@ class Rewrite:
             w = self._widened(self._reshape(w, (o, taps)), 0, -(-o // lanes) * lanes)
             return self._permute(self._reshape(w, (-(-o // lanes), lanes, taps)), (0, 2, 1))
         if c.squares:
-            w, taps = self._spread(self._spread(w, 2, c.squares), 3, c.squares), \
-                (c.squares + 2) ** 2
+            taps = (c.squares + 2) ** 2
         nr = vectors_of(c) * lanes
         panels = -(-o // nr)
         w = self._widened(self._reshape(w, (o, i, taps)), 0, panels * nr)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from math import prod
 
 from facula import config
-from facula.codegen.blocked import PLACES, Blocks, squares_suit
+from facula.codegen.blocked import PLACES, Blocks, adjoint_suits, squares_suit
 from facula.codegen.blocked_weight import BlocksWeight
 from facula.codegen.target import target
 from facula.dtype import bool_, int32
@@ -92,18 +92,22 @@ class _Training(Rewrite):
         back = tuple([(k - 1) * d - p for k, d, p in zip(w[2:], dilation, low, strict=True)])
         turned = (w[1], w[0], *w[2:])
         c = Blocks(y, turned, x, (1, 1), back, dilation, True, self.lanes)
+        adjoint = adjoint_suits(c)
         side = squares_suit(c, False)
-        if side:
-            c = c.by_squares(side)
-        weight = self._plain(step.inputs[1])
-        have = self.steps[weight].spec
+        c = adjoint or (c.by_squares(side) if side else c)
+        weight = own = self._plain(step.inputs[1])
         if w[2:] != (1, 1):
-            weight = self._add("slice", ((0, 0, w[2] - 1, w[3] - 1), (1, 1, -1, -1)), (weight,),
-                               have)
+            weight = self._add("slice", ((0, 0, w[2] - 1, w[3] - 1), (1, 1, -1, -1)), (own,),
+                               self.steps[own].spec)
         weight = self._permute(weight, (1, 0, 2, 3))
-        inputs: tuple[int, ...] = (self._block(step.inputs[0], 1), self._packed(weight, c))
         if c.squares:
-            inputs = (*inputs, weight)
+            # the transpose has the taps in their own order
+            turned = self._permute(self._squared(own, c.squares), (1, 0, 2, 3)) if c.adjoint \
+                else self._squared(weight, c.squares)
+            inputs: tuple[int, ...] = (self._block(step.inputs[0], 1), self._packed(turned, c),
+                                       weight)
+        else:
+            inputs = (self._block(step.inputs[0], 1), self._packed(weight, c))
         self.blocked[number] = self._add("conv_blocks", c.attrs(), inputs, self._spec(
             step.spec.shape, 1, step.spec.dtype)), 1
         return True

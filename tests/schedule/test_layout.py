@@ -134,7 +134,7 @@ def test_what_only_a_transform_overflows_on(size):
 
 
 @pytest.mark.parametrize(("channels", "size", "lasting", "side"), [
-    (64, 56, True, 4), (64, 56, False, 2), (64, 14, True, 2), (512, 7, True, 2),
+    (64, 56, True, 4), (64, 56, False, 4), (64, 14, True, 2), (64, 46, False, 4), (512, 7, True, 2),
     (512, 7, False, 0), (64, 3, True, 0)])
 def test_squares_by_what_their_weights_cost(channels, size, lasting, side):
     c = Blocks((1, channels, size, size), (channels, channels, 3, 3), (1, channels, size, size),

@@ -11,6 +11,8 @@ import pytest
 import facula
 import facula.nn.functional as F
 from facula import config, nn, optim
+from facula.codegen import blocked
+from facula.codegen.blocked_weight import BlocksWeight
 from facula.graph.flush import flush
 from facula.graph.record import State, recorder
 from facula.schedule import layout, layout_back
@@ -22,6 +24,7 @@ def small(monkeypatch):
     monkeypatch.setattr(layout, "LEAST", 0)
     monkeypatch.setattr(layout_back, "LEAST", 0)
     monkeypatch.setattr(layout_back, "PLACES", 0)
+    monkeypatch.setattr(blocked, "PLACES", 0)
     monkeypatch.setattr(config.flag, "INTERPRET", False)
 
 
@@ -128,10 +131,12 @@ def test_ties_and_indices(made):
     assert "conv_weight_blocks" in operations(made)
 
 
-def test_what_is_not_finite_stays_where_it_is(made):
+@pytest.mark.parametrize("padding", [0, 1])
+def test_what_is_not_finite_stays_where_it_is(padding, made):
     """In a weight's gradient that is a channel, in an input's the kernel around a place."""
+    side = 18 + 2 * padding
     for bad in (np.nan, np.inf, -np.inf):
-        spot, seed = np.zeros((2, 32, 20, 20), np.float32), drawn(2, 48, 20, 20)
+        spot, seed = np.zeros((2, 32, 20, 20), np.float32), drawn(2, 48, side, side)
         spot[0, 5, 7, 9] = seed[1, 3, 11, 12] = bad
         results = []
         for dtype in (facula.float32, facula.float64):
@@ -140,7 +145,7 @@ def test_what_is_not_finite_stays_where_it_is(made):
             for t in (x, one, w):
                 t.requires_grad_()
                 t._peek()
-            y = F.conv2d(F.conv2d(x, one) + at, w, padding=1)
+            y = F.conv2d(F.conv2d(x, one) + at, w, padding=padding)
             y.backward(facula.tensor(seed, dtype=dtype))
             results.append((x.grad.numpy(), w.grad.numpy()))
         for have, want in zip(*results, strict=True):
@@ -149,6 +154,109 @@ def test_what_is_not_finite_stays_where_it_is(made):
             assert np.array_equal(np.isfinite(have), finite) and 0 < finite.sum() < finite.size
             assert np.allclose(have[finite], want[finite], 1e-3, 1e-3)
     assert "conv_weight_blocks" in operations(made)
+    assert sides(made[0])[:2] == [4, 4] and adjoint(made[0]) == (padding == 0)
+
+
+# ---------------------------------------------------------------- minimal filtering
+
+def sides(executable):
+    """Outputs along a side of the squares of the 3x3 convolutions, then of their weights'."""
+    steps = executable.steps
+    return [blocked.Blocks(*s.attrs).squares for s in steps
+            if s.op == "conv_blocks" and s.attrs[1][2:] == (3, 3)] + [
+        BlocksWeight(*s.attrs).squares for s in steps
+        if s.op == "conv_weight_blocks" and s.attrs[1][2:] == (3, 3)]
+
+
+def adjoint(executable):
+    return any(blocked.Blocks(*s.attrs).adjoint for s in executable.steps
+               if s.op == "conv_blocks")
+
+
+SQUARES = [  # images, channels, outputs, size, padding; sides forward, back, of the weight
+    (4, 16, 32, (13, 13), 0, [4, 4, 2], True), (64, 16, 32, (13, 13), 0, [4, 4, 4], True),
+    (3, 32, 16, (26, 23), 0, [4, 4, 4], True),
+    (9, 16, 48, (11, 12), 1, [4, 4, 2], False),
+    (2, 48, 80, (20, 18), 1, [4, 4, 4], False),
+    (40, 16, 16, (6, 5), 0, [4, 4, 4], True), (1, 16, 32, (34, 40), 0, [4, 4, 4], False),
+    (33, 16, 16, (4, 4), 0, [2, 2, 0], True), (17, 80, 16, (8, 8), 0, [2, 2, 2], True),
+    (6, 16, 96, (9, 17), 2, [4, 4, 4], False), (32, 16, 16, (3, 3), 0, [0, 4, 0], False)]
+
+
+def by_squares(case, sparse=False):
+    """What a 3x3 convolution behind one of one point gives: its result and gradients by input
+    and weight, and float64 ones of the identity before it."""
+    n, c, o, size, padding = case[:5]
+    x, w = drawn(n, c, *size), drawn(o, c, 3, 3)
+    seed = drawn(n, o, *[v + 2 * padding - 2 for v in size])
+    if sparse:
+        x, seed = np.maximum(x, 0), np.where(seed > 0.6, seed, 0)
+    one = np.eye(c, dtype=np.float32)[:, :, None, None]
+    a, e, k, g = (facula.tensor(v) for v in (x, one, w, seed))
+    for t in (a, e, k):
+        t.requires_grad_()
+    y = F.conv2d(F.conv2d(a, e), k, padding=padding)
+    (y * g).sum().backward()
+    y = y.detach()
+    return (x, w, seed), [v.numpy() for v in (y, a.grad, k.grad)]
+
+
+def plainly(x, w, padding):
+    """The convolution in float64, by NumPy."""
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (padding,) * 2, (padding,) * 2))
+    h, width = (v - 2 for v in x.shape[2:])
+    return sum(np.einsum("nihw,oi->nohw", x[:, :, r:r + h, q:q + width],
+                         w[:, :, r, q].astype(np.float64))
+               for r, q in itertools.product(range(3), range(3)))
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("case", SQUARES, ids=str)
+def test_gradients_by_squares(case, sparse, made):
+    """A convolution is linear in either operand: differences are its gradients, exactly."""
+    padding, expected, turned = case[4:]
+    (x, w, seed), (y, by_x, by_w) = by_squares(case, sparse)
+    if not sparse:                  # otherwise the program is there already
+        assert (sides(made[0]), adjoint(made[0])) == (expected, turned)
+    want = plainly(x, w, padding)
+    assert np.linalg.norm(y - want) < 8e-7 * np.linalg.norm(want)
+    rng = np.random.default_rng(5)
+    for have, value, moved in ((by_x, x, lambda d: plainly(d, w, padding)),
+                               (by_w, w, lambda d: plainly(x, d, padding))):
+        for _ in range(3):
+            way = rng.standard_normal(value.shape)
+            slope = (moved(way) * seed).sum()
+            assert abs((have * way).sum() - slope) < 3e-6 * np.linalg.norm(have) * \
+                np.linalg.norm(way) / np.sqrt(way.size) * np.sqrt(have.size) + 1e-9
+
+
+@pytest.mark.parametrize("case", SQUARES, ids=str)
+def test_gradients_by_squares_are_those_of_torch(case):
+    torch = pytest.importorskip("torch")
+    (x, w, seed), have = by_squares(case)
+    a, k = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (x, w))
+    y = torch.nn.functional.conv2d(a, k, padding=case[4])
+    (y * torch.tensor(seed)).sum().backward()
+    for mine, theirs in zip(have, (y.detach(), a.grad, k.grad), strict=True):
+        theirs = theirs.numpy()
+        assert np.linalg.norm(mine - theirs) < 1.2e-6 * np.linalg.norm(theirs)
+
+
+def test_sums_that_only_a_transform_overflows_on(made):
+    """They are computed again by plain sums."""
+    x, w = np.zeros((4, 16, 13, 13), np.float32), drawn(16, 16, 3, 3) / 40
+    seed = np.zeros((4, 16, 11, 11), np.float32)
+    seed[0, :, 3, 4], seed[0, :, 3, 6] = 3e38, -3e38
+    x[1, :, 5, 5], x[1, :, 5, 7] = 3e38, -3e38
+    w[:, 1:] = 0
+    a, e, k = (facula.tensor(v, requires_grad=True) for v in (
+        x, np.eye(16, dtype=np.float32)[:, :, None, None], w))
+    y = F.conv2d(F.conv2d(a, e), k)
+    y.backward(facula.tensor(seed))
+    assert np.isfinite(a.grad.numpy()).all() and np.isfinite(y.detach().numpy()).all()
+    assert sides(made[0])[:2] == [4, 4] and adjoint(made[0])
+    want = plainly(x, w, 0)
+    assert np.allclose(y.detach().numpy(), want, 1e-4, 1e-4)
 
 
 @pytest.mark.parametrize("net", [

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facula.dtype import DTYPES
-from facula.runtime import flight
+from facula.runtime import flight, pages
 
 if TYPE_CHECKING:
     from facula.graph.spec import Spec
@@ -127,9 +127,10 @@ class _Watch(weakref.ref[Any]):
     It does not look into arrays, so that a reference to one says the truth.
     """
 
-    __slots__ = ("size",)
+    __slots__ = ("size", "place")
 
     size: int
+    place: pages.Place | None
 
 
 _watches: dict[int, _Watch] = {}
@@ -138,13 +139,17 @@ _watches: dict[int, _Watch] = {}
 def _freed(watch: _Watch) -> None:
     del _watches[id(watch)]
     taken.note(-watch.size)
+    if watch.place is not None:
+        watch.place.free()
 
 
 def _fresh(size: int) -> tuple[Any, int]:
     """A new block, from the operating system, and its first aligned address."""
-    memory = np.empty(size + ALIGNMENT, np.uint8)       # NumPy asks for huge pages
+    cut = pages.take(size)
+    memory, place = cut if cut is not None else (np.empty(size + ALIGNMENT, np.uint8), None)
     watch = _Watch(memory, _freed)
     watch.size = size
+    watch.place = place
     _watches[id(watch)] = watch
     taken.note(size)
     address: int = memory.__array_interface__["data"][0]

@@ -56,11 +56,13 @@ class _Pool:
         self.held = 0
 
     def list_for(self, nbytes: int) -> _FreeList:
-        """The free list that serves `nbytes`; sizes are rounded up by at most a quarter."""
+        """The free list that serves `nbytes`; sizes are rounded up by at most a quarter, large ones
+        by a thirtieth: on a large page what is not used takes memory as well."""
         if nbytes <= 512:
             size = max(64, (nbytes + 63) & ~63)
         else:
-            step = max(64, 1 << ((nbytes - 1).bit_length() - 3))
+            parts = 3 if nbytes < pages.LEAST else 6
+            step = max(64, 1 << ((nbytes - 1).bit_length() - parts))
             size = (nbytes + step - 1) // step * step
         found = self.by_class.setdefault(size, _FreeList(size))
         if len(self.by_nbytes) > 65536:

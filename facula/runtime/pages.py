@@ -73,10 +73,11 @@ class Region:
         self.begins.insert(i, first)
         self.ends.insert(i, last)
         # of the free run around it, the pages that had something of this block
-        low = self.begin + max(-(-(first - self.begin) // PAGE), (begin - self.begin) // PAGE) * PAGE
-        high = self.begin + min((last - self.begin) // PAGE, -(-(end - self.begin) // PAGE)) * PAGE
+        base = self.begin
+        low = max(-(-(first - base) // PAGE), (begin - base) // PAGE)
+        high = min((last - base) // PAGE, -(-(end - base) // PAGE))
         if low < high and not self.empty:
-            self.map.madvise(mmap.MADV_DONTNEED, low, high - low)
+            self.map.madvise(mmap.MADV_DONTNEED, base + low * PAGE, (high - low) * PAGE)
 
     @property
     def empty(self) -> bool:
@@ -92,10 +93,6 @@ class _Regions:
     def __init__(self) -> None:
         self.all: list[Region] = []
         self.notes: deque[tuple[Region, int, int]] = deque()
-        self.lock = threading.Lock()
-
-    def renew(self) -> None:
-        """In a forked child: a lock that another thread of the parent held is not released."""
         self.lock = threading.Lock()
 
     def take(self, size: int) -> tuple[Region, int]:
@@ -132,7 +129,9 @@ class _Regions:
 _regions = _Regions()
 _there = hasattr(mmap, "MADV_HUGEPAGE")
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_regions.renew)
+    # A child is to find no region that another thread was in the middle of changing.
+    os.register_at_fork(before=_regions.lock.acquire, after_in_parent=_regions.lock.release,
+                        after_in_child=_regions.lock.release)
 
 
 class Place:

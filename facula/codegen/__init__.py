@@ -11,6 +11,6 @@
   in place of a stride, with `walks` and `direct`), `pointwise` and `pointwise_weight` (kernels of
   one point, which are products of matrices), `convolve_pairs` and `convolve_tiles` (bfloat16),
   `lanewise` (small groups), `winograd` (3x3), and on blocks of channels `blocked`,
-  `blocked_squares` and `blocked_weight`
+  `blocked_squares`, `blocked_adjoint` and `blocked_weight` with `transforms`
 - `attention` with `attend` and `attend_back`; `recurrence`
 """

@@ -19,7 +19,7 @@ from typing import Any
 
 from facula import config
 from facula.codegen import transforms
-from facula.codegen.blocked import OnBlocks, apart, copy_blocks
+from facula.codegen.blocked import LONGEST, OnBlocks, apart, copy_blocks
 from facula.codegen.blocked_squares import forth, shared
 from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
@@ -57,7 +57,8 @@ class BlocksWeight(OnBlocks):
         if not config.flag.WINOGRAD or not self.blocked or self.lanes < 8 \
                 or self.x[1] % self.lanes or self.w[0] % self.lanes:
             return 0
-        if self.w[2:] != (3, 3) or self.stride != (1, 1) or self.dilation != (1, 1):
+        if self.w[2:] != (3, 3) or self.stride != (1, 1) or self.dilation != (1, 1) \
+                or self.y[-1] > LONGEST:
             return 0
         small, large = (self.y[0] * prod(-(-n // side) for n in self.y[2:]) for side in (2, 4))
         # each part has 36 sums for 9, which are to be used by some squares

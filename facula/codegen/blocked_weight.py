@@ -101,7 +101,8 @@ class WeightKernel:
         self.depth = -(-self.units // -(-self.units // most))
         self.squares: tuple[int, int] = 0, 0
         if c.squares:
-            self.each, self.depth, *self.squares = self._tile(panels)
+            self.each, self.depth, *lines = self._tile(panels)
+            self.squares = lines[0], lines[1]
         self.o_tiles = -(-panels // self.each)
         self.width = self.each * self.nr
         self.c_tiles = -(-self.units // self.depth)
@@ -172,8 +173,8 @@ class WeightKernel:
             wrong = _Squares(self).sum(fn, source, grads, low, high, units, blocks, channels, sums)
             with fn.when(wrong):
                 apart(fn, self.t, (source, grads, sums), (low, high, units, blocks),
-                      lambda inner, source, grads, sums, *numbers: self._sum(
-                          inner, source, grads, *numbers, sums))
+                      lambda inner, source, grads, sums, low, high, units, blocks: self._sum(
+                          inner, source, grads, low, high, units, blocks, sums))
         else:
             self._sum(fn, source, grads, low, high, units, blocks, sums)
         tiles.turn(fn, sums, self.width, turned, ld, ld, self.width)

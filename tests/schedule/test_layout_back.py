@@ -245,7 +245,7 @@ def test_gradients_by_squares_are_those_of_torch(case):
 def test_lines_too_long_for_a_tile(made):
     net = nn.Sequential(nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 3, padding=(1, 0)))
     agree(net, drawn(1, 16, 5, 5000), made)
-    assert sides(made[0]) == [0, 0, 0]
+    assert [0, 0, 0] in [sides(m) for m in made]
 
 
 def test_sums_that_only_a_transform_overflows_on(made):

@@ -13,7 +13,8 @@
   with `walks` and `direct`), `convolve_pairs` and `convolve_tiles` (bfloat16) and `lanewise` (small
   groups); `winograd` is in place of the plain sum for 3x3, and `finite` watches that it may be.
   `pointwise` and `pointwise_weight` are kernels of one point, which are products of matrices; on
-  blocks of channels there are `blocked`, `blocked_squares` and `blocked_weight`.  `convolution`
-  writes what follows into the tiles of all of them
+  blocks of channels there are `blocked`, and `blocked_squares`, `blocked_adjoint` and
+  `blocked_weight` with their `transforms`.  `convolution` writes what follows into the tiles of all
+  of them
 - `attention` with `attend` and `attend_back`; `recurrence`
 """

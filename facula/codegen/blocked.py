@@ -27,8 +27,8 @@ from facula.codegen.target import Target, target
 from facula.codegen.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.walks import Block, Walk, evened, grow, micro_rect, reached
 
-__all__ = ["Blocks", "Direct", "OnBlocks", "PLACES", "adjoint_suits", "apart", "copy_blocks",
-           "emit_blocks", "squares_suit", "vectors_of"]
+__all__ = ["Blocks", "Direct", "LONGEST", "OnBlocks", "PLACES", "adjoint_suits", "apart",
+           "copy_blocks", "emit_blocks", "squares_suit", "vectors_of"]
 
 
 _NOWHERE = View(())
@@ -102,13 +102,17 @@ PLACES = 2048
 """Places below which a convolution takes too little time to transform its weight each time."""
 
 
+LONGEST = 1024
+"""Places of a line up to which it is cut into squares: a tile has room for whole lines."""
+
+
 def squares_suit(c: Blocks, lasting: bool) -> int:
     """Where 3x3 kernels cost less by minimal filtering, transforms included: how many outputs a
     square's side is to have; else 0.  `lasting` is whether the weight's transform is kept."""
     if not config.flag.WINOGRAD or not c.blocked or c.depthwise or c.lanes < 8 \
             or c.x[1] % c.lanes or c.w[0] < c.lanes:
         return 0
-    if c.w[2:] != (3, 3) or c.stride != (1, 1) or c.dilation != (1, 1):
+    if c.w[2:] != (3, 3) or c.stride != (1, 1) or c.dilation != (1, 1) or c.y[-1] > LONGEST:
         return 0
     sizes = c.x[2:] if c.adjoint else c.y[2:]
     places = c.x[0] * prod(sizes)

@@ -16,6 +16,7 @@ from typing import Any
 
 from facula.codegen import transforms
 from facula.codegen.blocked import Blocks, Direct
+from facula.codegen.blocked_squares import chain_of
 from facula.codegen.contract import Kernel
 from facula.codegen.finite import Watch
 from facula.codegen.llvm import Fn
@@ -122,6 +123,8 @@ class Adjoint:
         name = tiles.micro("KERNEL_squares", [i * lanes for i in range(self.rows)], f.nv,
                            [i * lanes for i in range(self.rows)], table, nr, False, pitch, ahead)
 
+        chain = chain_of(f.reds, self.side)
+
         def some(c0: Any, count: Any, first: str) -> None:
             with fn.loop(0, count, hint="c") as k:
                 self._spread(fn, fn.gep(scalar, source, fn.mul(fn.add(c0, k), f.strides[1])),
@@ -136,14 +139,13 @@ class Adjoint:
                     at = fn.mul(q, lanes)
                     part = fn.val(f"sdiv i64 {fn.mul(fn.mul(q, line), kc)}, {self.pitch}")
                     on = fn.gep("i8", fn.gep(scalar, v, each), part)
-                    # errors grow with the length of a chain, and larger squares multiply them
-                    chain: Any = 1 if self.side > 2 else count
                     with fn.loop(0, count, chain, "b") as b:
                         begun = fn.val(f"and i1 {first}, {fn.val(f'icmp eq i64 {b}, 0')}")
+                        some_k = fn.mul(smin(fn, fn.val(f"sub i64 {count}, {b}"), chain), lanes)
                         fn.do(f"call void @{name}("
                               f"ptr {fn.gep(scalar, x, fn.add(at, fn.mul(b, pitch)))}, "
                               f"ptr {fn.gep(scalar, v, fn.mul(b, lanes * nr))}, "
-                              f"ptr {fn.gep(scalar, z, at)}, i64 {fn.mul(chain, lanes)}, "
+                              f"ptr {fn.gep(scalar, z, at)}, i64 {some_k}, "
                               f"i1 {begun}, ptr {fn.gep('i8', on, fn.mul(b, lanes * ahead))})")
 
         if self.depth == f.reds:

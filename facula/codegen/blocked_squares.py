@@ -25,9 +25,18 @@ from facula.codegen.target import Target
 from facula.codegen.tiles import PARAMS, operand, smin
 from facula.codegen.walks import Block
 
-__all__ = ["Squares", "forth", "shared"]
+__all__ = ["Squares", "chain_of", "forth", "shared"]
 
 _ROOM = 384 << 10           # bytes of the products of a tile, and of what they are made of
+
+
+def chain_of(reds: int, side: int) -> int:
+    """Blocks of channels that are summed in one chain.
+
+    The errors of a chain grow with its length, and larger squares multiply them: of many channels
+    there are as many sums of pieces as pieces are long.
+    """
+    return reds if side == 2 else min(2 if reds >= 8 else 1, reds)
 
 
 class Squares:
@@ -140,6 +149,8 @@ class Squares:
         name = tiles.micro("KERNEL_squares", [i * lanes for i in range(self.rows)], f.nv,
                            [i * lanes for i in range(self.rows)], table, nr, False, pitch, ahead)
 
+        chain = chain_of(f.reds, self.side)
+
         def some(c0: Any, count: Any, first: str) -> None:
             copy_blocks(tiles, fn, self.even, fn.gep(scalar, source, fn.mul(c0, f.strides[1])),
                         f.strides, count, starts, counts[0], cache)
@@ -156,14 +167,13 @@ class Squares:
                     at = fn.mul(q, lanes)
                     part = fn.val(f"sdiv i64 {fn.mul(fn.mul(q, line), kc)}, {self.pitch}")
                     on = fn.gep("i8", fn.gep(scalar, v, each), part)
-                    # errors grow with the length of a chain, and larger squares multiply them
-                    chain: Any = 1 if self.side > 2 else count
                     with fn.loop(0, count, chain, "b") as b:
                         begun = fn.val(f"and i1 {first}, {fn.val(f'icmp eq i64 {b}, 0')}")
+                        some_k = fn.mul(smin(fn, fn.val(f"sub i64 {count}, {b}"), chain), lanes)
                         fn.do(f"call void @{name}("
                               f"ptr {fn.gep(scalar, x, fn.add(at, fn.mul(b, pitch)))}, "
                               f"ptr {fn.gep(scalar, v, fn.mul(b, lanes * nr))}, "
-                              f"ptr {fn.gep(scalar, z, at)}, i64 {fn.mul(chain, lanes)}, "
+                              f"ptr {fn.gep(scalar, z, at)}, i64 {some_k}, "
                               f"i1 {begun}, ptr {fn.gep('i8', on, fn.mul(b, lanes * ahead))})")
 
         if self.depth == f.reds:

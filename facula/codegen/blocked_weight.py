@@ -19,7 +19,7 @@ from typing import Any
 
 from facula import config
 from facula.codegen import transforms
-from facula.codegen.blocked import OnBlocks, apart, copy_blocks
+from facula.codegen.blocked import LONGEST, OnBlocks, apart, copy_blocks
 from facula.codegen.blocked_squares import forth, shared
 from facula.codegen.contract import Kernel
 from facula.codegen.direct import Tiles
@@ -57,7 +57,8 @@ class BlocksWeight(OnBlocks):
         if not config.flag.WINOGRAD or not self.blocked or self.lanes < 8 \
                 or self.x[1] % self.lanes or self.w[0] % self.lanes:
             return 0
-        if self.w[2:] != (3, 3) or self.stride != (1, 1) or self.dilation != (1, 1):
+        if self.w[2:] != (3, 3) or self.stride != (1, 1) or self.dilation != (1, 1) \
+                or self.y[-1] > LONGEST:
             return 0
         small, large = (self.y[0] * prod(-(-n // side) for n in self.y[2:]) for side in (2, 4))
         # each part has 36 sums for 9, which are to be used by some squares
@@ -100,7 +101,8 @@ class WeightKernel:
         self.depth = -(-self.units // -(-self.units // most))
         self.squares: tuple[int, int] = 0, 0
         if c.squares:
-            self.each, self.depth, *self.squares = self._tile(panels)
+            self.each, self.depth, *lines = self._tile(panels)
+            self.squares = lines[0], lines[1]
         self.o_tiles = -(-panels // self.each)
         self.width = self.each * self.nr
         self.c_tiles = -(-self.units // self.depth)
@@ -171,8 +173,8 @@ class WeightKernel:
             wrong = _Squares(self).sum(fn, source, grads, low, high, units, blocks, channels, sums)
             with fn.when(wrong):
                 apart(fn, self.t, (source, grads, sums), (low, high, units, blocks),
-                      lambda inner, source, grads, sums, *numbers: self._sum(
-                          inner, source, grads, *numbers, sums))
+                      lambda inner, source, grads, sums, low, high, units, blocks: self._sum(
+                          inner, source, grads, low, high, units, blocks, sums))
         else:
             self._sum(fn, source, grads, low, high, units, blocks, sums)
         tiles.turn(fn, sums, self.width, turned, ld, ld, self.width)

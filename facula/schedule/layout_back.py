@@ -95,6 +95,7 @@ class _Training(Rewrite):
         adjoint = adjoint_suits(c)
         side = squares_suit(c, False)
         c = adjoint or (c.by_squares(side) if side else c)
+        source = self._block(step.inputs[0], 1)
         weight = own = self._plain(step.inputs[1])
         if w[2:] != (1, 1):
             weight = self._add("slice", ((0, 0, w[2] - 1, w[3] - 1), (1, 1, -1, -1)), (own,),
@@ -102,12 +103,11 @@ class _Training(Rewrite):
         weight = self._permute(weight, (1, 0, 2, 3))
         if c.squares:
             # the transpose has the taps in their own order
-            turned = self._permute(self._squared(own, c.squares), (1, 0, 2, 3)) if c.adjoint \
+            packed = self._permute(self._squared(own, c.squares), (1, 0, 2, 3)) if c.adjoint \
                 else self._squared(weight, c.squares)
-            inputs: tuple[int, ...] = (self._block(step.inputs[0], 1), self._packed(turned, c),
-                                       weight)
+            inputs: tuple[int, ...] = (source, self._packed(packed, c), weight)
         else:
-            inputs = (self._block(step.inputs[0], 1), self._packed(weight, c))
+            inputs = (source, self._packed(weight, c))
         self.blocked[number] = self._add("conv_blocks", c.attrs(), inputs, self._spec(
             step.spec.shape, 1, step.spec.dtype)), 1
         return True

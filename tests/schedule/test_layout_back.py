@@ -242,6 +242,12 @@ def test_gradients_by_squares_are_those_of_torch(case):
         assert np.linalg.norm(mine - theirs) < 1.2e-6 * np.linalg.norm(theirs)
 
 
+def test_lines_too_long_for_a_tile(made):
+    net = nn.Sequential(nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 3, padding=(1, 0)))
+    agree(net, drawn(1, 16, 5, 5000), made)
+    assert [0, 0, 0] in [sides(m) for m in made]
+
+
 def test_sums_that_only_a_transform_overflows_on(made):
     """They are computed again by plain sums."""
     x, w = np.zeros((4, 16, 13, 13), np.float32), drawn(16, 16, 3, 3) / 40

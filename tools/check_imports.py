@@ -31,8 +31,8 @@ PACKAGE = "facula"
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ground", ("absent", "config", "errors", "dtype", "dtypes", "device", "version", "xpu",
                 "mps", "return_types")),
-    ("values", ("graph.spec", "runtime.flight", "runtime.interrupts", "runtime.allocator",
-                "runtime.plan")),
+    ("values", ("graph.spec", "runtime.flight", "runtime.interrupts", "runtime.pages",
+                "runtime.allocator", "runtime.plan")),
     ("primitives", ("ops.primitive", "ops.table")),
     ("graph", ("graph",)),
     ("reference", ("reference",)),
@@ -60,7 +60,8 @@ COMPILER = ("schedule", "codegen", "reference", "runtime")
 DRIVERS = ("schedule", "codegen", "reference", "runtime", "graph.flush", "compiler", "jit", "viz",
            "profiler", "testing", "cli", "__main__")
 # Memory, its layout, and who writes to it now: every tensor holds some.
-LIGHT = ("runtime.flight", "runtime.interrupts", "runtime.allocator", "runtime.plan")
+LIGHT = ("runtime.flight", "runtime.interrupts", "runtime.pages", "runtime.allocator",
+         "runtime.plan")
 
 # (importer, imported, reason); a name stands for itself and everything below it.
 UPWARD: tuple[tuple[str, str, str], ...] = (

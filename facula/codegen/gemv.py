@@ -39,6 +39,8 @@ __all__ = ["thin"]
 _ITEMSIZE = {"float32": 4, "float64": 8}
 _STREAMS = 8
 """Rows or columns of B that are read side by side."""
+_NARROW = 8
+"""Vectors of sums that stay in registers while B is read; also what hides how long a sum takes."""
 _WEIGHT = 3.0
 """What a flop of these costs, bound by memory as they are, in flops of a large product."""
 
@@ -268,7 +270,7 @@ class _Thin:
         tile = [(i, j) for i in range(c.m) for j in range(count)]
         sums = dict.fromkeys(tile, "zeroinitializer")
         whole, rest = c.k - c.k % lanes, c.k % lanes
-        if c.m == 1 and c.k >= 8 * lanes:
+        if c.m == 1 and c.k >= 4 * lanes:
             self._in_order(fn, count, bn)
             fn.finish()
             return name
@@ -362,6 +364,9 @@ class _Thin:
               rows: Any) -> None:
         """All of `rows` rows of B; only the last tile has a number that is no whole of streams."""
         c = self.c
+        if c.n <= _NARROW * self.lanes:
+            self._narrow(fn, pa, ak, pb, bk, pc, rows)
+            return
         rest = c.k % _STREAMS
 
         def sweep(k: Any, count: int, first: bool) -> None:
@@ -394,6 +399,41 @@ class _Thin:
             sweep(k, _STREAMS, False)
         if rest:
             sweep(whole, rest, False)
+
+    def _narrow(self, fn: Fn, pa: str, ak: int, pb: str, bk: int, pc: str, rows: Any) -> None:
+        """All of C in registers, so that B is read in the order in which it lies."""
+        c, lanes, scalar, vector = self.c, self.lanes, self.scalar, self.vector
+        parts = [(j, min(lanes, c.n - j)) for j in range(0, c.n, lanes)]
+        # few columns: several rows at a time, or each sum would wait for the one before
+        ways = max(_NARROW // len(parts), 1)
+        sums = [[fn.alloca(vector) for _ in parts] for _ in range(ways)]
+        for total in (s for row in sums for s in row):
+            fn.store(vector, "zeroinitializer", total)
+
+        def add(k: Any, way: int) -> None:
+            x = _splat(fn, fn.load(scalar, fn.gep(scalar, pa, fn.mul(k, ak)), self.item), scalar,
+                       lanes)
+            row = fn.gep(scalar, pb, fn.mul(k, bk))
+            for (j, on), total in zip(parts, sums[way], strict=True):
+                y = masked_load(fn, scalar, lanes, on, fn.gep(scalar, row, j), self.item)
+                fn.store(vector, _fma(fn, self.t, vector, x, y, fn.load(vector, total)), total)
+
+        if isinstance(rows, int):
+            whole: Any = rows - rows % ways
+        else:
+            whole = fn.val(f"sub i64 {rows}, {fn.val(f'srem i64 {rows}, {ways}')}")
+        with fn.loop(0, whole, ways, "k", _rolled(fn)) as k:
+            for way in range(ways):
+                add(fn.add(k, way), way)
+        if ways > 1:
+            with fn.loop(whole, rows, 1, "k", _rolled(fn)) as k:
+                add(k, 0)
+        for (j, on), *column in zip(parts, *sums, strict=True):
+            values = [fn.load(vector, s) for s in column]
+            while len(values) > 1:
+                values = [fn.val(f"fadd {vector} {values[i]}, {values[i + 1]}")
+                          if i + 1 < len(values) else values[i] for i in range(0, len(values), 2)]
+            masked_store(fn, scalar, lanes, on, values[0], fn.gep(scalar, pc, j), self.item)
 
     def _rows(self, module: Module, count: int, ak: int, bk: int, first: bool) -> str:
         """(A, B, C, n): C[j] (+)= A[0] B[0, j] + ... for `count` rows of B."""

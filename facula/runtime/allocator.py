@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facula.dtype import DTYPES
-from facula.runtime import flight
+from facula.runtime import flight, pages
 
 if TYPE_CHECKING:
     from facula.graph.spec import Spec
@@ -56,11 +56,13 @@ class _Pool:
         self.held = 0
 
     def list_for(self, nbytes: int) -> _FreeList:
-        """The free list that serves `nbytes`; sizes are rounded up by at most a quarter."""
+        """The free list that serves `nbytes`; sizes are rounded up by at most a quarter, large ones
+        by a thirtieth: on a large page what is not used takes memory as well."""
         if nbytes <= 512:
             size = max(64, (nbytes + 63) & ~63)
         else:
-            step = max(64, 1 << ((nbytes - 1).bit_length() - 3))
+            parts = 3 if nbytes < pages.LEAST else 6
+            step = max(64, 1 << ((nbytes - 1).bit_length() - parts))
             size = (nbytes + step - 1) // step * step
         found = self.by_class.setdefault(size, _FreeList(size))
         if len(self.by_nbytes) > 65536:
@@ -127,9 +129,10 @@ class _Watch(weakref.ref[Any]):
     It does not look into arrays, so that a reference to one says the truth.
     """
 
-    __slots__ = ("size",)
+    __slots__ = ("size", "place")
 
     size: int
+    place: pages.Place | None
 
 
 _watches: dict[int, _Watch] = {}
@@ -138,13 +141,17 @@ _watches: dict[int, _Watch] = {}
 def _freed(watch: _Watch) -> None:
     del _watches[id(watch)]
     taken.note(-watch.size)
+    if watch.place is not None:
+        watch.place.free()
 
 
 def _fresh(size: int) -> tuple[Any, int]:
     """A new block, from the operating system, and its first aligned address."""
-    memory = np.empty(size + ALIGNMENT, np.uint8)       # NumPy asks for huge pages
+    cut = pages.take(size)
+    memory, place = cut if cut is not None else (np.empty(size + ALIGNMENT, np.uint8), None)
     watch = _Watch(memory, _freed)
     watch.size = size
+    watch.place = place
     _watches[id(watch)] = watch
     taken.note(size)
     address: int = memory.__array_interface__["data"][0]

@@ -2,8 +2,8 @@
 
 - the ground: `llvm` writes text, `kernel` a function with its operands, `forms` one text for
   several sizes; `target` is all that is known of the processor
-- loops over elements: `loops`, `nest`, `lower`, `reductions`, `updates`, `bounds`; one element by
-  `expr`, `float_expr`, `complex_expr`, `half` and `mathlib/`
+- loops over elements: `loops`, `nest`, `stretches` (windows and padding), `lower`, `reductions`,
+  `updates`, `bounds`; one element by `expr`, `float_expr`, `complex_expr`, `half` and `mathlib/`
 - contractions: `contract` says what one is, `contraction` picks between `brgemm` (tiles of
   `microkernel` over operands that `pack` has packed), `gemv` (a few rows), `pairs` (bfloat16),
   `amx` (the same by tile registers) and `scalars` (numbers that none of these multiply);

@@ -8,7 +8,9 @@ vector and a row of scores needs no sum across lanes:
     scores[j, i] = sum over e of K[j, e] * scale * Q[i, e]      Q packed [e][i] once a tile
     mixed[i, e] += sum over j of scores[j, i] * V[j, e]
 
-Both products are register tiles.  16-bit operands become float32 when a block of them is loaded.
+Both products are register tiles.  16-bit operands become float32 when a block of them is loaded;
+where the processor multiplies pairs of bfloat16, they stay what they are (`facula.codegen.pairs`),
+and shares are rounded to it: an "element" of a product's operand is then two neighbouring terms.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from facula.codegen.direct import View
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.mathlib.exponential import exp_flushed
 from facula.codegen.mathlib.values import Val, select
-from facula.codegen.microkernel import register_tile
+from facula.codegen.microkernel import multiply_pairs, register_tile
 from facula.codegen.pack import Source, pack_panel
 from facula.codegen.target import target
 from facula.codegen.tiles import (
@@ -130,6 +132,15 @@ class From:
         return least(fn, most(fn, fn.val(f"sub i64 {row}, {self.ahead}"), 0), count), count
 
 
+def _suits(c: Attention, letter: str) -> bool:
+    """Whether two neighbours of each row of an operand lie together, as 32 bits, and rows not in
+    the same few sets of the first cache."""
+    view = c.views[letter]
+    *others, column = view.strides
+    return (c.deep if letter in "vg" else c.width) % 2 == 0 and column == 1 \
+        and view.offset % 2 == 0 and not any(s % 2 for s in others) and others[-1] % 1024 != 0
+
+
 def least(fn: Fn, a: Any, b: Any) -> Any:
     f = fn.module.declare("i64 @llvm.smin.i64(i64, i64)")
     return min(a, b) if isinstance(a, int) and isinstance(b, int) else \
@@ -156,11 +167,55 @@ class Tiles:
         self.mr = 8 if self.t.registers >= 32 else 4
         self.nr = 2 * self.lanes
         self.bq, self.bk = self._block(c.rows), self._block(c.keys)
+        self.paired = self.t.pairs and c.dtype == "bfloat16" and all(
+            _suits(c, x) for x in self.letters if x in "qkvg")
         self.pointers = {x: operand(self.fn, i) for i, x in enumerate(self.letters)}
 
     def _block(self, count: int) -> int:
         unit = max(self.lanes, self.mr)
         return min(MAX_BLOCK[self.item], -(-max(count, 1) // unit) * unit)
+
+    # -- pairs of bfloat16
+    def pairs(self, count: Any) -> Any:
+        """How many elements of a product's operand so many terms are."""
+        if not self.paired:
+            return count
+        if isinstance(count, int):
+            return -(-count // 2)
+        return self.fn.val(f"lshr i64 {self.fn.add(count, 1)}, 1")
+
+    def pair(self, low: Val, high: Val, pointer: str, at: Any) -> None:
+        """Store two terms, rounded, as one element."""
+        fn = self.fn
+        words = [fn.val(f"zext i16 {self.rounded(x)} to i32") for x in (low, high)]
+        both = fn.val(f"or i32 {words[0]}, {fn.val(f'shl i32 {words[1]}, 16')}")
+        fn.store("i32", both, self.cell(pointer, at))
+
+    def rounded(self, x: Val) -> str:
+        """The bits of a number as bfloat16."""
+        fn = self.fn
+        return fn.val(f"bitcast bfloat {fn.val(f'fptrunc float {x.name} to bfloat')} to i16")
+
+    def _multiply_pairs(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
+        multiply_pairs(fn, self.lanes, x, y, total, into)
+
+    def beside(self, letter: str, start: Any, count: Any, columns: int, room: str) -> Matrix:
+        """Rows from `start` on of a matrix as the terms of a product: two rows side by side, the
+        one after the last being zeros."""
+        fn = self.fn
+        with fn.loop(0, self.pairs(count), hint="r") as r:
+            one = fn.mul(r, 2)
+            last = fn.val(f"icmp sge i64 {fn.add(one, 1)}, {count}")
+            line = fn.add(start, one)
+            other = fn.val(f"select i1 {last}, i64 {line}, i64 {fn.add(line, 1)}")
+            seen = fn.val(f"select i1 {last}, i32 0, i32 -65536")
+            with fn.loop(0, columns, hint="e") as e:
+                low, high = (fn.val(f"zext i16 {fn.load('i16', self.at(letter, x, e))} to i32")
+                             for x in (line, other))
+                high = fn.val(f"and i32 {fn.val(f'shl i32 {high}, 16')}, {seen}")
+                fn.store("i32", fn.val(f"or i32 {low}, {high}"),
+                         self.cell(room, fn.add(fn.mul(r, columns), e)))
+        return Matrix(room, 1, columns)
 
     # -- blocks
     def kind(self, letter: str) -> str:
@@ -241,6 +296,11 @@ class Tiles:
         As the rows of a product (`along` False: a row is an element of the result, a column a
         term), or as its terms (a row is a term, its columns lie along the result's).
         """
+        if self.paired:
+            if along:
+                return self.beside(letter, start, count, columns, room or self.array(
+                    self.pairs(block) * columns))
+            return Matrix(self.at(letter, start), self.strides(letter)[0] // 2, 1)
         if self.direct(letter, along):
             row, column = self.strides(letter)
             pointer = self.at(letter, start)
@@ -260,6 +320,9 @@ class Tiles:
         fn, c = self.fn, self.c
         row, column = self.strides(letter)
         source = Source(c.dtype, DTYPES[c.dtype].itemsize, (), (), count, columns, row, column)
+        if self.paired:                 # two columns are one number of 32 bits
+            columns //= 2
+            source = Source("float32", 4, (), (), count, columns, row // 2, 1)
 
         def pack(rows: int) -> None:
             pack_panel(fn, source, block, columns, self.pointers[letter], to, start, 0, rows,
@@ -291,13 +354,16 @@ class Tiles:
         else:
             full = fn.val(f"and i64 {rows}, {-self.mr}")
         rest = last % self.mr
+        mad = self._multiply_pairs if self.paired else None
 
         def tile(i: Any, j: int, count: int) -> None:
             width = min(self.nr, columns - j)
             name = register_tile(self.module, f"KERNEL_{tag}_{count}x{width}", self.t,
-                                 self.scalar, (count, width), a, b, ld)
+                                 self.scalar, (count, width), a, b, ld, mad)
             x, y = fn.mul(i, a.inner), j
             low, high = sums.terms(i, count, terms) if sums is not None else (0, terms)
+            if self.paired:
+                low, high = fn.val(f"lshr i64 {low}, 1") if low != 0 else 0, self.pairs(high)
             if low != 0:
                 x = fn.add(x, fn.mul(low, a.k_step))
                 y = fn.add(j, fn.mul(low, b.k_step))    # type: ignore[assignment]
@@ -350,9 +416,11 @@ class Forward(Tiles):
         mixed = self.array(bq * c.deep)
         rooms = {x: None if self.direct(x, x == "v") else self.array(bk * n)
                  for x, n in (("k", c.width), ("v", c.deep)) if x in self.letters}
+        shares = self.array(self.pairs(bk) * bq) if self.paired else scores
         self.turned("q", i0, bq, c.rows, c.width, packed)
-        with fn.loop(0, c.width * bq, hint="s") as e:
-            self.write(self.read(packed, e) * c.scale, packed, e)
+        if not self.paired:             # which is scaled later, not to be rounded once more
+            with fn.loop(0, c.width * bq, hint="s") as e:
+                self.write(self.read(packed, e) * c.scale, packed, e)
         self.fill(top, bq, float("-inf"))
         self.fill(total, bq, 0.0)
         if not c.keys:
@@ -364,8 +432,13 @@ class Forward(Tiles):
             only = Until(fn, fn.val(f"sub i64 {i0}, {j0}"), self.mr) if c.causal else None
             self.product("s", k, Matrix(packed, 1, bq), scores, bq, keys, c.keys % bk, bq,
                          c.width, "true", where=only)
+            if self.paired:
+                with fn.loop(0, keys, hint="j") as j:
+                    line = self.cell(scores, fn.mul(j, bq))
+                    with fn.loop(self._hidden(i0, j0, j)[0] if c.causal else 0, bq, hint="i") as i:
+                        self.write(self.read(line, i) * c.scale, line, i)
             self._hide(scores, i0, j0, queries, keys)
-            self._shares(scores, i0, j0, keys, top, total, safe, shrink)
+            self._shares(scores, shares, i0, j0, keys, top, total, safe, shrink)
             if "v" in self.letters:
                 first = fn.val(f"icmp eq i64 {j0}, 0")
                 with fn.when(fn.val(f"xor i1 {first}, true")), \
@@ -375,7 +448,7 @@ class Forward(Tiles):
                         at = fn.add(fn.mul(i, c.deep), e)
                         self.write(self.read(mixed, at) * by, mixed, at)
                 v = self.rows_of("v", j0, bk, keys, c.deep, True, rooms["v"])
-                self.product("o", Matrix(scores, 1, bq), v, mixed, c.deep, queries,
+                self.product("o", Matrix(shares, 1, bq), v, mixed, c.deep, queries,
                              c.rows % bq, c.deep, keys, first, sums=only)
         self._finish(i0, queries, top, total, mixed)
         flops = 2 * c.scores * (c.width + (c.deep if "v" in self.letters else 0))
@@ -403,8 +476,8 @@ class Forward(Tiles):
         before = most(fn, smin(fn, fn.val(f"sub i64 {fn.add(j0, j)}, {i0}"), self.bq), 0)
         return fn.val(f"and i64 {before}, {-max(self.lanes, self.mr)}"), before
 
-    def _shares(self, scores: str, i0: Any, j0: Any, keys: Any, top: str, total: str, safe: str,
-                shrink: str) -> None:
+    def _shares(self, scores: str, shares: str, i0: Any, j0: Any, keys: Any, top: str, total: str,
+                safe: str, shrink: str) -> None:
         """Scores become exponentials, relative to the largest seen so far."""
         fn, bq = self.fn, self.bq
         with fn.loop(0, bq, hint="i") as i:
@@ -423,12 +496,33 @@ class Forward(Tiles):
             self.write(by, shrink, i)
             self.write(self.read(total, i) * by, total, i)
             self.write(new, safe, i)
+        if self.paired:
+            self._shares_in_pairs(scores, shares, i0, j0, keys, total, safe)
+            return
         with fn.loop(0, keys, hint="j") as j:
             line = self.cell(scores, fn.mul(j, bq))
             with fn.loop(self._hidden(i0, j0, j)[0] if self.c.causal else 0, bq, hint="i") as i:
                 share = exp_flushed(self.read(line, i) - self.read(safe, i))
                 self.write(share, line, i)
                 self.write(self.read(total, i) + share, total, i)
+
+    def _shares_in_pairs(self, scores: str, shares: str, i0: Any, j0: Any, keys: Any, total: str,
+                         safe: str) -> None:
+        """The exponentials of two keys side by side; after an odd last one comes none."""
+        fn, bq = self.fn, self.bq
+        if not isinstance(keys, int) or keys % 2:
+            odd = fn.val(f"icmp eq i64 {fn.val(f'and i64 {keys}, 1')}, 1")
+            with fn.when(odd):
+                self.fill(self.cell(scores, fn.mul(keys, bq)), bq, float("-inf"))
+        with fn.loop(0, self.pairs(keys), hint="j") as pair:
+            j = fn.mul(pair, 2)
+            line, after = (self.cell(scores, fn.mul(fn.add(j, k), bq)) for k in (0, 1))
+            to = self.cell(shares, fn.mul(pair, bq))
+            with fn.loop(self._hidden(i0, j0, j)[0] if self.c.causal else 0, bq, hint="i") as i:
+                one, two = (exp_flushed(self.read(x, i) - self.read(safe, i))
+                            for x in (line, after))
+                self.pair(one, two, to, i)
+                self.write(self.read(total, i) + one + two, total, i)
 
     def _finish(self, i0: Any, queries: Any, top: str, total: str, mixed: str) -> None:
         fn, c = self.fn, self.c

@@ -9,6 +9,9 @@ Five products, all of them register tiles.  A tile of the kernel is a whole matr
 in which dQ collects in memory while dK and dV of a block of keys stay in the cache; where the
 batch is too small to be shared out like that, one kernel makes dK and dV by blocks of keys, and
 another one dQ by blocks of queries, at the cost of making the scores twice.
+
+Where products are those of pairs of bfloat16, P and dS are rounded to it, and dS is written twice:
+with two queries side by side for dK, with two keys side by side for dQ.
 """
 
 from __future__ import annotations
@@ -67,6 +70,14 @@ class Backward(Tiles):
         self.scores = self.array(bq * bk)
         if self.slopes:
             self.turned_v, self.changes = self.array(c.deep * bk), self.array(bq * bk)
+        self.shares, self.across, self.along = self.scores, "", ""
+        if self.paired:
+            self.shares = self.array(self.pairs(bq) * bk)
+            if self.slopes:
+                self.across, self.along = self.array(self.pairs(bq) * bk), self.array(
+                    bq * self.pairs(bk))
+        elif self.slopes:
+            self.across = self.along = self.changes
         self.sums = {"dk": (self.array(bk * c.width), c.width)} if "dk" in self.results else {}
         if "dv" in self.results:
             self.sums["dv"] = self.array(bk * c.deep), c.deep
@@ -153,31 +164,36 @@ class Backward(Tiles):
         if c.causal:
             ahead = fn.val(f"sub i64 {i0}, {j0}")
             until, start = Until(fn, ahead, self.mr), From(fn, ahead, self.mr)
-        along = "dk" in self.results
-        q = self.rows_of("q", i0, bq, rows, c.width, along, self._room("q", bq * c.width, along))
-        self.product("s", _as_rows(q, along), Matrix(self.turned_k, 1, bk), self.scores, bk,
-                     rows, last, bk, c.width, "true", where=start)
-        along = "dv" in self.results
-        g = None
-        if self.slopes or along:
-            g = self.rows_of("g", i0, bq, rows, c.deep, along,
-                             self._room("g", bq * c.deep, along))
+
+        def both(letter: str, columns: int, along: bool) -> tuple[Matrix, Matrix]:
+            """The queries' rows of a matrix as rows of a product, and as its terms."""
+            m = self.rows_of(letter, i0, bq, rows, columns, along,
+                             self._room(letter, bq * columns, along))
+            if self.paired:
+                return self.rows_of(letter, i0, bq, rows, columns, False), m
+            return _as_rows(m, along), m
+
+        q, q_terms = both("q", c.width, "dk" in self.results)
+        self.product("s", q, Matrix(self.turned_k, 1, bk), self.scores, bk, rows, last, bk,
+                     c.width, "true", where=start)
+        g_terms = None
+        if self.slopes or "dv" in self.results:
+            g, g_terms = both("g", c.deep, "dv" in self.results)
         if self.slopes:
-            assert g is not None
-            self.product("w", _as_rows(g, along), Matrix(self.turned_v, 1, bk), self.changes, bk,
-                         rows, last, bk, c.deep, "true", where=start)
-        self._slopes(j0, keys, i0, rows)
+            self.product("w", g, Matrix(self.turned_v, 1, bk), self.changes, bk, rows, last, bk,
+                         c.deep, "true", where=start)
+        (self._slopes_in_pairs if self.paired else self._slopes)(j0, keys, i0, rows)
         if "dv" in self.results:
-            assert g is not None
-            self.product("v", Matrix(self.scores, 1, bk), g, self.sums["dv"][0], c.deep, keys,
-                         more, c.deep, rows, "false", sums=start)
+            assert g_terms is not None
+            self.product("v", Matrix(self.shares, 1, bk), g_terms, self.sums["dv"][0], c.deep,
+                         keys, more, c.deep, rows, "false", sums=start)
         if "dk" in self.results:
-            self.product("k", Matrix(self.changes, 1, bk), q, self.sums["dk"][0], c.width, keys,
-                         more, c.width, rows, "false", sums=start)
+            self.product("k", Matrix(self.across, 1, bk), q_terms, self.sums["dk"][0], c.width,
+                         keys, more, c.width, rows, "false", sums=start)
         if "dq" in self.results:
             to = self.cell(self.gradient, fn.mul(i0, self.ld))
-            self.product("q", Matrix(self.changes, bk, 1), self.near, to, self.ld, rows, last,
-                         c.width, keys, fn.val(f"icmp eq i64 {j0}, 0"), sums=until)
+            self.product("q", Matrix(self.along, self.pairs(bk), 1), self.near, to, self.ld, rows,
+                         last, c.width, keys, fn.val(f"icmp eq i64 {j0}, 0"), sums=until)
 
     def _slopes(self, j0: Any, keys: Any, i0: Any, rows: Any) -> None:
         """Scores become shares P, and G V^T becomes dS."""
@@ -208,6 +224,57 @@ class Backward(Tiles):
                     self.write(self.number(0.0), scores, j)
                     if self.slopes:
                         self.write(self.number(0.0), changes, j)
+
+
+    def _slopes_in_pairs(self, j0: Any, keys: Any, i0: Any, rows: Any) -> None:
+        """The same for two queries at a time; what is not seen, or not there, are zeros."""
+        c, fn, bk = self.c, self.fn, self.bk
+        early = bool(c.mask) or c.scale <= 0            # is a score ready before its exponential?
+        with fn.loop(0, self.pairs(rows), hint="p") as p:
+            i = fn.mul(p, 2)
+            there = fn.val(f"icmp slt i64 {fn.add(i, 1)}, {rows}")
+            row = fn.add(i0, i)
+            lines = [row, fn.add(row, fn.val(f"zext i1 {there} to i64"))]
+            seen: list[Any] = [keys, fn.val(f"select i1 {there}, i64 {keys}, i64 0")]
+            if c.causal:
+                seen = [most(fn, least(fn, fn.add(fn.val(f"sub i64 {r}, {j0}"), 1), n), 0)
+                        for r, n in zip(lines, seen)]
+            end = keys
+            if c.causal:
+                last = fn.add(most(fn, *seen), self.mr - 1)
+                end = least(fn, fn.val(f"and i64 {last}, {-self.mr}"), keys)
+            end = fn.mul(self.pairs(end), 2)
+            at = [fn.mul(fn.add(i, k), bk) for k in (0, 1)]
+            scores = [self.cell(self.scores, x) for x in at]
+            changes = [self.cell(self.changes, x) for x in at] if self.slopes else []
+            for k in (0, 1):
+                if early:
+                    with fn.loop(0, seen[k], hint="j") as j:
+                        score = self.read(scores[k], j) * c.scale
+                        if c.mask:
+                            score = self.masked(score, lines[k], fn.add(j0, j))
+                        self.write(score, scores[k], j)
+                with fn.loop(seen[k], end, hint="j") as j:
+                    self.write(self.number(float("-inf")), scores[k], j)
+                    if changes:
+                        self.write(self.number(0.0), changes[k], j)
+            lse = [self.get("l", r) for r in lines]
+            delta = [self.get("d", r) for r in lines] if self.slopes else []
+            to = fn.mul(p, bk)
+            with fn.loop(0, end, hint="j") as j:
+                shares, slopes = [], []
+                for k in (0, 1):
+                    score = self.read(scores[k], j)
+                    share = exp_flushed((score if early else score * c.scale) - lse[k])
+                    shares.append(share)
+                    if changes:
+                        slope = (self.read(changes[k], j) - delta[k]) * share * c.scale
+                        slopes.append(slope)
+                        fn.store("i16", self.rounded(slope),
+                                 fn.gep("i16", self.along, fn.add(at[k], j)))
+                self.pair(shares[0], shares[1], self.shares, fn.add(to, j))
+                if changes:
+                    self.pair(slopes[0], slopes[1], self.across, fn.add(to, j))
 
 
 def _as_rows(m: Matrix, along: bool) -> Matrix:

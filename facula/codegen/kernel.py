@@ -181,10 +181,15 @@ class KernelWriter:
         whole = module.metadata('!{!"llvm.loop.unroll.disable"}')
         module.strided = self.width > 0 and self.proven
         picking = ""
+        masked = ""
+        if "!MASKED" in body:
+            masked = ", " + module.metadata(
+                '!{!"llvm.loop.vectorize.predicate.enable", i1 true}')
         if module.strided:
             picking = ", " + module.metadata(
                 f'!{{!"llvm.loop.vectorize.width", i32 {self.width}}}')
-        for name, more in (("!SHORT", f", {whole}"), ("!LOOP", ""), ("!PICKING", picking)):
+        for name, more in (("!SHORT", f", {whole}"), ("!LOOP", ""), ("!PICKING", picking),
+                           ("!MASKED", masked)):
             parts = body.split(name)
             body = parts[0]
             for part in parts[1:]:

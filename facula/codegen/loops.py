@@ -19,6 +19,8 @@ from typing import Any
 from facula.codegen import expr
 from facula.codegen.kernel import Kernel, KernelWriter, Storage
 from facula.codegen.nest import (
+    FEW_LANES,
+    SHORT,
     WRITTEN_OUT,
     Nest,
     affine,
@@ -27,10 +29,12 @@ from facula.codegen.nest import (
     local_array,
     looked_up,
     offsets,
+    picks,
     rows_per_tile,
     written_out,
 )
 from facula.codegen.reductions import Accumulator
+from facula.codegen.stretches import emit_stretches
 from facula.graph.spec import Step
 from facula.schedule.groups import Group, Item, squeeze
 from facula.schedule.index import Index, loop_var, row_major, unflatten, variables
@@ -38,14 +42,8 @@ from facula.schedule.kinds import REDUCE, SCAN, op_cost
 
 __all__ = ["emit_group", "point_cost"]
 
-FEW_LANES = 8
-"""So many lanes, or fewer, are unrolled: they would not fill a vector."""
-
 MOST_LANES = 256
 """A tile of rows with columns keeps its sums of so many lanes in the first cache."""
-
-SHORT = 16
-"""A loop of fewer rounds is one that LLVM turns into vectors under a mask, or not at all."""
 
 ACROSS = (16, 64)
 """So many lines of memory are read across, an element of each, at least and at most: they are to
@@ -72,6 +70,9 @@ def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Sto
     writer.emitter.position = position
     writer.emitter.told = writer.told
     cost = point_cost(steps, group, storage)
+    made = emit_stretches(writer, steps, group, storage, cost)
+    if made is not None:
+        return made
     if _wants_lanes(steps, group, storage):
         return _emit_lanes(writer, steps, group, storage, cost)
     return _emit_rows(writer, steps, group, storage, cost)
@@ -293,12 +294,12 @@ def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
             em.names[outer_row.terms[0][0]] = p
 
         kind = written_out(fn) if blocks == 1 and inner <= FEW_LANES else "!LOOP"
-        picks = simple and blocks == 1 and FEW_LANES < inner < SHORT and _picks(
+        picking = simple and blocks == 1 and FEW_LANES < inner < SHORT and picks(
             lane, offsets(steps, group, storage, rows, columns))
         size = max(steps[i.step].spec.dtype.itemsize for i in group.items)
 
         def lanes(work: Callable[[str | int], None]) -> None:
-            with (writer.picking(low, high, "l", size) if picks else
+            with (writer.picking(low, high, "l", size) if picking else
                   fn.loop(low, high, hint="l", metadata=kind)) as l:
                 em.open()
                 if lane.terms:
@@ -361,11 +362,6 @@ def _across_lines(lane: Index, touched: Sequence[Index], itemsize: int) -> int:
             fit = WAYS * SAME_SET // gcd(stride * itemsize, SAME_SET)
             found = min(found, max(ACROSS[0], min(ACROSS[1], fit)))
     return found
-
-
-def _picks(var: Index, touched: Sequence[Index]) -> bool:
-    """Whether a loop passes over memory in steps of a few elements."""
-    return any(2 <= abs(at.coefficient(v)) <= 8 for v, _ in var.terms for at in touched)
 
 
 def _lane_arrays(writer: KernelWriter, nest: Nest, steps: Sequence[Step], group: Group,

@@ -152,6 +152,34 @@ def accesses(steps: Sequence[Step], start: Sequence[Place],
     return out
 
 
+def _range(steps: Sequence[Step], number: int, index: tuple[Index, ...], left: int = 16
+           ) -> tuple[int, int] | None:
+    """The least and the largest that an int64 element can be, if the few steps behind it tell."""
+    step = steps[number]
+    if step.spec.dtype is not int64:
+        return None
+    if step.op == "full":
+        return int(step.attrs[0]), int(step.attrs[0])
+    if step.op == "iota":
+        return index[0].bounds()
+    if not left or step.op not in MOVEMENT | {"add", "sub", "minimum", "maximum", "mul"}:
+        return None
+    found = [_range(steps, *place, left - 1) for place in operands(steps, number, index)]
+    parts = [r for r in found if r is not None]
+    if len(parts) < len(found) or len(found) == 1:
+        return found[0] if len(found) == 1 else None
+    (a, b), (c, d) = parts
+    if step.op == "add":
+        return a + c, b + d
+    if step.op == "sub":
+        return a - d, b - c
+    if step.op == "mul":
+        ends = a * c, a * d, b * c, b * d
+        return min(ends), max(ends)
+    of = min if step.op == "minimum" else max
+    return of(a, c), of(b, d)
+
+
 class Emitter:
     """Writes the code of single elements inside the loops of one kernel.
 
@@ -281,6 +309,10 @@ class Emitter:
         if op in MOVEMENT:
             return self.value(*operands(self.steps, number, index)[0])
         if op in expr.ELEMENTWISE:
+            if op in ("minimum", "maximum") and dtype is int64:
+                known = self._decided(step, index)
+                if known is not None:
+                    return self.value(known, index)
             args = [self.value(i, index) for i in step.inputs]
             dtypes = [self.steps[i].spec.dtype for i in step.inputs]
             if op in ("sin", "cos") and dtype.kind == "f" and dtype.itemsize >= 4 \
@@ -326,6 +358,16 @@ class Emitter:
             return self._cat(number, index, places)
         raise KeyError(op)
 
+    def _decided(self, step: Step, index: tuple[Index, ...]) -> int | None:
+        """The operand that a minimum or maximum is, where that is known: in the middle of an
+        image all windows of a mean have the same number of elements."""
+        a, b = (_range(self.steps, i, index) for i in step.inputs)
+        if a is None or b is None:
+            return None
+        if a[1] <= b[0]:
+            return step.inputs[step.op == "maximum"]
+        return step.inputs[step.op == "minimum"] if b[1] <= a[0] else None
+
     def _guarded(self, tests: Sequence[tuple[Index, int, int]], place: Place, other: Any,
                  dtype: DType) -> Any:
         """The element `place` where every test holds, else `other`."""
@@ -333,6 +375,8 @@ class Emitter:
         condition = None
         for index, span, step in tests:
             low, high = index.bounds()
+            if high < 0 or low >= span:
+                return other
             checks = []
             if low < 0 or high >= span:
                 checks.append(fn.val(f"icmp ult i64 {self.index(index)}, {span}"))

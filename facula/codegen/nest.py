@@ -19,14 +19,20 @@ from facula.schedule.groups import Group, Item, item_index, item_start, spread
 from facula.schedule.index import Index, Var, const, flatten, variables
 from facula.schedule.kinds import REDUCE, SCAN
 
-__all__ = ["WRITTEN_OUT", "Nest", "affine", "bounds", "column_loops", "local_array", "looked_up",
-           "offsets", "rows_per_tile", "written_out"]
+__all__ = ["FEW_LANES", "SHORT", "WRITTEN_OUT", "Nest", "affine", "bounds", "column_loops",
+           "local_array", "looked_up", "offsets", "picks", "rows_per_tile", "written_out"]
 
 FAR, AHEAD = 1024, 8
 """So many bytes apart, columns are asked for so many of them before they are read."""
 
 WRITTEN_OUT = 32
 """So many columns, or fewer, are unrolled."""
+
+FEW_LANES = 8
+"""So many lanes, or fewer, are unrolled: they would not fill a vector."""
+
+SHORT = 16
+"""A loop of fewer rounds is one that LLVM turns into vectors under a mask, or not at all."""
 
 
 class Nest:
@@ -162,6 +168,11 @@ def offsets(steps: Sequence[Step], group: Group, storage: Callable[[int], Storag
                 found.append(flatten(item_index(steps, group, item, rows, columns),
                                      place.strides))
     return found
+
+
+def picks(var: Index, touched: Sequence[Index]) -> bool:
+    """Whether a loop passes over memory in steps of a few elements."""
+    return any(2 <= abs(at.coefficient(v)) <= 8 for v, _ in var.terms for at in touched)
 
 
 def local_array(writer: KernelWriter, dtype: DType, count: int) -> str:

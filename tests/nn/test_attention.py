@@ -311,3 +311,40 @@ def test_memory_of_a_transformer_is_linear_in_its_context():
     small, large = arena(256), arena(1024)
     assert large < 4.2 * small + 100_000
     assert large < 2 * 1024 * 1024 * 4          # less than the scores of one layer
+
+
+PAIRS = [((2, 3, 65, 65, 32, 32), {"is_causal": True}), ((1, 2, 200, 133, 64, 64), {}),
+         ((8, 2, 70, 63, 16, 48), {"mask": "bool"}), ((2, 1, 7, 33, 8, 6), {"mask": "float"}),
+         ((9, 1, 129, 127, 64, 2), {"is_causal": True, "scale": 0.3}),
+         ((1, 1, 1, 5, 2, 4), {"scale": -0.2}), ((3, 2, 64, 1, 10, 10), {}),
+         ((2, 2, 31, 40, 7, 9), {}), ((4, 2, 130, 67, 512, 32), {"is_causal": True})]
+
+
+@pytest.mark.parametrize("sizes,options", PAIRS, ids=str)
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_bfloat16_is_rounded_and_no_more(monkeypatch, sizes, options, side_by_side):
+    """Odd numbers of rows and columns, too, and heads that lie in each other's rows."""
+    monkeypatch.setattr(facula.config.flag, "INTERPRET", 0)
+    n, h, s, t, wide, deep = sizes
+    options = dict(options)
+    mask = options.pop("mask", None)
+    given = [draw(n, h, a, b) for a, b in ((s, wide), (t, wide), (t, deep), (s, deep))]
+    if mask == "bool":
+        keep = RNG.random((s, t)) < 0.6
+        keep[1] = False
+        options["attn_mask"] = facula.tensor(keep)
+    found = []
+    for dtype in (facula.bfloat16, facula.float64):
+        if mask == "float":
+            added = np.random.default_rng(1).standard_normal((s, t)).astype(np.float32)
+            options["attn_mask"] = facula.tensor(added).bfloat16().to(dtype)
+        q, k, v, g = (facula.tensor(x).bfloat16().to(dtype) for x in given)
+        if side_by_side:
+            q, k, v, g = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v, g))
+        q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
+        y = nn.functional.scaled_dot_product_attention(q, k, v, **options)
+        y.backward(g)
+        found.append([x.detach().double().numpy() for x in (y, q.grad, k.grad, v.grad)])
+    for have, want in zip(*found, strict=True):
+        assert np.isfinite(have).all()
+        assert np.linalg.norm(have - want) <= 5e-3 * np.linalg.norm(want) + 1e-12

@@ -14,7 +14,7 @@ from facula.ops.define import autocast_to, op
 from facula.ops.primitive.rules import cat, expand, reshape
 from facula.tensor import Tensor, prim
 
-__all__ = ["CHUNKS", "lstm_cell", "gru_cell", "rnn_cell", "recurrent_layer"]
+__all__ = ["CHUNKS", "lstm_cell", "gru_cell", "rnn_cell", "recurrent_layer", "recurrent_layers"]
 
 CHUNKS = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 """How many gates each kind has, and so how many hidden sizes its weights are high."""
@@ -208,3 +208,47 @@ def recurrent_layer(data: Tensor, start: tuple[Tensor, ...], w_ih: Tensor, w_hh:
         outputs.append((t, made))
     last = [_joined([s, *done]) for s, done in zip(state, ended)]
     return (_joined([made for _, made in sorted(outputs, key=lambda o: o[0])]), *last)
+
+
+@op(register=False)
+def recurrent_layers(data: Tensor, start: tuple[Tensor, ...] | None,
+                     weights: tuple[tuple[Any, ...], ...], mode: str,
+                     runs: tuple[tuple[int, int], ...], directions: int,
+                     batch_first: bool) -> tuple[Tensor, ...]:
+    """Layers one after the other, as one operation: the outputs of the last one, then the last
+    states of all, `[layers * directions, N, ...]`.
+
+    data      packed rows `[sum of sizes, in]`, or `[T, N, in]`, with `batch_first` `[N, T, in]`;
+              the outputs are packed rows, or `[T, N, out]`
+    start     the first states, `[layers * directions, N, ...]`; None for zeros
+    weights   of each layer and direction: w_ih, w_hh, b_ih, b_hh, w_hr as of `recurrent_layer`
+    runs      (rows at a step, steps) of each stretch of steps with equally many rows
+    """
+    sizes = tuple([n for n, count in runs for _ in range(count)])
+    packed = data.ndim == 2
+    if batch_first and not packed:
+        data = prim("permute", data, attrs=((1, 0, 2),))
+    rows = reshape(data, (sum(sizes), shape_of(data)[-1]))
+    ended: list[list[Tensor]] = [[] for _ in range(1 + (mode == "LSTM"))]
+    for at in range(0, len(weights), directions):
+        outputs = []
+        for k in range(at, at + directions):
+            w_hh, w_hr = weights[k][1], weights[k][4]
+            if start is None:
+                widths = [shape_of(w_hh if w_hr is None else w_hr)[1 if w_hr is None else 0],
+                          shape_of(w_hh)[0] // CHUNKS[mode]]
+                states = [prim("full", attrs=(0.0,), shape=(sizes[0], wide), dtype=data.dtype)
+                          for wide, _ in zip(widths, ended)]
+            else:
+                states = [reshape(prim("slice", s, attrs=((k, 0, 0), (1, 1, 1)),
+                                       shape=(1, *shape_of(s)[1:])), shape_of(s)[1:])
+                          for s in start]
+            found: Any = recurrent_layer(rows, tuple(states), *weights[k], mode, sizes,
+                                         k % directions == 1)
+            outputs.append(found[0])
+            for kept, state in zip(ended, found[1:]):
+                kept.append(reshape(state, (1, *shape_of(state))))
+        rows = outputs[0] if len(outputs) == 1 else cat(outputs, 1)
+    if not packed:
+        rows = reshape(rows, (len(sizes), sizes[0], shape_of(rows)[1]))
+    return (rows, *[_joined(kept) for kept in ended])

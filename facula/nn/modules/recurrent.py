@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
+from itertools import groupby
 from typing import Any
 
 from facula.graph.record import recorder
@@ -14,7 +15,7 @@ from facula.nn.functional.recurrent import (
     CHUNKS,
     gru_cell,
     lstm_cell,
-    recurrent_layer,
+    recurrent_layers,
     rnn_cell,
 )
 from facula.nn.modules.make import empty, zeros
@@ -145,12 +146,6 @@ class RNNBase(Module):
         return tuple(have.get(name + end) for name in ("weight_ih", "weight_hh", "bias_ih",
                                                        "bias_hh", "weight_hr"))
 
-    def _start(self, x: Any, n: int) -> tuple[Any, ...]:
-        """The first states if none are given: zeros."""
-        count = self.num_layers * self._directions
-        h = zeros((count, n, self.proj_size or self.hidden_size), x.dtype)
-        return (h, zeros((count, n, self.hidden_size), x.dtype)) if self.mode == "LSTM" else (h,)
-
     def _check_states(self, states: tuple[Any, ...], n: int) -> None:
         count = self.num_layers * self._directions
         widths = (self.proj_size or self.hidden_size, self.hidden_size)
@@ -171,26 +166,24 @@ class RNNBase(Module):
         raise RuntimeError(f"For {kind} input, hx should also be {want}-D but got {have[0]}-D "
                            "tensor")
 
-    def _run(self, data: Any, states: tuple[Any, ...], sizes: tuple[int, ...]
-             ) -> tuple[Any, tuple[Any, ...]]:
-        """All layers over packed rows: the rows of the last, and the last states of all."""
+    def _run(self, data: Any, states: tuple[Any, ...] | None, runs: tuple[tuple[int, int], ...],
+             first: bool = False) -> tuple[Any, tuple[Any, ...]]:
+        """All layers: the outputs of the last, as `recurrent_layers` gives them, and the last
+        states of all; with `first` the batch comes first in `data`."""
         import facula
-        last: list[list[Any]] = [[] for _ in states]
-        for layer in range(self.num_layers):
-            if layer and self.dropout and self.training:
-                data = F.dropout(data, self.dropout)
-            outputs = []
-            for direction in range(self._directions):
-                index = layer * self._directions + direction
-                found: Any = recurrent_layer(data, tuple(s[index] for s in states),
-                                             *self._weights(index), self.mode, sizes,
-                                             direction == 1)
-                outputs.append(found[0])
-                for kept, state in zip(last, found[1:]):
-                    kept.append(state)
-            data = outputs[0] if len(outputs) == 1 else \
-                facula.cat(outputs, 1)                      # type: ignore[attr-defined]
-        return data, tuple(facula.stack(kept) for kept in last)     # type: ignore[attr-defined]
+        each = self._directions
+        weights = tuple([self._weights(k) for k in range(self.num_layers * each)])
+        if not (self.dropout and self.training):
+            out, *last = recurrent_layers(data, states, weights, self.mode, runs, each, first)
+            return out, tuple(last)
+        found: list[Any] = []
+        for k in range(0, len(weights), each):
+            mine = None if states is None else tuple([s[k:k + each] for s in states])
+            data, *last = recurrent_layers(F.dropout(data, self.dropout) if k else data, mine,
+                                           weights[k:k + each], self.mode, runs, each,
+                                           first and not k)
+            found.append(last)
+        return data, tuple([facula.cat(parts) for parts in zip(*found)])   # type: ignore
 
     def _given(self, hx: Any) -> tuple[Any, ...] | None:
         if hx is None:
@@ -201,13 +194,13 @@ class RNNBase(Module):
         data, batch_sizes, order, back = input
         sizes = tuple(int(n) for n in batch_sizes.numpy())
         states = self._given(hx)
-        if states is None:
-            states = self._start(data, sizes[0])
-        elif order is not None:
+        if states is not None and order is not None:
             states = tuple(s.index_select(1, order) for s in states)
         self.check_input(data, batch_sizes)
-        self._check_states(states, sizes[0])
-        out, last = self._run(data, states, sizes)
+        if states is not None:
+            self._check_states(states, sizes[0])
+        runs = tuple([(n, len(list(same))) for n, same in groupby(sizes)])
+        out, last = self._run(data, states, runs)
         if back is not None:
             last = tuple(s.index_select(1, back) for s in last)
         return PackedSequence(out, batch_sizes, order, back), last
@@ -224,17 +217,15 @@ class RNNBase(Module):
         if not batched:
             x = x.unsqueeze(1)
             states = None if states is None else tuple(s.unsqueeze(1) for s in states)
-        elif self.batch_first:
-            x = x.transpose(0, 1)
         steps, n = x.shape[:2]
-        if states is None:
-            states = self._start(x, n)
+        if batched and self.batch_first:
+            steps, n = n, steps
         self.check_input(x, None)
-        self._check_states(states, n)
+        if states is not None:
+            self._check_states(states, n)
         if steps == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        out, last = self._run(x.reshape(steps * n, x.shape[2]), states, (n,) * steps)
-        out = out.reshape(steps, n, out.shape[1])
+        out, last = self._run(x, states, ((n, steps),), batched and self.batch_first)
         if not batched:
             return out.squeeze(1), tuple(s.squeeze(1) for s in last)
         return (out.transpose(0, 1) if self.batch_first else out), last

@@ -40,7 +40,7 @@ FLAGS: tuple[Flag, ...] = (
          "use a lower instruction set than this machine has: amx, avx512, avx2, sse2, neon; empty "
          "means all that the processor offers"),
     Flag("WINOGRAD", True, bool,
-         "0 computes 3x3 convolutions in float32 by plain sums, which is slower and two to three "
+         "0 computes 3x3 convolutions in float32 by plain sums, which is slower and two to four "
          "times as exact"),
     Flag("LAYOUT", True, bool,
          "0 leaves all values in the order that the user has, where convolutions would keep their "

@@ -76,10 +76,10 @@ class Convolutions:
         A bfloat16 element of it is a pair, where the processor multiplies and adds those, and
         widened to float32 elsewhere.
         """
-        import facula.codegen.tiles as tiles
-        from facula.codegen.brgemm import Place
+        import facula.codegen.products.tiles as tiles
         from facula.codegen.llvm import Fn, Module
-        from facula.codegen.microkernel import register_tile
+        from facula.codegen.products.brgemm import Place
+        from facula.codegen.products.microkernel import register_tile
         from facula.codegen.target import target
         from facula.runtime.plan import KernelPlan, PhasePlan, ProgramPlan
         from facula.runtime.program import Program

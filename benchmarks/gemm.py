@@ -44,9 +44,9 @@ def compiled(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[Callable[[], 
 
     As in any program of facula's, one native call runs all kernels of the product.
     """
-    from facula.codegen.contract import Contraction
-    from facula.codegen.contraction import emit_contraction
     from facula.codegen.llvm import Module
+    from facula.codegen.products.choice import emit_contraction
+    from facula.codegen.products.contraction import Contraction
     from facula.runtime.plan import KernelPlan, PhasePlan, ProgramPlan
     from facula.runtime.program import Program
 

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from facula.codegen import expr
-from facula.codegen.direct import View
-from facula.codegen.epilogue import NS_PER_FLOP, Product
-from facula.codegen.kernel import ATTRS, Kernel, KernelWriter, Storage, named
+from facula.codegen.convolutions.direct import View
+from facula.codegen.elements import expr
+from facula.codegen.elements.writer import ATTRS, Kernel, KernelWriter, Storage, named
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
-from facula.codegen.pack import Source, emit_pack
+from facula.codegen.products.epilogue import NS_PER_FLOP, Product
+from facula.codegen.products.pack import Source, emit_pack
+from facula.codegen.products.tiles import PARAMS, operand, sums_over_k
 from facula.codegen.target import target, tiling
-from facula.codegen.tiles import PARAMS, operand, sums_over_k
 from facula.graph.spec import Step
 from facula.ops.primitive.recurrent import CELLS, RECURRENT, coefficients
 from facula.schedule.index import Index, const, loop_var

@@ -103,9 +103,9 @@ out:
 
 def _tile_registers() -> str:
     """The four sums of a register tile of AMX, each multiplied and added to many times."""
-    from facula.codegen.amx import ROWS, configure, release
     from facula.codegen.llvm import Fn, Module
-    from facula.codegen.tiles import PARAMS
+    from facula.codegen.products.amx import ROWS, configure, release
+    from facula.codegen.products.tiles import PARAMS
     module = Module()
     fn = Fn(module, "facula_multiply", PARAMS, attrs=target().attributes)
     zero = module.declare("void @llvm.x86.tilezero(i8)")

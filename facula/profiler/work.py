@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from facula.codegen.blocked import Blocks
-from facula.codegen.blocked_weight import BlocksWeight
-from facula.codegen.convolve import Convolution
-from facula.codegen.convolve_weight import WeightSizes
-from facula.codegen.direct import View
+from facula.codegen.convolutions.blocks.forward import Blocks
+from facula.codegen.convolutions.blocks.weight import BlocksWeight
+from facula.codegen.convolutions.convolution import Convolution
+from facula.codegen.convolutions.direct import View
+from facula.codegen.convolutions.weight import WeightSizes
+from facula.codegen.convolutions.winograd import worthwhile
 from facula.codegen.target import target
-from facula.codegen.winograd import worthwhile
 from facula.dtype import bfloat16, float32
 from facula.graph.history import CHEAP
 from facula.graph.spec import Step

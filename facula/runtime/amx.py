@@ -17,9 +17,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from facula.codegen.amx import ROWS, configure, release, tile_function
-from facula.codegen.brgemm import Place
 from facula.codegen.llvm import Fn, Module
+from facula.codegen.products.amx import ROWS, configure, release, tile_function
+from facula.codegen.products.brgemm import Place
 from facula.codegen.target import Target
 
 __all__ = ["products_are_right", "refusal"]

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from facula.codegen.attention import emit_attention
-from facula.codegen.convolution import emit_convolution_group
-from facula.codegen.convolve import Convolution
-from facula.codegen.direct import View
-from facula.codegen.epilogue import Product, emit_product
-from facula.codegen.kernel import Kernel, Storage
-from facula.codegen.loops import emit_group
-from facula.codegen.pointwise import Pointwise, product_of
+from facula.codegen.attention.kernels import emit_attention
+from facula.codegen.convolutions.convolution import Convolution
+from facula.codegen.convolutions.direct import View
+from facula.codegen.convolutions.epilogue import emit_convolution_group
+from facula.codegen.convolutions.pointwise import Pointwise, product_of
+from facula.codegen.elements.loops import emit_group
+from facula.codegen.elements.updates import emit_copy, emit_update
+from facula.codegen.elements.writer import Kernel, Storage
+from facula.codegen.products.epilogue import Product, emit_product
 from facula.codegen.recurrence import emit_recurrence
-from facula.codegen.updates import emit_copy, emit_update
 from facula.graph.spec import Step
 from facula.runtime.plan import KernelPlan, PhasePlan, ProgramPlan
 from facula.schedule.groups import Group, Item, squeeze

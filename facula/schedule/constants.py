@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from facula import config
-from facula.codegen.lower import MOVEMENT
+from facula.codegen.elements.lower import MOVEMENT
 from facula.graph.spec import Step
 from facula.runtime.allocator import Buffer, forget, stamped
 from facula.schedule.products import PRODUCTS

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
 
-from facula.codegen.lower import Place, accesses
+from facula.codegen.elements.lower import Place, accesses
 from facula.graph.spec import Step
 from facula.schedule.groups import (
     Group,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from facula.codegen.lower import Place, operands
+from facula.codegen.elements.lower import Place, operands
 from facula.graph.spec import Step
 from facula.schedule.index import Index, const, loop_var
 from facula.schedule.kinds import REDUCE, SCAN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from facula.codegen.lower import INLINE, MOVEMENT
+from facula.codegen.elements.lower import INLINE, MOVEMENT
 from facula.graph.spec import Step
 from facula.schedule.products import WHOLE
 from facula.schedule.recurrences import LOOPED
@@ -53,7 +53,7 @@ def lowered(step: Step, steps: Sequence[Step]) -> bool:
         return False
     kinds = {steps[i].spec.dtype.kind for i in step.inputs}
     if "c" in kinds:
-        from facula.codegen.complex_expr import COMPLEX_OPS
+        from facula.codegen.elements.complex_expr import COMPLEX_OPS
         return op in COMPLEX_OPS or op not in _ELEMENTWISE
     if op == "bitcast":
         return steps[step.inputs[0]].spec.dtype.itemsize == step.spec.dtype.itemsize and \

@@ -25,10 +25,10 @@ from math import prod
 from typing import Any
 
 from facula import config
-from facula.codegen.blocked import Blocks, squares_suit, vectors_of
-from facula.codegen.expr import ELEMENTWISE
+from facula.codegen.convolutions.blocks.forward import Blocks, squares_suit, vectors_of
+from facula.codegen.convolutions.blocks.transforms import FAR, NEAR
+from facula.codegen.elements.expr import ELEMENTWISE
 from facula.codegen.target import target
-from facula.codegen.transforms import FAR, NEAR
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, spec
 from facula.schedule.constants import fixed_steps
@@ -288,7 +288,7 @@ class Rewrite:
 
     def _packed(self, w: int, c: Blocks) -> int:
         """The weight, or its transform, in the order in which the kernel reads it; see
-        `facula.codegen.blocked`."""
+        `facula.codegen.convolutions.blocks.forward`."""
         lanes = self.lanes
         o, i, *kernel = c.w
         taps = prod(kernel)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from facula.codegen.contract import crowded
-from facula.codegen.kernel import Storage
-from facula.codegen.lower import Place, accesses
+from facula.codegen.elements.lower import Place, accesses
+from facula.codegen.elements.writer import Storage
+from facula.codegen.products.contraction import crowded
 from facula.graph.spec import Step
 from facula.ops.primitive.recurrent import RECURRENT
 from facula.runtime.plan import STATUS_SLOT

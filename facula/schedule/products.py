@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
-from facula.codegen.attend import Attention
-from facula.codegen.blocked import Blocks
-from facula.codegen.blocked_weight import BlocksWeight
-from facula.codegen.contract import Contraction
-from facula.codegen.convolve import Convolution
-from facula.codegen.direct import View
-from facula.codegen.lower import MOVEMENT, Place, operands
+from facula.codegen.attention.forward import Attention
+from facula.codegen.convolutions.blocks.forward import Blocks
+from facula.codegen.convolutions.blocks.weight import BlocksWeight
+from facula.codegen.convolutions.convolution import Convolution
+from facula.codegen.convolutions.direct import View
+from facula.codegen.elements.lower import MOVEMENT, Place, operands
+from facula.codegen.products.contraction import Contraction
 from facula.graph.spec import Step
 from facula.ops.primitive.recurrent import RECURRENT
 from facula.ops.table import PRIMS
@@ -34,7 +34,7 @@ PRODUCTS = CONVOLUTIONS | {"matmul"}
 ATTENTION = {"attention": "qkv", "attention_lse": "qk", "attention_dq": "qkvgld",
              "attention_dk": "qkvgld", "attention_dv": "qkgl"}
 """Operations whose kernels make several of them at once, and the letters of their operands as
-`facula.codegen.attention` calls them; a mask may follow."""
+`facula.codegen.attention.kernels` calls them; a mask may follow."""
 
 WHOLE = PRODUCTS | set(ATTENTION)
 """Operations that find all of their operands in memory, with strides."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from facula.codegen.lower import accesses
+from facula.codegen.elements.lower import accesses
 from facula.codegen.target import tiling
 from facula.graph.spec import Spec, Step, spec
 from facula.ops.primitive.recurrent import CELLS, RECURRENT

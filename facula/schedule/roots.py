@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from facula.codegen.lower import INLINE, MOVEMENT
+from facula.codegen.elements.lower import INLINE, MOVEMENT
 from facula.graph.spec import Step
 from facula.schedule.kinds import FREE, REDUCE, SCAN, UPDATE, op_cost
 from facula.schedule.products import WHOLE, operand_behind, stored_operands

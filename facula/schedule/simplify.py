@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from facula.codegen.reductions import identity
+from facula.codegen.elements.reductions import identity
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, freeze_number, spec
 from facula.schedule.orders import arg_extreme, argsort
@@ -353,7 +353,7 @@ def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int
         return b.full(0, out)
     if all(s.op == "cast" and b.steps[s.inputs[0]].spec.dtype.name == "bfloat16" for s in ins) \
             and out.dtype.name == "float32":
-        from facula.codegen.convolve_pairs import worth_pairs
+        from facula.codegen.convolutions.pairs import worth_pairs
         image = out if op == "conv_input" else ins[0].spec
         weight = out if op == "conv_weight" else ins[1].spec
         whole = op != "conv_weight" or not attrs[4]
@@ -361,7 +361,7 @@ def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int
             return b.add(op, attrs, tuple([s.inputs[0] for s in ins]), out, where)
     if op != "conv_weight" or attrs[4]:
         return None
-    from facula.codegen.convolve_weight import weight_parts
+    from facula.codegen.convolutions.weight import weight_parts
     stride, low, dilation, groups, _ = attrs
     parts = weight_parts(ins[0].spec.shape, out.shape, ins[1].spec.shape, stride, low, dilation,
                          groups, ins[0].spec.dtype.itemsize)
@@ -376,7 +376,7 @@ def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int
 
 @functools.lru_cache(maxsize=None)
 def _foldable() -> frozenset[str]:
-    from facula.codegen.expr import ELEMENTWISE
+    from facula.codegen.elements.expr import ELEMENTWISE
     return ELEMENTWISE - {"bitcast"}
 
 

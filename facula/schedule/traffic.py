@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from facula.codegen.lower import INLINE, MOVEMENT
+from facula.codegen.elements.lower import INLINE, MOVEMENT
 from facula.codegen.target import target
 from facula.graph.spec import Step
 from facula.schedule.products import PRODUCTS, WHOLE

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from facula import config
-from facula.codegen.contract import Contraction
-from facula.codegen.contraction import emit_contraction
 from facula.codegen.llvm import LLVM_TYPES, Module
+from facula.codegen.products.choice import emit_contraction
+from facula.codegen.products.contraction import Contraction
 from facula.runtime.jit import compile_kernels
 from tests.codegen.native import function
 

@@ -8,7 +8,7 @@ import pytest
 
 from facula.codegen.forms import Form
 from facula.codegen.llvm import APART, Fn, Module
-from facula.codegen.tiles import PARAMS, operand
+from facula.codegen.products.tiles import PARAMS, operand
 from facula.runtime.jit import compile_kernels
 
 pytest.importorskip("llvmlite")

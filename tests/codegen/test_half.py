@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facula import config
-from facula.codegen.half import narrow, widen
+from facula.codegen.elements.half import narrow, widen
 from facula.codegen.llvm import Fn, Module
 from facula.runtime.jit import compile_kernels
 from tests.codegen.native import function

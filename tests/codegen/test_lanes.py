@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import facula
-from facula.codegen.loops import MOST_LANES, _share
+from facula.codegen.elements.loops import MOST_LANES, _share
 
 
 @pytest.mark.parametrize("inner", [1, 31, 32, 255, 256, 257, 384, 1000, 1152, 1536, 5000])

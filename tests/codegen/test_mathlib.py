@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from facula import config
+from facula.codegen.elements.mathlib import FUNCTIONS, FUNCTIONS2, emit_math, emit_math2
+from facula.codegen.elements.mathlib.trigonometric import NEAR
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.mathlib import FUNCTIONS, FUNCTIONS2, emit_math, emit_math2
-from facula.codegen.mathlib.trigonometric import NEAR
 from facula.codegen.target import target
 from facula.dtype import float32, float64
 from facula.ops.primitive.functions.normal import erfinv

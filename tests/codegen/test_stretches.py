@@ -9,7 +9,7 @@ import pytest
 
 import facula as F
 from facula import config
-from facula.codegen import loops, stretches
+from facula.codegen.elements import loops, stretches
 
 
 @pytest.fixture(autouse=True)

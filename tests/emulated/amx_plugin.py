@@ -26,8 +26,9 @@ def activate() -> None:
         raise RuntimeError(reason)
     for owner, name, value in [] if _native else patches(machine):
         setattr(owner, name, value)
-    from facula.codegen import amx, convolve_tiles
-    amx.LEAST = convolve_tiles.FEWEST = 1
+    from facula.codegen.convolutions import amx as convolutions
+    from facula.codegen.products import amx as products
+    products.LEAST = convolutions.FEWEST = 1
     config.flag.ISA = "amx"
     config.flag.INTERPRET = False
 

@@ -42,9 +42,9 @@ def test_programs_compute_the_same(tmp_path: Path) -> None:
 def test_wide_instructions_of_others_are_not_written() -> None:
     """Nothing of x86 is in the text of kernels for NEON."""
     from facula import config
-    from facula.codegen.contract import Contraction
-    from facula.codegen.contraction import emit_contraction
     from facula.codegen.llvm import Module
+    from facula.codegen.products.choice import emit_contraction
+    from facula.codegen.products.contraction import Contraction
     with config.override(ISA="neon"):
         for dtype in ("bfloat16", "float16", "float32"):
             made = emit_contraction(Module(), "product", Contraction(

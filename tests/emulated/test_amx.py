@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 from facula import config
-from facula.codegen import amx as generator
 from facula.codegen import target as target_module
-from facula.codegen.contract import Contraction
-from facula.codegen.contraction import emit_contraction
 from facula.codegen.forms import Form
 from facula.codegen.llvm import Module
+from facula.codegen.products import amx as generator
+from facula.codegen.products.choice import emit_contraction
+from facula.codegen.products.contraction import Contraction
 from facula.codegen.target import target
 from facula.runtime import amx as asked
 from facula.runtime import jit

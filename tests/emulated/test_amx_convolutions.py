@@ -16,11 +16,12 @@ import pytest
 
 import facula
 from facula import config
-from facula.codegen import amx as generator
-from facula.codegen import convolution, convolve_tiles
-from facula.codegen.convolve_pairs import PairWeight, pair_sizes, worth_pairs
-from facula.codegen.convolve_tiles import TileSizes, _Planes, worth_tiles
-from facula.codegen.walks import Block, backward_walks, forward_walk
+from facula.codegen.convolutions import amx as tiles
+from facula.codegen.convolutions import epilogue
+from facula.codegen.convolutions.amx import TileSizes, _Planes, worth_tiles
+from facula.codegen.convolutions.pairs import PairWeight, pair_sizes, worth_pairs
+from facula.codegen.convolutions.walks import Block, backward_walks, forward_walk
+from facula.codegen.products import amx as generator
 from facula.dtype import DTYPES
 from facula.graph.spec import Step, spec
 from facula.ops.table import PRIMS
@@ -44,7 +45,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     if amx.here():
         pytest.skip(amx.here())
     monkeypatch.setattr(generator, "LEAST", 1)
-    monkeypatch.setattr(convolve_tiles, "FEWEST", 1)
+    monkeypatch.setattr(tiles, "FEWEST", 1)
     with amx.emulated(monkeypatch.setattr) as made:
         yield made
     assert not made.in_use, "tile registers were not released"
@@ -130,14 +131,14 @@ def test_as_numpy_in_float32(machine: Machine, name: str, case: tuple[Any, ...])
 def texts(monkeypatch: pytest.MonkeyPatch, name: str, case: tuple[Any, ...]) -> list[str]:
     """The LLVM text of a convolution's kernels: packing, then those of its products."""
     made: list[str] = []
-    before = convolution.named
+    before = epilogue.named
 
     def named(module: Any) -> tuple[str, str]:
         made.append(module.text())
         return before(module)
 
     with monkeypatch.context() as patch, config.override(CACHE=False):
-        patch.setattr(convolution, "named", named)
+        patch.setattr(epilogue, "named", named)
         program(name, *operands(name, case))
     return made
 
@@ -270,7 +271,7 @@ def test_nothing_beside_the_operands_is_touched(machine: Machine, at_end: bool) 
 
 
 def test_threads_do_not_change_a_bit(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolve_tiles, "_SHARE", 100_000)      # there are tiles to share
+    monkeypatch.setattr(tiles, "_SHARE", 100_000)      # there are tiles to share
     monkeypatch.setattr(TileSizes, "share", 100_000)
     before = facula.get_num_threads()
     try:

@@ -9,9 +9,9 @@ import pytest
 from primitive_checks import check_derivatives, maker, meaning, tensor
 
 import facula
-from facula.codegen.convolve import Convolution
-from facula.codegen.direct import View
-from facula.codegen.winograd import worthwhile
+from facula.codegen.convolutions.convolution import Convolution
+from facula.codegen.convolutions.direct import View
+from facula.codegen.convolutions.winograd import worthwhile
 from facula.dtype import DTYPES
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Step, spec

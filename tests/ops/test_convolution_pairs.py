@@ -15,7 +15,7 @@ from primitive_checks import meaning
 from test_convolution import CASES, SQUARES, shapes
 
 import facula
-from facula.codegen.convolve_pairs import worth_pairs
+from facula.codegen.convolutions.pairs import worth_pairs
 from facula.codegen.target import target
 from facula.dtype import DTYPES
 from facula.graph.spec import Step, spec

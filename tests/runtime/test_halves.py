@@ -5,7 +5,7 @@ import pytest
 
 import facula
 from facula.codegen.llvm import APART, LIGHT, Fn, Module
-from facula.codegen.tiles import PARAMS
+from facula.codegen.products.tiles import PARAMS
 from facula.runtime import jit
 from facula.runtime.program import _in_halves
 

@@ -7,7 +7,7 @@ import pytest
 
 import facula
 from facula import config, nn, optim
-from facula.codegen.bounds import magnitude
+from facula.codegen.elements.bounds import magnitude
 from facula.graph.record import State, recorder
 from facula.graph.spec import Step, spec
 from facula.runtime import jit

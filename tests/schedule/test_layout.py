@@ -11,8 +11,8 @@ import pytest
 import facula
 import facula.nn.functional as F
 from facula import config, nn
-from facula.codegen.blocked import Blocks, squares_suit
-from facula.codegen.walks import Block, Walk, evened
+from facula.codegen.convolutions.blocks.forward import Blocks, squares_suit
+from facula.codegen.convolutions.walks import Block, Walk, evened
 from facula.graph.spec import Step, spec
 from facula.schedule import executable, layout
 

@@ -11,8 +11,8 @@ import pytest
 import facula
 import facula.nn.functional as F
 from facula import config, nn, optim
-from facula.codegen import blocked
-from facula.codegen.blocked_weight import BlocksWeight
+from facula.codegen.convolutions.blocks import forward as blocked
+from facula.codegen.convolutions.blocks.weight import BlocksWeight
 from facula.graph.flush import flush
 from facula.graph.record import State, recorder
 from facula.schedule import layout, layout_back

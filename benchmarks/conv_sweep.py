@@ -78,7 +78,7 @@ class Convolutions:
         """
         import facula.codegen.products.tiles as tiles
         from facula.codegen.llvm import Fn, Module
-        from facula.codegen.products.brgemm import Place
+        from facula.codegen.products.brgemm import OperandPlace
         from facula.codegen.products.microkernel import register_tile
         from facula.codegen.target import target
         from facula.runtime.plan import KernelPlan, PhasePlan, ProgramPlan
@@ -95,7 +95,8 @@ class Convolutions:
             fn.do(f"{into} = call {sums} {f}({sums} {total}, {wide} {a}, {wide} {b})")
 
         name = register_tile(module, "peak_micro", t, "float", (rows, 2 * lanes),
-                             Place("a", (), 0, rows, 1), Place("b", (), 0, 2 * lanes, 1),
+                             OperandPlace("a", (), 0, rows, 1),
+                             OperandPlace("b", (), 0, 2 * lanes, 1),
                              2 * lanes, of_pairs if pairs else None)
         fn = Fn(module, "peak", tiles.PARAMS, attrs=t.attributes)
         x, v, z = (tiles.operand(fn, k) for k in range(3))

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from facula.codegen.convolutions.direct import View
 from facula.codegen.elements import expr
-from facula.codegen.elements.writer import ATTRS, Kernel, KernelWriter, Storage, named
+from facula.codegen.elements.writer import KernelWriter
+from facula.codegen.kernel import ATTRS, KernelText, Storage, View, named
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.products.epilogue import NS_PER_FLOP, Product
 from facula.codegen.products.pack import Source, emit_pack
@@ -248,13 +248,13 @@ class _Loop(ABC):
         size = max(*source.distinct, 1) * panels * self.wide * source.k * self.item
         product = Product()
         product.temporaries = [size]
-        product.phases.append([(Kernel(f"{name}_pack", text, (), ntiles, 500.0 + size / 20),
+        product.phases.append([(KernelText(f"{name}_pack", text, (), ntiles, 500.0 + size / 20),
                                 [weight, "tmp0"])])
         name, text = named(fn.module)
         flops = 2.0 * self.count * self.n * self.gates * self.h * self.h
         points = self.count * self.n * self.h
-        product.phases.append([(Kernel(name, text, (), self.tiles,
-                                       flops * NS_PER_FLOP + 3.0 * points),
+        product.phases.append([(KernelText(name, text, (), self.tiles,
+                                           flops * NS_PER_FLOP + 3.0 * points),
                                 ["tmp0", *self.writer.slots])])
         return product
 

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from facula.codegen.convolutions.blocks.forward import Blocks
+from facula.codegen.convolutions.blocks.convolution import Blocks
 from facula.codegen.convolutions.blocks.weight import BlocksWeight
 from facula.codegen.convolutions.convolution import Convolution
-from facula.codegen.convolutions.direct import View
 from facula.codegen.convolutions.weight import WeightSizes
 from facula.codegen.convolutions.winograd import worthwhile
+from facula.codegen.kernel import View
 from facula.codegen.target import target
 from facula.dtype import bfloat16, float32
 from facula.graph.history import CHEAP

@@ -19,7 +19,7 @@ import numpy as np
 
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.products.amx import ROWS, configure, release, tile_function
-from facula.codegen.products.brgemm import Place
+from facula.codegen.products.brgemm import OperandPlace
 from facula.codegen.target import Target
 
 __all__ = ["products_are_right", "refusal"]
@@ -72,8 +72,8 @@ def _trial() -> str:
     module = Module()
     t = Target("amx", 64, 32, tiles=True)
     fn = Fn(module, "trial", (("ptr", "a"), ("ptr", "b"), ("ptr", "c")), attrs=t.attributes)
-    a = Place("a", (), _APART, 1, _APART)
-    b = Place("b", (), 1, 2 * ROWS, 1)
+    a = OperandPlace("a", (), _APART, 1, _APART)
+    b = OperandPlace("b", (), 1, 2 * ROWS, 1)
     configure(fn, *_SIZES[0])
     for k, size in enumerate(_SIZES):
         name = tile_function(module, f"trial_{k}", t, size, a, b, 2 * ROWS, _SIZES[0])

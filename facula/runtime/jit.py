@@ -2,8 +2,8 @@
 
 Texts are optimised and compiled once per process, found on disk when an earlier process has
 compiled them, and linked into the process by ORC.  Kernels that are wanted together are linked
-together, which is quicker and lays them side by side.  A `Kernel` keeps its code alive; when the
-last of those that were linked together is gone, their memory goes back.
+together, which is quicker and lays them side by side.  A `LoadedKernel` keeps its code alive; when
+the last of those that were linked together is gone, their memory goes back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from facula import config
 from facula.codegen.llvm import APART, LIGHT, SINGLY, STRIDED
 from facula.runtime import cache
 
-__all__ = ["Kernel", "Host", "host", "compile_kernels", "load_kernels", "compile_text",
+__all__ = ["LoadedKernel", "Host", "host", "compile_kernels", "load_kernels", "compile_text",
            "assembly", "statistics"]
 
 CODE_VERSION = "7"
@@ -39,7 +39,7 @@ class Host(NamedTuple):
     version: str
 
 
-class Kernel:
+class LoadedKernel:
     """Machine code of one function: `address` stays valid while this object lives.
 
     `nbytes` is the size of its object file.
@@ -74,7 +74,7 @@ statistics = {"compiled": 0, "loaded": 0, "reused": 0, "compile_seconds": 0.0}
 """How kernels of this process came about."""
 
 _LOCK = threading.RLock()
-_kernels: WeakValueDictionary[str, Kernel] = WeakValueDictionary()
+_kernels: WeakValueDictionary[str, LoadedKernel] = WeakValueDictionary()
 _machines: list[tuple[Any, Any]] = []
 _numbers = itertools.count()
 
@@ -301,7 +301,7 @@ def assembly(text: str, optimised_ir: bool = False) -> str:
     return str(module) if optimised_ir else machine.emit_assembly(module)
 
 
-def _link(parts: list[tuple[str, str, bytes]]) -> list[Kernel]:
+def _link(parts: list[tuple[str, str, bytes]]) -> list[LoadedKernel]:
     """The kernels of (name, key, object file), linked in one go; their names differ."""
     builder = _binding().JITLibraryBuilder()
     for name, _, data in parts:
@@ -310,10 +310,10 @@ def _link(parts: list[tuple[str, str, bytes]]) -> list[Kernel]:
     linker = _linker()
     tracker = builder.link(linker, f"{parts[0][0]}.{next(_numbers)}")
     library = _Library(tracker, linker)
-    return [Kernel(name, key, tracker[name], len(data), library) for name, key, data in parts]
+    return [LoadedKernel(name, key, tracker[name], len(data), library) for name, key, data in parts]
 
 
-def link_alone(name: str, text: str) -> Kernel:
+def link_alone(name: str, text: str) -> LoadedKernel:
     """The function `name` of a module for all that this processor offers, whatever FACULA_ISA
     says; neither looked up nor kept."""
     return _link([(name, "", compile_text(text, _host("")))])[0]
@@ -334,7 +334,8 @@ def _object_for(item: tuple[str, str, str]) -> bytes:
     return data
 
 
-def compile_kernels(items: Iterable[tuple[str, str]], threads: int | None = None) -> list[Kernel]:
+def compile_kernels(items: Iterable[tuple[str, str]], threads: int | None = None
+                    ) -> list[LoadedKernel]:
     """The kernels for (function name, module text) pairs, in order.
 
     Equal texts are one kernel.  Texts that are neither in this process nor on disk are compiled
@@ -343,7 +344,7 @@ def compile_kernels(items: Iterable[tuple[str, str]], threads: int | None = None
     target = host()
     wanted = []
     missing: dict[str, tuple[str, str, str]] = {}
-    found: dict[str, Kernel] = {}
+    found: dict[str, LoadedKernel] = {}
     for name, text in items:
         key = cache.key_of(name, text, *target)
         wanted.append(key)
@@ -372,9 +373,9 @@ def compile_kernels(items: Iterable[tuple[str, str]], threads: int | None = None
     return [found[key] for key in wanted]
 
 
-def load_kernels(items: Sequence[tuple[str, str]]) -> list[Kernel] | None:
+def load_kernels(items: Sequence[tuple[str, str]]) -> list[LoadedKernel] | None:
     """The kernels of (function name, key) pairs that are there already; None if one is not."""
-    found: dict[str, Kernel] = {}
+    found: dict[str, LoadedKernel] = {}
     missing: dict[str, str] = {}
     for name, key in items:
         kernel = _kernels.get(key)
@@ -389,7 +390,7 @@ def load_kernels(items: Sequence[tuple[str, str]]) -> list[Kernel] | None:
     return [found[key] for _, key in items]
 
 
-def _from_disk(items: Sequence[tuple[str, str]]) -> list[Kernel]:
+def _from_disk(items: Sequence[tuple[str, str]]) -> list[LoadedKernel]:
     """Those of the (function name, key) pairs whose code is on disk."""
     parts = [(name, key, data) for name, key in items if (data := cache.load(key)) is not None]
     kernels = _register(parts, from_disk=True)
@@ -397,12 +398,12 @@ def _from_disk(items: Sequence[tuple[str, str]]) -> list[Kernel]:
     return kernels
 
 
-def _register(parts: list[tuple[str, str, bytes]], from_disk: bool = False) -> list[Kernel]:
+def _register(parts: list[tuple[str, str, bytes]], from_disk: bool = False) -> list[LoadedKernel]:
     """Link (name, key, object file) and make the kernels known to the process.
 
     With `from_disk` those that do not link here, although their hash is right, are left out.
     """
-    out: list[Kernel] = []
+    out: list[LoadedKernel] = []
     with _LOCK:
         together: dict[str, tuple[str, str, bytes]] = {}
         alone: list[tuple[str, str, bytes]] = []

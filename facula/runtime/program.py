@@ -20,7 +20,7 @@ from typing import Any
 from facula import config
 from facula.runtime import arena, flight, threads, watch
 from facula.runtime.allocator import Buffer, empty
-from facula.runtime.jit import Kernel, compile_kernels, statistics
+from facula.runtime.jit import LoadedKernel, compile_kernels, statistics
 from facula.runtime.plan import STATUS_SLOT, PhasePlan, ProgramPlan
 
 __all__ = ["Program"]
@@ -41,7 +41,7 @@ class Program:
     `kernels` are those of the plan, in order, where they are there already.
     """
 
-    def __init__(self, plan: ProgramPlan, kernels: list[Kernel] | None = None):
+    def __init__(self, plan: ProgramPlan, kernels: list[LoadedKernel] | None = None):
         started = time.perf_counter()
         before = dict(statistics)
         self.name = plan.name
@@ -106,7 +106,7 @@ class Program:
         if getattr(self, "_arena", self) is None:
             _leave(self)
 
-    def _describe(self, phases: Sequence[PhasePlan], kernels: Sequence[Kernel]) -> Any:
+    def _describe(self, phases: Sequence[PhasePlan], kernels: Sequence[LoadedKernel]) -> Any:
         """The words that the driver reads: see `threads.driver_text`."""
         words = [ctypes.addressof(self._table), len(phases)]
         index = 0

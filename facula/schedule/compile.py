@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from facula.codegen.attention.kernels import emit_attention
 from facula.codegen.convolutions.convolution import Convolution
-from facula.codegen.convolutions.direct import View
 from facula.codegen.convolutions.epilogue import emit_convolution_group
 from facula.codegen.convolutions.pointwise import Pointwise, product_of
 from facula.codegen.elements.loops import emit_group
 from facula.codegen.elements.updates import emit_copy, emit_update
-from facula.codegen.elements.writer import Kernel, Storage
+from facula.codegen.kernel import KernelText, Storage, View
 from facula.codegen.products.epilogue import Product, emit_product
 from facula.codegen.recurrence import emit_recurrence
 from facula.graph.spec import Step
@@ -84,7 +83,7 @@ class Native:
 class _Unit:
     """A kernel, the phase it runs in, and its operands: slots, or temporaries of its own."""
 
-    kernel: Kernel
+    kernel: KernelText
     level: int
     operands: list[int | str]
     group: int

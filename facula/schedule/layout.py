@@ -25,7 +25,7 @@ from math import prod
 from typing import Any
 
 from facula import config
-from facula.codegen.convolutions.blocks.forward import Blocks, squares_suit, vectors_of
+from facula.codegen.convolutions.blocks.convolution import Blocks, squares_suit, vectors_of
 from facula.codegen.convolutions.blocks.transforms import FAR, NEAR
 from facula.codegen.elements.expr import ELEMENTWISE
 from facula.codegen.target import target

@@ -13,7 +13,12 @@ from collections.abc import Sequence
 from math import prod
 
 from facula import config
-from facula.codegen.convolutions.blocks.forward import PLACES, Blocks, adjoint_suits, squares_suit
+from facula.codegen.convolutions.blocks.convolution import (
+    PLACES,
+    Blocks,
+    adjoint_suits,
+    squares_suit,
+)
 from facula.codegen.convolutions.blocks.weight import BlocksWeight
 from facula.codegen.target import target
 from facula.dtype import bool_, int32

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from facula.codegen.elements.lower import Place, accesses
-from facula.codegen.elements.writer import Storage
+from facula.codegen.kernel import Storage
 from facula.codegen.products.contraction import crowded
 from facula.graph.spec import Step
 from facula.ops.primitive.recurrent import RECURRENT

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
-from facula.codegen.attention.forward import Attention
-from facula.codegen.convolutions.blocks.forward import Blocks
+from facula.codegen.attention.attention import Attention
+from facula.codegen.convolutions.blocks.convolution import Blocks
 from facula.codegen.convolutions.blocks.weight import BlocksWeight
 from facula.codegen.convolutions.convolution import Convolution
-from facula.codegen.convolutions.direct import View
 from facula.codegen.elements.lower import MOVEMENT, Place, operands
+from facula.codegen.kernel import View
 from facula.codegen.products.contraction import Contraction
 from facula.graph.spec import Step
 from facula.ops.primitive.recurrent import RECURRENT

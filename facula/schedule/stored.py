@@ -22,7 +22,7 @@ from facula.codegen.target import target
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step
 from facula.runtime import cache
-from facula.runtime.jit import Kernel, host, load_kernels
+from facula.runtime.jit import LoadedKernel, host, load_kernels
 from facula.runtime.plan import KernelPlan, PhasePlan, ProgramPlan
 from facula.schedule.compile import Native, Report
 
@@ -87,7 +87,7 @@ def key_of(steps: Sequence[Step], outputs: Sequence[int], donations: dict[int, i
                         repr(sorted(donations.items())), repr(sorted(lasting)))
 
 
-def store(key: str, native: Native, kernels: Sequence[Kernel]) -> None:
+def store(key: str, native: Native, kernels: Sequence[LoadedKernel]) -> None:
     """Keep a plan, and which machine code its kernels are."""
     plan = native.plan
     data = ([[[getattr(k, n) for n in _KERNEL] for k in phase.kernels] for phase in plan.phases],
@@ -100,7 +100,7 @@ def store(key: str, native: Native, kernels: Sequence[Kernel]) -> None:
         return
 
 
-def load(key: str) -> tuple[Native, list[Kernel]] | None:
+def load(key: str) -> tuple[Native, list[LoadedKernel]] | None:
     """The plan that was kept under `key`, with its kernels; None if any of it is missing."""
     payload = cache.load(key)
     if payload is None:

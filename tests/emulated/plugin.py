@@ -27,10 +27,10 @@ def _host(isa: str) -> jit.Host:
                     f"{'.'.join(map(str, llvm.llvm_version_info))}")
 
 
-def _link(parts: list[tuple[str, str, bytes]]) -> list[jit.Kernel]:
+def _link(parts: list[tuple[str, str, bytes]]) -> list[jit.LoadedKernel]:
     assert machine is not None
     library: Any = object()
-    return [jit.Kernel(name, key, machine.load(data)[name], len(data), library)
+    return [jit.LoadedKernel(name, key, machine.load(data)[name], len(data), library)
             for name, key, data in parts]
 
 

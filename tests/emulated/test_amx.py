@@ -27,7 +27,7 @@ from facula.codegen.products.contraction import Contraction
 from facula.codegen.target import target
 from facula.runtime import amx as asked
 from facula.runtime import jit
-from tests.codegen.test_contract import Runner, flip, strides
+from tests.codegen.products.test_contraction import Runner, flip, strides
 from tests.emulated import amx
 from tests.emulated.amx import Fault, Instruction, Machine, Memory, Tiles, decode
 from tests.schedule.programs import Build

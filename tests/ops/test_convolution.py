@@ -10,8 +10,8 @@ from primitive_checks import check_derivatives, maker, meaning, tensor
 
 import facula
 from facula.codegen.convolutions.convolution import Convolution
-from facula.codegen.convolutions.direct import View
 from facula.codegen.convolutions.winograd import worthwhile
+from facula.codegen.kernel import View
 from facula.dtype import DTYPES
 from facula.errors import DTypeError, ShapeError
 from facula.graph.spec import Step, spec

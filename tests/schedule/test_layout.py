@@ -11,7 +11,7 @@ import pytest
 import facula
 import facula.nn.functional as F
 from facula import config, nn
-from facula.codegen.convolutions.blocks.forward import Blocks, squares_suit
+from facula.codegen.convolutions.blocks.convolution import Blocks, squares_suit
 from facula.codegen.convolutions.walks import Block, Walk, evened
 from facula.graph.spec import Step, spec
 from facula.schedule import executable, layout

@@ -11,7 +11,7 @@ import pytest
 import facula
 import facula.nn.functional as F
 from facula import config, nn, optim
-from facula.codegen.convolutions.blocks import forward as blocked
+from facula.codegen.convolutions.blocks import convolution as blocked
 from facula.codegen.convolutions.blocks.weight import BlocksWeight
 from facula.graph.flush import flush
 from facula.graph.record import State, recorder

@@ -20,30 +20,31 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from facula.codegen.attention.forward import Attention, From, Matrix, Tiles, Until, least, most
+from facula.codegen.attention.attention import Attention
+from facula.codegen.attention.tiles import Direction, From, Matrix, Until, least, most
 from facula.codegen.elements.mathlib.exponential import exp_flushed
-from facula.codegen.products.contraction import Kernel
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.products.tiles import smin, unravel
 
-__all__ = ["Backward", "gradient_kernels"]
+__all__ = ["AttentionBackward", "gradient_kernels"]
 
 FEWEST = 8
 """A batch of so many matrices is shared out as whole matrices."""
 
 
-def gradient_kernels(c: Attention, results: Sequence[str]) -> list[Backward]:
+def gradient_kernels(c: Attention, results: Sequence[str]) -> list[AttentionBackward]:
     """The kernels that make `results`, some of dq, dk and dv, to be written by `emit`."""
     few = prod(c.batch) < FEWEST
     parts = [list(results)]
     if few and len(results) > 1 and "dq" in results:
-        probe = Backward(c, results, "")
+        probe = AttentionBackward(c, results, "")
         if c.rows > probe.bq or c.keys > probe.bk:
             parts = [["dq"], [r for r in results if r != "dq"]]
-    return [Backward(c, part, "" if not few or "dq" in part and len(part) > 1
-                     else "rows" if "dq" in part else "keys") for part in parts]
+    return [AttentionBackward(c, part, "" if not few or "dq" in part and len(part) > 1
+                              else "rows" if "dq" in part else "keys") for part in parts]
 
 
-class Backward(Tiles):
+class AttentionBackward(Direction):
     """One kernel; `split` says what its tiles share out beside the batch: rows, keys or ''."""
 
     def __init__(self, c: Attention, results: Sequence[str], split: str):
@@ -61,7 +62,7 @@ class Backward(Tiles):
             self.gathered = c.dtype != c.sums or view.strides[-1] != 1
         super().__init__(c, [*operands, *results, *(["tmp"] if self.gathered else [])])
 
-    def emit(self) -> Kernel:
+    def emit(self) -> KernelDraft:
         c, fn, bq, bk = self.c, self.fn, self.bq, self.bk
         parts = {"rows": -(-c.rows // bq), "keys": -(-c.keys // bk), "": 1}[self.split]
         *batch, part = unravel(fn, "%tile", (*c.batch, parts))

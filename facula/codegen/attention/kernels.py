@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+from facula.codegen.attention.attention import Attention
 from facula.codegen.attention.backward import gradient_kernels
-from facula.codegen.attention.forward import Attention, Forward
-from facula.codegen.elements.writer import Kernel, named
+from facula.codegen.attention.forward import AttentionForward
+from facula.codegen.kernel import KernelText, named
 from facula.codegen.products.epilogue import NS_PER_FLOP, Product
 
 __all__ = ["emit_attention"]
@@ -22,7 +23,8 @@ def emit_attention(c: Attention, results: Sequence[str], slots: dict[str, int]) 
     out.phases.append([])
     if set(results) <= {"o", "L"}:
         mask = ["m"] if c.mask else []
-        writers = [Forward(c, ["q", "k", *(["v"] if "o" in results else []), *mask, *results])]
+        letters = ["q", "k", *(["v"] if "o" in results else []), *mask, *results]
+        writers = [AttentionForward(c, letters)]
     else:
         writers = gradient_kernels(c, results)          # type: ignore[assignment]
     for writer in writers:
@@ -35,7 +37,7 @@ def emit_attention(c: Attention, results: Sequence[str], slots: dict[str, int]) 
                 out.temporaries.append(prod(c.batch) * c.rows * c.width * writer.item)
             else:
                 operands.append(slots[letter])
-        kernel = Kernel(name, text.replace("@KERNEL_", f"@{name}_"), (), made.ntiles,
-                        made.weight * NS_PER_FLOP)
+        kernel = KernelText(name, text.replace("@KERNEL_", f"@{name}_"), (), made.ntiles,
+                            made.weight * NS_PER_FLOP)
         out.phases[0].append((kernel, operands))
     return out

@@ -26,22 +26,20 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from facula.codegen.convolutions.convolution import Convolution, Emitted
 from facula.codegen.convolutions.finite import Watch
 from facula.codegen.convolutions.pairs import PairForward, PairTiles, PairWeight
 from facula.codegen.convolutions.walks import Block, Walk, grow
 from facula.codegen.convolutions.weight import WeightSizes
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.products import amx
 from facula.codegen.products.amx import ROWS, configure, release, tile_function
-from facula.codegen.products.contraction import Kernel
 from facula.codegen.products.pack import transpose
 from facula.codegen.products.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.target import Target, target
-
-if TYPE_CHECKING:
-    from facula.codegen.convolutions.convolution import Convolution, Emitted
 
 __all__ = ["TileForward", "TileSizes", "TileWeight", "emit_short", "worth_tiles"]
 
@@ -334,8 +332,8 @@ class TileForward(PairForward):
         module.light = True
         out.temporaries.append((tmp, c.groups * self.panels * self.reds * each * 4))
         cost = 20.0 * self.whole * taps * self.out * c.groups / max(c.flops, 1.0)
-        out.packing.append(Kernel("KERNEL", ("b", tmp), c.groups * self.panels * chunks, module,
-                                  cost))
+        out.packing.append(KernelDraft("KERNEL", ("b", tmp), c.groups * self.panels * chunks,
+                                       module, cost))
         return tmp
 
 
@@ -512,7 +510,7 @@ class TileWeight(PairWeight):
 
 
 def emit_short(c: Convolution, t: Target, finish: Any, out: Emitted) -> None:
-    """`convolutions.convolution.emit_convolution` of bfloat16 operands: by tiles, or in pairs."""
+    """`convolutions.choice.emit_convolution` of bfloat16 operands: by tiles, or in pairs."""
     tiles = worth_tiles(c.kind, c.y, c.w, c.groups)
     if c.kind == "conv_weight":
         (TileWeight if tiles else PairWeight)(c, t, finish()).emit(out)

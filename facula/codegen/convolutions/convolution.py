@@ -1,9 +1,4 @@
-"""What a convolution is, or one of its two derivatives, and which kernels compute it.
-
-`conv` and `conv_input` are one kernel (forward.py): places are the rows of register tiles,
-output channels their vectors, and the sum runs over input channels and taps; `conv_weight` is in
-weight.py.  The order in which an element is summed depends on the shapes alone.
-"""
+"""What a convolution is, or one of its two derivatives, and what follows it."""
 
 from __future__ import annotations
 
@@ -13,17 +8,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
 
-from facula.codegen.convolutions.direct import View
-from facula.codegen.convolutions.forward import Forward
-from facula.codegen.convolutions.lanewise import Lanes
 from facula.codegen.convolutions.walks import Block, Walk, backward_walks, forward_walk
-from facula.codegen.convolutions.weight import Weight
+from facula.codegen.kernel import KernelDraft, Role, View
 from facula.codegen.llvm import Fn
-from facula.codegen.products.contraction import Kernel, Role
-from facula.codegen.target import target
 from facula.dtype import DTYPES
 
-__all__ = ["Convolution", "Emitted", "Finish", "emit_convolution"]
+__all__ = ["Convolution", "Emitted", "Finish"]
 
 
 @dataclass(frozen=True)
@@ -96,26 +86,6 @@ class Finish(Protocol):
 class Emitted:
     """Kernels of the packing phase and of the last one (each with its `Finish`)."""
 
-    packing: list[Kernel]
-    last: list[tuple[Kernel, Any]]
+    packing: list[KernelDraft]
+    last: list[tuple[KernelDraft, Any]]
     temporaries: list[tuple[str, int]]
-
-
-def emit_convolution(c: Convolution, finish: Any) -> Emitted:
-    """Write the kernels of `c`; `finish()` makes what is to follow a tile of one of them."""
-    out = Emitted([], [], [])
-    t = target()
-    if c.short:
-        from facula.codegen.convolutions.amx import emit_short
-        emit_short(c, t, finish, out)
-        return out
-    if c.kind == "conv_weight":
-        Weight(c, t, finish()).emit(out)
-        return out
-    for walks in c.walks():
-        forward = Forward(c, walks, t, finish())
-        if forward.taps and forward.by_lanes:
-            Lanes(forward).emit(out)
-        else:
-            forward.emit(out)
-    return out

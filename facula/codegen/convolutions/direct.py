@@ -10,7 +10,6 @@ stride.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -22,18 +21,10 @@ from facula.codegen.products.tiles import mask_literal, smin, sums_over_k
 from facula.codegen.target import Target
 from facula.dtype import DTYPES
 
-__all__ = ["Tiles", "View"]
+__all__ = ["TileWriter"]
 
 
-@dataclass(frozen=True)
-class View:
-    """An operand in memory: element strides of its dimensions, and where it begins."""
-
-    strides: tuple[int, ...]
-    offset: int = 0
-
-
-class Tiles:
+class TileWriter:
     """Writes pieces of one kernel's code, for elements of one dtype."""
 
     def __init__(self, module: Module, dtype: str, t: Target):

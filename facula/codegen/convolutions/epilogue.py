@@ -7,18 +7,20 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from facula.codegen.convolutions.blocks.forward import Blocks, emit_blocks
+from facula.codegen.convolutions.blocks.choice import emit_blocks
+from facula.codegen.convolutions.blocks.convolution import Blocks
 from facula.codegen.convolutions.blocks.weight import BlocksWeight, WeightKernel
-from facula.codegen.convolutions.convolution import Convolution, Emitted, emit_convolution
-from facula.codegen.convolutions.direct import Tiles
+from facula.codegen.convolutions.choice import emit_convolution
+from facula.codegen.convolutions.convolution import Convolution, Emitted
+from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.walks import Block
 from facula.codegen.elements import expr
 from facula.codegen.elements.loops import point_cost
 from facula.codegen.elements.lower import accesses
-from facula.codegen.elements.writer import Kernel, KernelWriter, Storage, named
+from facula.codegen.elements.writer import KernelWriter
+from facula.codegen.kernel import KernelText, Role, Storage, named
 from facula.codegen.llvm import LLVM_TYPES, Fn
-from facula.codegen.products.contraction import Role
-from facula.codegen.products.epilogue import NS_PER_FLOP, Epilogue, Product, Rounded, bind
+from facula.codegen.products.epilogue import NS_PER_FLOP, GroupEpilogue, Product, Rounded, bind
 from facula.codegen.products.tiles import batch_offset
 from facula.codegen.target import target
 from facula.graph.spec import Step
@@ -28,7 +30,7 @@ from facula.schedule.index import Index, flatten, loop_var, unflatten
 __all__ = ["emit_convolution_group"]
 
 
-class _Finish(Epilogue):
+class _GroupFinish(GroupEpilogue):
     """The items of a group on the tiles of a convolution; see `convolutions.convolution.Finish`."""
 
     def __init__(self, steps: Sequence[Step], group: Group, product: int,
@@ -43,14 +45,15 @@ class _Finish(Epilogue):
     def roles(self) -> tuple[Role, ...]:
         return tuple(("extra", i) for i in range(self.extras))
 
-    def _alone(self, fn: Fn) -> tuple[Tiles, str] | None:
+    def _alone(self, fn: Fn) -> tuple[TileWriter, str] | None:
         """Where nothing follows the product: what copies lines to memory, and where that is."""
         place = self.storage(self.product)
         if len(self.group.items) > 1 or place is None:
             return None
         assert self.writer is not None
         fn.module.light = True
-        return Tiles(fn.module, self.convolution.dtype, target()), self.writer.pointer(place.slot)
+        return (TileWriter(fn.module, self.convolution.dtype, target()),
+                self.writer.pointer(place.slot))
 
     def _point(self, fn: Fn, index: tuple[Index, ...], names: Sequence[tuple[Index, Any]],
                sums: str, at: Any, rounded: Rounded | None = None) -> None:
@@ -297,17 +300,17 @@ def emit_convolution_group(steps: Sequence[Step], group: Group,
     """The kernels of a convolution's group; `slots` are those of its operands."""
     product = next(i.step for i in group.items if i.role == "all")
     if not isinstance(c, Convolution):
-        finish = _Finish(steps, group, product, c, storage, scalars)
+        finish = _GroupFinish(steps, group, product, c, storage, scalars)
         made = Emitted([], [emit_blocks(c, finish) if isinstance(c, Blocks) else
                             (WeightKernel(c, target(), finish).emit(), finish)], [])
     else:
-        made = emit_convolution(c, lambda: _Finish(steps, group, product, c, storage, scalars))
+        made = emit_convolution(c, lambda: _GroupFinish(steps, group, product, c, storage, scalars))
     out = Product()
     numbers = {name: k for k, (name, _) in enumerate(made.temporaries)}
     out.temporaries = [size for _, size in made.temporaries]
     after = steps[product].spec.numel * point_cost(steps, group, storage) * 0.1
 
-    def written(kernel: Any, finish: _Finish | None) -> tuple[Kernel, list[int | str]]:
+    def written(kernel: Any, finish: _GroupFinish | None) -> tuple[KernelText, list[int | str]]:
         if finish is not None and finish.writer is not None:
             finish.writer.resolve()
         label, text = named(kernel.module)
@@ -321,8 +324,8 @@ def emit_convolution_group(steps: Sequence[Step], group: Group,
             else:
                 operands.append(slots["abc".index(role)])
         extra = after * kernel.weight if finish is not None else 500.0
-        return Kernel(label, text, (), kernel.ntiles,
-                      kernel.weight * c.flops * NS_PER_FLOP + extra), operands
+        return KernelText(label, text, (), kernel.ntiles,
+                          kernel.weight * c.flops * NS_PER_FLOP + extra), operands
 
     if made.packing:
         out.phases.append([written(k, None) for k in made.packing])

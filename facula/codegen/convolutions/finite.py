@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from facula.codegen.convolutions.direct import Tiles
+from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.llvm import Fn
 
 __all__ = ["Watch"]
@@ -22,7 +22,7 @@ class Watch:
     A function that is called goes on with its caller's, at `memory`.
     """
 
-    def __init__(self, tiles: Tiles, fn: Fn, memory: str = ""):
+    def __init__(self, tiles: TileWriter, fn: Fn, memory: str = ""):
         self.tiles, self.fn = tiles, fn
         self.memory = memory or fn.alloca(tiles.vector, 1)
         self.so_far = ""

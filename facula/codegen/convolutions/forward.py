@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import itertools
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from facula.codegen.convolutions.direct import Tiles
+from facula.codegen.convolutions.convolution import Convolution, Emitted
+from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.lanewise import suits
 from facula.codegen.convolutions.panels import Panels
 from facula.codegen.convolutions.walks import Block, Walk, flat, grow, micro_rect, reached
 from facula.codegen.convolutions.winograd import Winograd, worthwhile
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.products.contraction import Kernel
 from facula.codegen.products.tiles import PARAMS, batch_offset, operand, smin, unravel
 from facula.codegen.target import Target
-
-if TYPE_CHECKING:
-    from facula.codegen.convolutions.convolution import Convolution, Emitted
 
 __all__ = ["Forward"]
 
@@ -104,8 +102,8 @@ class Forward:
         # lines of the cache that a step of the sum reads, of which there is room for few
         return prod(micro[:-1]) * along * min(channel * item, line) <= 6 * line
 
-    def _tiles(self, module: Module) -> Tiles:
-        return Tiles(module, self.c.dtype, self.t)
+    def _tiles(self, module: Module) -> TileWriter:
+        return TileWriter(module, self.c.dtype, self.t)
 
     def _tile(self, counts: tuple[int, ...], micro: list[int]) -> None:
         """Sizes: of a block of places, of channels together, of input channels at a time."""
@@ -209,8 +207,8 @@ class Forward:
         fn.finish()
         ntiles = c.groups * prod(block.blocks) * o_blocks
         share = prod(block.counts) * self.taps / max(prod(c.y[2:]) * prod(c.w[2:]) * c.y[0], 1)
-        out.last.append((Kernel("KERNEL", (*own, *self.finish.roles()), ntiles, self.module,
-                                share), self.finish))
+        out.last.append((KernelDraft("KERNEL", (*own, *self.finish.roles()), ntiles, self.module,
+                                     share), self.finish))
 
     def _packed(self, out: Emitted) -> str:
         """The name of the memory with the packed weight, to which it adds the kernels that pack."""
@@ -234,7 +232,7 @@ class Forward:
         each = self._apart()
         out.temporaries.append((tmp, c.groups * self.red * each * c.item))
         module = Module()
-        tiles = Tiles(module, c.dtype, self.t)
+        tiles = TileWriter(module, c.dtype, self.t)
         fn = Fn(module, "KERNEL", PARAMS, attrs=self.t.attributes)
         fn.written = module.light = True
         source, to = operand(fn, 0), operand(fn, 1)
@@ -250,8 +248,8 @@ class Forward:
             [image, *places], channel, count, [0] * len(block.size), block.size[0],
             fn.gep(tiles.scalar, to, fn.mul(row, each)), each)
         fn.finish()
-        out.packing.append(Kernel("KERNEL", ("a", tmp), c.groups * -(-self.red // chunk), module,
-                                  10.0 / max(self.out * self.taps, 1)))
+        out.packing.append(KernelDraft("KERNEL", ("a", tmp), c.groups * -(-self.red // chunk),
+                                       module, 10.0 / max(self.out * self.taps, 1)))
         return tmp
 
     def _apart(self) -> int:

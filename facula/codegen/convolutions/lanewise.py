@@ -10,10 +10,10 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from facula.codegen.convolutions.direct import Tiles
+from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.walks import Block, Walk, grow, micro_rect, reached
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.products.contraction import Kernel
 from facula.codegen.products.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.target import Target
 
@@ -26,7 +26,7 @@ def suits(groups: int, out: int, red: int, lanes: int) -> bool:
     return groups > 1 and red * out <= 64 and filled > 2 * out / (-(-out // lanes) * lanes)
 
 
-def _points(tiles: Tiles, walks: tuple[Walk, ...], counts: tuple[int, ...], micro: list[int],
+def _points(tiles: TileWriter, walks: tuple[Walk, ...], counts: tuple[int, ...], micro: list[int],
             channels: int, wanted: int, others: int) -> Block:
     """A block whose source, as vectors, stays in the second cache."""
     points = 256
@@ -43,7 +43,7 @@ def _points(tiles: Tiles, walks: tuple[Walk, ...], counts: tuple[int, ...], micr
 class _Source:
     """The block of a source as vectors of groups: [channel, place, lane]."""
 
-    def __init__(self, tiles: Tiles, block: Block, channels: int):
+    def __init__(self, tiles: TileWriter, block: Block, channels: int):
         self.tiles, self.block, self.channels = tiles, block, channels
         lanes = tiles.lanes
         self.each = -(-prod(block.extents) // lanes) * lanes
@@ -110,8 +110,8 @@ class Lanes:
 
         dimension(0, src, dst)
         fn.finish()
-        out.packing.append(Kernel("KERNEL", ("b", tmp), self.blocks, module,
-                                  10.0 * size / max(c.flops, 1.0)))
+        out.packing.append(KernelDraft("KERNEL", ("b", tmp), self.blocks, module,
+                                       10.0 * size / max(c.flops, 1.0)))
         return tmp
 
     def emit(self, out: Any) -> None:
@@ -156,15 +156,15 @@ class Lanes:
                             lines, ld, f.out)
         fn.finish()
         share = prod(block.counts) * f.taps / max(prod(c.y[2:]) * prod(c.w[2:]) * c.y[0], 1)
-        out.last.append((Kernel("KERNEL", ("a", tmp, *f.finish.roles()),
-                                prod(block.blocks) * self.blocks, f.module, 2.0 * share),
+        out.last.append((KernelDraft("KERNEL", ("a", tmp, *f.finish.roles()),
+                                     prod(block.blocks) * self.blocks, f.module, 2.0 * share),
                          f.finish))
 
 
 class LanesWeight:
     """conv_weight with groups as lanes."""
 
-    def __init__(self, c: Any, walks: tuple[Walk, ...], t: Target, tiles: Tiles):
+    def __init__(self, c: Any, walks: tuple[Walk, ...], t: Target, tiles: TileWriter):
         self.c, self.t, self.tiles = c, t, tiles
         self.out, self.red, self.taps = c.w[0] // c.groups, c.w[1], prod(c.w[2:])
         self.blocks = -(-c.groups // tiles.lanes)
@@ -233,5 +233,5 @@ class LanesWeight:
             finish.taps(fn, part, fn.add(fn.mul(g0, self.out), o), groups, 0, rows, lines, ld,
                         self.out)
         fn.finish()
-        out.last.append((Kernel("KERNEL", ("a", "b", *finish.roles()), parts * self.blocks,
-                                tiles.module, 2.0), finish))
+        out.last.append((KernelDraft("KERNEL", ("a", "b", *finish.roles()), parts * self.blocks,
+                                     tiles.module, 2.0), finish))

@@ -13,23 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from facula.codegen.convolutions.direct import Tiles
+from facula.codegen.convolutions.convolution import Emitted
+from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.forward import Forward
 from facula.codegen.convolutions.lanewise import suits
 from facula.codegen.convolutions.walks import Block, grow, reached
 from facula.codegen.convolutions.weight import Weight, WeightSizes
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.products.contraction import Kernel
 from facula.codegen.products.microkernel import multiply_pairs
 from facula.codegen.products.pack import Source, pack_panel, transpose
 from facula.codegen.products.pairs import as_pairs
 from facula.codegen.products.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.target import Target, target
-
-if TYPE_CHECKING:
-    from facula.codegen.convolutions.convolution import Emitted
 
 __all__ = ["PairForward", "PairTiles", "PairWeight", "pair_sizes", "worth_pairs"]
 
@@ -49,7 +47,7 @@ def worth_pairs(kind: str, x: Sequence[int], w: Sequence[int], groups: int) -> b
         not suits(groups, out, red, target().lanes(4))
 
 
-class PairTiles(Tiles):
+class PairTiles(TileWriter):
     """Pieces of a kernel whose elements are pairs of bfloat16; they come of a source of `i16`."""
 
     def __init__(self, module: Module, t: Target):
@@ -369,8 +367,8 @@ class PairForward(Forward):
         module.light = True
         out.temporaries.append((tmp, c.groups * self.panels * self.red * each * 4))
         cost = 10.0 * self.whole * self.taps * self.out * c.groups / max(c.flops, 1.0)
-        out.packing.append(Kernel("KERNEL", ("b", tmp), c.groups * self.panels * chunks, module,
-                                  cost))
+        out.packing.append(KernelDraft("KERNEL", ("b", tmp), c.groups * self.panels * chunks,
+                                       module, cost))
         return tmp
 
     def _panel(self, fn: Fn, src: str, dst: str, panel: Any, first: Any, last: Any, most: int,

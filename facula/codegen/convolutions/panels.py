@@ -11,14 +11,14 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from facula.codegen.convolutions.direct import Tiles
+from facula.codegen.convolutions.convolution import Emitted
+from facula.codegen.convolutions.direct import TileWriter
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.products.contraction import Kernel
 from facula.codegen.products.pack import Source, emit_pack, pack_panel
 from facula.codegen.products.tiles import PARAMS, operand, smin, unravel
 
 if TYPE_CHECKING:
-    from facula.codegen.convolutions.convolution import Emitted
     from facula.codegen.convolutions.forward import Forward
 
 __all__ = ["Panels"]
@@ -44,7 +44,7 @@ class Panels:
             count = emit_pack(module, name, source, f.nr, f.t)
         else:
             count = self._kernel(module, name)
-        out.packing.append(Kernel(name, ("b", tmp), count, module, cost))
+        out.packing.append(KernelDraft(name, ("b", tmp), count, module, cost))
         return tmp
 
     def _kernel(self, module: Module, name: str) -> int:
@@ -72,7 +72,7 @@ class Panels:
     def rows(self, fn: Fn, src: str, dst: str, first: Any, last: Any, count: Any) -> None:
         """Rows of the weight, one an input channel and tap, with `count` columns."""
         f, scalar = self.f, self.f.tiles.scalar
-        tiles = Tiles(fn.module, f.c.dtype, f.t)
+        tiles = TileWriter(fn.module, f.c.dtype, f.t)
         vector, lanes, item = tiles.vector, tiles.lanes, tiles.item
         whole = prod(f.c.w[2:])
 

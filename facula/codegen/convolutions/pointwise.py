@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from facula.codegen.convolutions.convolution import Convolution
 from facula.codegen.llvm import Fn
 from facula.codegen.products.contraction import Contraction
-from facula.codegen.products.epilogue import Epilogue, bind
+from facula.codegen.products.epilogue import GroupEpilogue, bind
 from facula.codegen.target import target
 from facula.schedule.index import Index, loop_var, unflatten
-
-if TYPE_CHECKING:
-    from facula.codegen.convolutions.convolution import Convolution
 
 __all__ = ["Pointwise", "product_of"]
 
@@ -50,7 +48,7 @@ def product_of(c: Convolution) -> Contraction | None:
                        b_offset=c.a.offset)
 
 
-class Pointwise(Epilogue):
+class Pointwise(GroupEpilogue):
     """The items of a group on the tiles of a convolution that is a matrix product."""
 
     def ask(self, fn: Fn, m0: Any, n0: Any, rows: Any, cols: Any,

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from facula.codegen.convolutions.direct import View
 from facula.codegen.convolutions.walks import Block, Walk, flat, grow
+from facula.codegen.kernel import KernelDraft, View
 from facula.codegen.llvm import Fn
-from facula.codegen.products.contraction import Kernel, crowded
+from facula.codegen.products.contraction import crowded
 from facula.codegen.products.tiles import PARAMS, batch_offset, operand, smin, unravel
 
 if TYPE_CHECKING:
@@ -150,8 +150,9 @@ class Points:
             weight.finish.taps(fn, part, fn.add(fn.mul(group, per_group), o0), channels, r0, count,
                                turned, ld)
         fn.finish()
-        out.last.append((Kernel("KERNEL", ("a", "b", *weight.finish.roles()),
-                                parts * c.groups * self.r_blocks * self.o_blocks, weight.module),
+        out.last.append((KernelDraft("KERNEL", ("a", "b", *weight.finish.roles()),
+                                     parts * c.groups * self.r_blocks * self.o_blocks,
+                                     weight.module),
                          weight.finish))
 
     def _sum(self, fn: Fn, rows: str, columns: str, low: Any, high: Any, count: Any,

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from facula.codegen.convolutions.direct import Tiles
+from facula.codegen.convolutions.convolution import Convolution, Emitted
+from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.lanewise import LanesWeight, suits
 from facula.codegen.convolutions.pointwise_weight import Points
 from facula.codegen.convolutions.walks import Block, Walk, grow
 from facula.codegen.convolutions.winograd import WinogradWeight, channels_for, worthwhile
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.products.contraction import Kernel
 from facula.codegen.products.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.target import Target, target
-
-if TYPE_CHECKING:
-    from facula.codegen.convolutions.convolution import Convolution, Emitted
 
 __all__ = ["Weight", "weight_parts"]
 
@@ -113,8 +111,8 @@ class Weight:
         self.tiles = self._tiles()
         self.sizes = self._sizes()
 
-    def _tiles(self) -> Tiles:
-        return Tiles(self.module, self.c.dtype, self.t)
+    def _tiles(self) -> TileWriter:
+        return TileWriter(self.module, self.c.dtype, self.t)
 
     def _sizes(self) -> WeightSizes:
         c = self.c
@@ -160,8 +158,8 @@ class Weight:
         self.finish.taps(fn, part, fn.add(fn.mul(g, s.out), o0), channels, fn.mul(c0, s.taps),
                          fn.mul(count, s.taps), turned, ld)
         fn.finish()
-        out.last.append((Kernel("KERNEL", ("a", "b", *self.finish.roles()),
-                                parts * c.groups * c_blocks * o_blocks, self.module),
+        out.last.append((KernelDraft("KERNEL", ("a", "b", *self.finish.roles()),
+                                     parts * c.groups * c_blocks * o_blocks, self.module),
                          self.finish))
 
     def _sum(self, fn: Fn, source: str, grads: str, low: Any, high: Any, count: Any,

@@ -18,11 +18,11 @@ from math import prod
 from typing import Any
 
 from facula import config
-from facula.codegen.convolutions.direct import Tiles
+from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.finite import Watch
 from facula.codegen.convolutions.walks import Block, Walk, grow
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.products.contraction import Kernel
 from facula.codegen.products.tiles import PARAMS, operand, smin, unravel
 
 __all__ = ["Winograd", "WinogradWeight", "weight_back", "worthwhile"]
@@ -53,7 +53,7 @@ def worthwhile(dtype: str, walks: tuple[Walk, ...], images: int, red: int, out: 
     return squares >= 96 and 4 * squares <= 1.35 * points
 
 
-def _forth(tiles: Tiles, fn: Fn, even_block: Block, lines: str, to: str, valid: list[Any],
+def _forth(tiles: TileWriter, fn: Fn, even_block: Block, lines: str, to: str, valid: list[Any],
        plane: int) -> None:
     """The 4x4 squares of one channel, transformed: to[16 planes][square]."""
     scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes
@@ -93,7 +93,7 @@ def _halved(fn: Fn, n: Any) -> Any:
     return (n + 1) // 2 if isinstance(n, int) else fn.val(f"ashr i64 {fn.add(n, 1)}, 1")
 
 
-def _across(tiles: Tiles, fn: Fn, a: str, b: str, c: str) -> list[str]:
+def _across(tiles: TileWriter, fn: Fn, a: str, b: str, c: str) -> list[str]:
     """Three values of a kernel as four: a, (a+b+c)/2, (a-b+c)/2, c."""
     vector, half = tiles.vector, tiles.constant(0.5)
     ends = fn.val(f"fmul {vector} {fn.val(f'fadd {vector} {a}, {c}')}, {half}")
@@ -162,7 +162,7 @@ class Winograd:
         out.temporaries.append((tmp, c.groups * self.panels * 16 * f.red * self.nr * c.item))
         module = Module()
         module.light = True
-        tiles = Tiles(module, c.dtype, f.t)
+        tiles = TileWriter(module, c.dtype, f.t)
         lanes, scalar, vector = tiles.lanes, tiles.scalar, tiles.vector
         fn = Fn(module, "KERNEL", PARAMS, attrs=f.t.attributes)
         src, dst = operand(fn, 0), operand(fn, 1)
@@ -195,8 +195,9 @@ class Winograd:
                     to = fn.add(fn.mul(fn.add(r, (4 * y + x) * f.red), self.nr), j)
                     fn.store(vector, value, fn.gep(scalar, dst, to), c.item)
         fn.finish()
-        out.packing.append(Kernel("KERNEL", ("b", tmp), c.groups * self.panels * chunks, module,
-                                  30.0 * f.red * f.out * c.groups * 9 / max(c.flops, 1.0)))
+        out.packing.append(KernelDraft("KERNEL", ("b", tmp), c.groups * self.panels * chunks,
+                                       module,
+                                       30.0 * f.red * f.out * c.groups * 9 / max(c.flops, 1.0)))
         return tmp
 
     # -- the sums
@@ -399,8 +400,8 @@ class WinogradWeight:
                     fn.store(vector, value, fn.gep(scalar, to, there), tiles.item)
 
 
-def weight_back(tiles: Tiles, fn: Fn, made: str, sums: str, count: Any, channels: Any, width: int,
-                height: int) -> str:
+def weight_back(tiles: TileWriter, fn: Fn, made: str, sums: str, count: Any, channels: Any,
+                width: int, height: int) -> str:
     """sums[channel and tap, output channel] from 16 products made[channel, output channel], which
     are `height` channels of `width` apart; whether any of it is not finite (an i1)."""
     scalar, vector, lanes = tiles.scalar, tiles.vector, tiles.lanes

@@ -34,7 +34,8 @@ from facula.codegen.elements.nest import (
 )
 from facula.codegen.elements.reductions import Accumulator
 from facula.codegen.elements.stretches import emit_stretches
-from facula.codegen.elements.writer import Kernel, KernelWriter, Storage
+from facula.codegen.elements.writer import KernelWriter
+from facula.codegen.kernel import KernelText, Storage
 from facula.graph.spec import Step
 from facula.schedule.groups import Group, Item, squeeze
 from facula.schedule.index import Index, loop_var, row_major, unflatten, variables
@@ -54,7 +55,7 @@ SAME_SET, WAYS = 4096, 8
 
 
 def emit_group(steps: Sequence[Step], group: Group, storage: Callable[[int], Storage | None],
-               scalars: Callable[[int], Storage | None]) -> Kernel:
+               scalars: Callable[[int], Storage | None]) -> KernelText:
     """The kernel of a 'loops' (or 'contract') group.
 
     `storage(step)` is where a value lies in memory, or None for one that has no memory.
@@ -160,7 +161,7 @@ def _collapse(steps: Sequence[Step], group: Group, storage: Callable[[int], Stor
 
 
 def _emit_rows(writer: KernelWriter, steps: Sequence[Step], group: Group,
-               storage: Callable[[int], Storage | None], cost: float) -> Kernel:
+               storage: Callable[[int], Storage | None], cost: float) -> KernelText:
     fn, em = writer.fn, writer.emitter
     count = prod(group.rows)
     chunk = rows_per_tile(count, cost)
@@ -256,7 +257,7 @@ def _joined_columns(steps: Sequence[Step], group: Group,
 
 
 def _emit_lanes(writer: KernelWriter, steps: Sequence[Step], group: Group,
-                storage: Callable[[int], Storage | None], cost: float) -> Kernel:
+                storage: Callable[[int], Storage | None], cost: float) -> KernelText:
     fn, em = writer.fn, writer.emitter
     columns = group.column_vars()
     simple = not any(i.role == "all" for i in group.items)

@@ -11,7 +11,8 @@ from typing import Any
 from facula.codegen.elements import expr
 from facula.codegen.elements.lower import accesses
 from facula.codegen.elements.reductions import Accumulator
-from facula.codegen.elements.writer import KernelWriter, Storage
+from facula.codegen.elements.writer import KernelWriter
+from facula.codegen.kernel import Storage
 from facula.codegen.llvm import Fn
 from facula.dtype import DType
 from facula.graph.spec import Step

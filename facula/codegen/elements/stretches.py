@@ -29,7 +29,8 @@ from facula.codegen.elements.nest import (
     rows_per_tile,
     written_out,
 )
-from facula.codegen.elements.writer import Kernel, KernelWriter, Storage
+from facula.codegen.elements.writer import KernelWriter
+from facula.codegen.kernel import KernelText, Storage
 from facula.codegen.target import target
 from facula.graph.spec import Step
 from facula.schedule.groups import Group
@@ -63,7 +64,7 @@ class Stretch(NamedTuple):
 
 
 def emit_stretches(writer: KernelWriter, steps: Sequence[Step], group: Group,
-                   storage: Callable[[int], Storage | None], cost: float) -> Kernel | None:
+                   storage: Callable[[int], Storage | None], cost: float) -> KernelText | None:
     """The kernel of an elementwise group whose dimensions are worth cutting; None where none is.
     """
     stages = {(i.stage, i.role) for i in group.items}
@@ -151,7 +152,7 @@ class _Grid:
         self.stage = group.items[0].stage
         self.size = max(steps[i.step].spec.dtype.itemsize for i in group.items)
 
-    def emit(self, count: int, cost: float) -> Kernel:
+    def emit(self, count: int, cost: float) -> KernelText:
         writer, rows = self.writer, self.group.rows
         em = writer.emitter
         chunk = rows_per_tile(count, cost * prod(rows[self.last:]))

@@ -15,7 +15,8 @@ from typing import Any
 
 from facula.codegen.elements import expr
 from facula.codegen.elements.reductions import combine
-from facula.codegen.elements.writer import Kernel, KernelWriter, Storage
+from facula.codegen.elements.writer import KernelWriter
+from facula.codegen.kernel import KernelText, Storage
 from facula.graph.spec import Step
 from facula.schedule.index import Index, Var, const, flatten, loop_var, row_major, unflatten
 
@@ -39,7 +40,7 @@ def _writer(steps: Sequence[Step], storage: Callable[[int], Storage | None],
 
 
 def emit_copy(steps: Sequence[Step], number: int, storage: Callable[[int], Storage | None],
-              scalars: Callable[[int], Storage | None]) -> Kernel:
+              scalars: Callable[[int], Storage | None]) -> KernelText:
     """The base of update step `number`, written to where its result lies."""
     writer = _writer(steps, storage, scalars)
     fn, em = writer.fn, writer.emitter
@@ -66,7 +67,7 @@ def emit_copy(steps: Sequence[Step], number: int, storage: Callable[[int], Stora
 
 
 def emit_update(steps: Sequence[Step], number: int, storage: Callable[[int], Storage | None],
-                scalars: Callable[[int], Storage | None]) -> Kernel:
+                scalars: Callable[[int], Storage | None]) -> KernelText:
     """The writes of update step `number`."""
     step = steps[number]
     if step.op == "scatter":
@@ -106,7 +107,7 @@ class _Update:
         expr.store_value(fn, dtype, value, pointer, at, tags)
 
     def _nest(self, shape: Sequence[int], free: Sequence[int], order: Sequence[int],
-              body: Callable[[tuple[Index, ...]], None]) -> Kernel:
+              body: Callable[[tuple[Index, ...]], None]) -> KernelText:
         """Loops over `shape`: the dimensions `free` are shared out, `order` go in sequence.
 
         The last free dimension, if it comes last of all, is the innermost loop.
@@ -164,7 +165,7 @@ class _Update:
         loops.callback(self.em.close)
         self.em.names[var.terms[0][0]] = name
 
-    def scatter(self) -> Kernel:
+    def scatter(self) -> KernelText:
         axis, mode = self.step.attrs
         _, index, source = self.step.inputs
         shape = self.steps[index].spec.shape
@@ -178,7 +179,7 @@ class _Update:
         free = [d for d in range(len(shape)) if d != axis]
         return self._nest(shape, free, [axis] if shape else [], body)
 
-    def index_put(self) -> Kernel:
+    def index_put(self) -> KernelText:
         axis, accumulate = self.step.attrs
         _, values, *indices = self.step.inputs
         shape = self.steps[values].spec.shape
@@ -195,7 +196,7 @@ class _Update:
         free = [d for d in range(len(shape)) if not axis <= d < last]
         return self._nest(shape, free, list(range(axis, last)), body)
 
-    def strided(self) -> Kernel:
+    def strided(self) -> KernelText:
         strides, offset = self.step.attrs
         value = self.step.inputs[1]
         shape = self.steps[value].spec.shape

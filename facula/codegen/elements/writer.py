@@ -1,48 +1,21 @@
-"""One kernel being written: its operands, what LLVM is told of their memory, its name."""
+"""One kernel being written: its operands, and what LLVM is told of their memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 from facula.codegen.elements import expr
 from facula.codegen.elements.lower import Emitter
+from facula.codegen.kernel import ATTRS, KernelText, Storage, named
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import target
 from facula.graph.spec import Step
 from facula.runtime.plan import STATUS_SLOT
 from facula.schedule.index import Index, flatten
 
-__all__ = ["ATTRS", "Kernel", "KernelWriter", "Storage", "named"]
-
-ATTRS = '"prefer-vector-width"="512" "no-trapping-math"="true" nounwind'
-
-
-@dataclass(frozen=True)
-class Storage:
-    """Where a value lies: a slot of the program, and strides in elements."""
-
-    slot: int
-    strides: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """What the runtime needs of one kernel, and what it is estimated to cost.
-
-    `numbers` are those that it is told (`KernelWriter.told`).
-    """
-
-    name: str
-    text: str
-    slots: tuple[int, ...]
-    ntiles: int
-    cost: float
-    numbers: tuple[int, ...] = ()
-
+__all__ = ["KernelWriter"]
 
 class KernelWriter:
     """One kernel function being written: operands, alias information and the final text."""
@@ -155,12 +128,12 @@ class KernelWriter:
             yield index
         self.proven = self.proven and (few or fn.opaque == before)
 
-    def finish(self, ntiles: int, cost: float) -> Kernel:
+    def finish(self, ntiles: int, cost: float) -> KernelText:
         """Resolve the metadata, name the kernel by its content, and wrap it up."""
         self.fn.finish()
         self.resolve()
         name, text = named(self.module)
-        return Kernel(name, text, tuple(self.slots), ntiles, cost, tuple(self.numbers))
+        return KernelText(name, text, tuple(self.slots), ntiles, cost, tuple(self.numbers))
 
     def resolve(self) -> None:
         """Put metadata nodes in place of the names that the body of the kernel refers to."""
@@ -196,10 +169,3 @@ class KernelWriter:
                 body += module.metadata(f"!{{!SELF, {parallel}{more}}}", distinct=True) + part
         body = body.replace("!EMPTY", empty).replace("!ACCESS", group)
         module.functions["KERNEL"] = kernel._replace(body=body)
-
-
-def named(module: Module) -> tuple[str, str]:
-    """A kernel's name, made of its content, and the module's text with that name in it."""
-    text = module.text()
-    name = "k" + blake2b(text.encode(), digest_size=10).hexdigest()
-    return name, text.replace("@KERNEL", f"@{name}")

@@ -23,7 +23,7 @@ from math import prod
 from typing import Any
 
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.products.brgemm import Place
+from facula.codegen.products.brgemm import OperandPlace
 from facula.codegen.products.contraction import Contraction
 from facula.codegen.products.microkernel import Walked
 from facula.codegen.products.pack import Source, transpose
@@ -31,7 +31,7 @@ from facula.codegen.products.pairs import Pairs, as_pairs
 from facula.codegen.products.tiles import PARAMS, batch_offset, operand, smin, unravel
 from facula.codegen.target import Target
 
-__all__ = ["Tiles", "configure", "emit_copy", "release", "tile_function"]
+__all__ = ["AmxTiles", "configure", "emit_copy", "release", "tile_function"]
 
 ROWS = 16
 """Rows of a tile register, pairs of k in a row of one, and columns of sums in one."""
@@ -134,7 +134,7 @@ def tile_function(module: Module, name: str, t: Target, size: tuple[int, int], a
 
 
 # -- the product
-class Tiles(Pairs):
+class AmxTiles(Pairs):
     """A product of bfloat16 matrices, summed in float32 by tile registers."""
 
     beside = False
@@ -158,28 +158,28 @@ class Tiles(Pairs):
         self.kc = self._blocks_of_k(room // ROWS * ROWS, ROWS)
         self.whole_tile = self.mr, min(self.nr, c.n)
 
-    def _copied(self, which: int, source: Source, width: int, rows_ld: int = 0) -> Place:
+    def _copied(self, which: int, source: Source, width: int, rows_ld: int = 0) -> OperandPlace:
         return self._pack(which, replace(source, k=self.c.k), width, rows_ld,
                           emit=lambda module, name:
                           emit_copy(module, name, source, width, self.t, rows_ld))
 
-    def _place_a(self) -> Place:
+    def _place_a(self) -> OperandPlace:
         source = replace(self._source_a(), any_j=self.any_m)
         pairs = as_pairs(source)
         if pairs is None or pairs.k % ROWS or self._crowded(pairs):
             return self._copied(0, source, 2 * ROWS, self._apart(self.c.k))
         return self._in_place(pairs)
 
-    def _place_b(self) -> Place:
+    def _place_b(self) -> OperandPlace:
         return self._copied(1, self._source_b(), self.nr)
 
-    def _blocks(self, fn: Fn, a: Place, b: Place, pa: str, pb: str, pc: str, ld: int,
+    def _blocks(self, fn: Fn, a: OperandPlace, b: OperandPlace, pa: str, pb: str, pc: str, ld: int,
                 m0: Any, n0: Any) -> None:
         configure(fn, *self.whole_tile)
         super()._blocks(fn, a, b, pa, pb, pc, ld, m0, n0)
         release(fn)
 
-    def _micro(self, rows: int, cols: int, a: Place, b: Place, ld: int) -> str:
+    def _micro(self, rows: int, cols: int, a: OperandPlace, b: OperandPlace, ld: int) -> str:
         return tile_function(self.module, f"{self.name}_micro_{rows}x{cols}", self.t,
                              (rows, cols), a, b, ld, self.whole_tile)
 

@@ -12,15 +12,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from facula.codegen.kernel import KernelDraft, Role
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module
-from facula.codegen.products.contraction import (
-    Contraction,
-    Emission,
-    Epilogue,
-    Kernel,
-    Role,
-    crowded,
-)
+from facula.codegen.products.contraction import Contraction, Emission, Epilogue, crowded
 from facula.codegen.products.microkernel import MultiplyAdd, register_tile
 from facula.codegen.products.pack import Source, emit_pack, pack_panel
 from facula.codegen.products.tiles import (
@@ -35,7 +29,7 @@ from facula.codegen.products.tiles import (
 )
 from facula.codegen.target import Target
 
-__all__ = ["Place", "Vector"]
+__all__ = ["OperandPlace", "Vector"]
 
 _ITEMSIZE = {"float32": 4, "float64": 8}
 _KC = 512
@@ -44,7 +38,7 @@ _INLINE = 128
 
 
 @dataclass
-class Place:
+class OperandPlace:
     """Where a micro-kernel finds an operand: X[j, k] at base + j * j_step + k * k_step."""
 
     role: Role
@@ -85,7 +79,7 @@ class Vector:
         self.any_m = "m" in c.varies
         self._register_sizes()
         self._tile_size()
-        self.phase: list[Kernel] = []
+        self.phase: list[KernelDraft] = []
         self.temporaries: list[tuple[str, int]] = []
 
     @staticmethod
@@ -171,7 +165,7 @@ class Vector:
         return -(-k // self.lanes) * self.lanes
 
     def _pack(self, which: int, source: Source, width: int, rows_ld: int = 0,
-              emit: Callable[[Module, str], int] | None = None) -> Place:
+              emit: Callable[[Module, str], int] | None = None) -> OperandPlace:
         """Pack operand `which` by `emit`, or as `emit_pack` does."""
         module = Module()
         name = f"{self.name}_pack{which}"
@@ -180,18 +174,18 @@ class Vector:
         tmp = f"tmp{len(self.temporaries)}"
         each = source.j * rows_ld if rows_ld else -(-source.j // width) * width * source.k
         self.temporaries.append((tmp, max(prod(source.distinct) * each * self.item, 1)))
-        self.phase.append(Kernel(name, (self.roles[which], tmp), ntiles, module,
-                                 10.0 / (self.c.n if which == 0 else self.c.m)))
+        self.phase.append(KernelDraft(name, (self.roles[which], tmp), ntiles, module,
+                                      10.0 / (self.c.n if which == 0 else self.c.m)))
         strides, step = [], each
         for n in reversed(source.distinct):
             strides.append(step if n > 1 else 0)
             step *= n
         batch = tuple(reversed(strides))
         if rows_ld:
-            return Place(tmp, batch, rows_ld, 1, rows_ld)
-        return Place(tmp, batch, source.k, width, 1)
+            return OperandPlace(tmp, batch, rows_ld, 1, rows_ld)
+        return OperandPlace(tmp, batch, source.k, width, 1)
 
-    def _place_a(self) -> Place:
+    def _place_a(self) -> OperandPlace:
         c = self.c
         *batch, am, ak = c.a_strides
         source = Source(c.dtype, self.item // (2 if self.short else 1), c.batch, tuple(batch),
@@ -215,16 +209,17 @@ class Vector:
                 return self._pack(0, source, self.mr)
         # rows far apart are pages far apart, where no hardware looks ahead
         far = am == 1 and ak * self.item >= 1024 and size > self.t.l2_bytes
-        return Place(self.roles[0], tuple(batch), am, ak, am, c.a_offset, ahead=8 if far else 0)
+        return OperandPlace(self.roles[0], tuple(batch), am, ak, am, c.a_offset,
+                            ahead=8 if far else 0)
 
-    def _place_b(self) -> Place:
+    def _place_b(self) -> OperandPlace:
         c = self.c
         *batch, bk, bn = c.b_strides
         source = Source(c.dtype, self.item // (2 if self.short else 1), c.batch, tuple(batch),
                         c.n, c.k, bn, bk, c.b_offset, False, "k" in c.varies)
         if self.inline:
             self.source = source
-            return Place(self.roles[1], tuple(batch), 0, self.nr, 1, c.b_offset)
+            return OperandPlace(self.roles[1], tuple(batch), 0, self.nr, 1, c.b_offset)
         row, size = bk * self.item, c.k * c.n * self.item
         pack = self.short or bn != 1 and c.n > 1
         # few rows do not pay for a copy, unless much of what they read is far away
@@ -234,7 +229,8 @@ class Vector:
             return self._pack(1, source, self.nr)
         # rows far apart are pages far apart, where no hardware looks ahead
         far = size > self.t.l2_bytes // 2 and row >= 1024
-        return Place(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset, ahead=8 if far else 0)
+        return OperandPlace(self.roles[1], tuple(batch), bn, bk, 1, c.b_offset,
+                            ahead=8 if far else 0)
 
     def emit(self) -> Emission:
         a, b = self._place_a(), self._place_b()
@@ -273,12 +269,12 @@ class Vector:
             self.epilogue.emit(fn, m0, n0, rows, cols, pc, ld, tuple(batch))
         fn.finish()
         self.module.light = self.epilogue is None
-        last = Kernel(self.name, roles_of((a.role, b.role), self.epilogue),
-                      prod(c.batch) * m_tiles * n_tiles, self.module)
+        last = KernelDraft(self.name, roles_of((a.role, b.role), self.epilogue),
+                           prod(c.batch) * m_tiles * n_tiles, self.module)
         phases = [self.phase, [last]] if self.phase else [[last]]
         return Emission(phases, self.temporaries)
 
-    def _blocks(self, fn: Fn, a: Place, b: Place, pa: str, pb: str, pc: str, ld: int,
+    def _blocks(self, fn: Fn, a: OperandPlace, b: OperandPlace, pa: str, pb: str, pc: str, ld: int,
                 m0: Any, n0: Any) -> None:
         """All micro-kernels of a tile."""
         c = self.c
@@ -353,7 +349,7 @@ class Vector:
                 kc = smin(fn, fn.val(f"sub i64 {c.k}, {k0}"), self.kc)
                 whole(k0, kc, fn.val(f"icmp eq i64 {k0}, 0"))
 
-    def soon(self, b: Place) -> bool:
+    def soon(self, b: OperandPlace) -> bool:
         """Whether tiles ask for what is read after them: parts of long rows, which the processor
         does not see coming."""
         c = self.c
@@ -367,7 +363,7 @@ class Vector:
     mad: MultiplyAdd | None = None
     """What multiplies and adds in a register tile, if it is another than `multiply_add`."""
 
-    def _micro(self, rows: int, cols: int, a: Place, b: Place, ld: int) -> str:
+    def _micro(self, rows: int, cols: int, a: OperandPlace, b: OperandPlace, ld: int) -> str:
         """The function of a register tile; written once per size."""
         return register_tile(self.module, f"{self.name}_micro_{rows}x{cols}", self.t,
                              self.scalar, (rows, cols), a, b, ld, self.mad,

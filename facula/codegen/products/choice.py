@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from facula.codegen.llvm import Module
-from facula.codegen.products.amx import Tiles
+from facula.codegen.products.amx import AmxTiles
 from facula.codegen.products.brgemm import Vector
 from facula.codegen.products.contraction import Contraction, Emission, Epilogue
 from facula.codegen.products.gemv import thin
@@ -38,7 +38,7 @@ def _register_tiles(module: Module, name: str, c: Contraction, epilogue: Epilogu
 _WRITERS: tuple[Writer, ...] = (_nothing, scalars, thin, _register_tiles)
 """Who writes the kernels of a product: the first of them that does not return None."""
 
-_KINDS: tuple[type[Vector], ...] = (Tiles, Pairs, Vector)
+_KINDS: tuple[type[Vector], ...] = (AmxTiles, Pairs, Vector)
 """What register tiles multiply and add with: the first that suits the product."""
 
 

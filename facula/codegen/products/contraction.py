@@ -1,18 +1,15 @@
 """What a contraction is: C[b, m, n] = sum over k of A[b, m, k] * B[b, k, n], any strides; and what
-its kernels and their epilogues are."""
+follows it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from facula.codegen.llvm import Fn, Module
+from facula.codegen.kernel import KernelDraft
+from facula.codegen.llvm import Fn
 
-__all__ = ["Contraction", "Emission", "Kernel", "Epilogue", "crowded"]
-
-Role = str | tuple[str, int]
-"""What an operand of a kernel is: 'a', 'b', 'c', 'tmp0', ... or ('extra', i)."""
-
+__all__ = ["Contraction", "Emission", "Epilogue", "crowded"]
 
 @dataclass(frozen=True)
 class Contraction:
@@ -77,23 +74,9 @@ def crowded(row: int) -> bool:
     return row >= 2048 and row % 512 == 0
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """One function `void @name(ptr %args, ptr %map, i64 %tile)`; `module` defines it whole.
-
-    `weight` is what all its tiles take, in units of the product's flops at their best rate.
-    """
-
-    name: str
-    roles: tuple[Role, ...]
-    ntiles: int
-    module: Module = field(compare=False, repr=False)
-    weight: float = 1.0
-
-
 @dataclass
 class Emission:
     """Kernels by phase, and the temporaries (name, bytes) that pass between phases."""
 
-    phases: list[list[Kernel]]
+    phases: list[list[KernelDraft]]
     temporaries: list[tuple[str, int]] = field(default_factory=list)

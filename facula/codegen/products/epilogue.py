@@ -13,7 +13,8 @@ from typing import Any
 from facula.codegen.elements import expr
 from facula.codegen.elements.loops import point_cost
 from facula.codegen.elements.lower import Emitter, accesses
-from facula.codegen.elements.writer import Kernel, KernelWriter, Storage, named
+from facula.codegen.elements.writer import KernelWriter
+from facula.codegen.kernel import KernelText, Storage, named
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module
 from facula.codegen.products.choice import emit_contraction
 from facula.codegen.products.contraction import Contraction
@@ -23,7 +24,7 @@ from facula.graph.spec import Step
 from facula.schedule.groups import Group, item_start, spread
 from facula.schedule.index import Index, flatten
 
-__all__ = ["Epilogue", "NS_PER_FLOP", "Product", "Rounded", "bind", "emit_product"]
+__all__ = ["GroupEpilogue", "NS_PER_FLOP", "Product", "Rounded", "bind", "emit_product"]
 
 NS_PER_FLOP = 1 / 100
 """What a multiplication or addition of a contraction is estimated to take, on one thread."""
@@ -54,11 +55,11 @@ class Product:
     """
 
     def __init__(self) -> None:
-        self.phases: list[list[tuple[Kernel, list[int | str]]]] = []
+        self.phases: list[list[tuple[KernelText, list[int | str]]]] = []
         self.temporaries: list[int] = []
 
 
-class Epilogue:
+class GroupEpilogue:
     """The items of a group on one tile of the product; see `products.contraction.Epilogue`."""
 
     first = 2
@@ -286,7 +287,7 @@ class Epilogue:
 def emit_product(steps: Sequence[Step], group: Group, c: Contraction, a: int, b: int,
                  storage: Callable[[int], Storage | None],
                  scalars: Callable[[int], Storage | None],
-                 end: type[Epilogue] = Epilogue) -> Product:
+                 end: type[GroupEpilogue] = GroupEpilogue) -> Product:
     """The kernels of a contraction group; `a` and `b` are slots of the operands, `end` is what
     writes the items of the group."""
     product = next(i.step for i in group.items if i.role == "all")
@@ -322,8 +323,8 @@ def emit_product(steps: Sequence[Step], group: Group, c: Contraction, a: int, b:
                 else:
                     operands.append(a if role == "a" else b)
             last = phase is emission.phases[-1]
-            kernels.append((Kernel(k.name.replace("KERNEL", name), text, (), k.ntiles,
-                                   k.weight * flops * NS_PER_FLOP + (after if last else 500.0)),
+            kernels.append((KernelText(k.name.replace("KERNEL", name), text, (), k.ntiles,
+                                       k.weight * flops * NS_PER_FLOP + (after if last else 500.0)),
                             operands))
         out.phases.append(kernels)
     return out

@@ -16,8 +16,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module
-from facula.codegen.products.contraction import Contraction, Emission, Epilogue, Kernel
+from facula.codegen.products.contraction import Contraction, Emission, Epilogue
 from facula.codegen.products.pack import Source, emit_pack
 from facula.codegen.products.tiles import (
     PARAMS,
@@ -97,7 +98,7 @@ class _Thin:
     def _emit_dots(self) -> Emission:
         c = self.c
         a_role, b_role = ("b", "a") if self.swapped else ("a", "b")
-        phase: list[Kernel] = []
+        phase: list[KernelDraft] = []
         temporaries: list[tuple[str, int]] = []
         *a_batch, am, ak = c.a_strides
         a_offset = c.a_offset
@@ -107,7 +108,7 @@ class _Thin:
             packing = Module()
             ntiles = emit_pack(packing, f"{self.name}_pack0", source, c.m, self.t, c.k)
             temporaries.append(("tmp0", prod(source.distinct) * c.m * c.k * self.item))
-            phase.append(Kernel(f"{self.name}_pack0", (a_role, "tmp0"), ntiles, packing, 0.02))
+            phase.append(KernelDraft(f"{self.name}_pack0", (a_role, "tmp0"), ntiles, packing, 0.02))
             a_role, am, ak, a_offset = "tmp0", c.k, 1, 0
             step, a_batch = c.m * c.k, []
             for n in reversed(source.distinct):
@@ -131,8 +132,8 @@ class _Thin:
         self._finish(fn, n0, cols, pc, nb, batch)
         fn.finish()
         self.module.light = self.epilogue is None
-        last = Kernel(self.name, roles_of((a_role, b_role), self.epilogue),
-                      prod(c.batch) * tiles, self.module, _WEIGHT)
+        last = KernelDraft(self.name, roles_of((a_role, b_role), self.epilogue),
+                           prod(c.batch) * tiles, self.module, _WEIGHT)
         return Emission([phase, [last]] if phase else [[last]], temporaries)
 
     def _results(self, fn: Fn, batch: list[Any], n0: Any, size: int) -> str:
@@ -180,14 +181,14 @@ class _Thin:
         fn.finish()
         module.light = apart or self.epilogue is None
         if not apart:
-            return Emission([[Kernel(name, roles_of(own, self.epilogue), prod(shape), module,
-                                     _WEIGHT)]])
-        parts = Kernel(name, (*own, "tmp0"), prod(shape), module, _WEIGHT)
+            return Emission([[KernelDraft(name, roles_of(own, self.epilogue), prod(shape), module,
+                                          _WEIGHT)]])
+        parts = KernelDraft(name, (*own, "tmp0"), prod(shape), module, _WEIGHT)
         last = self._sum_parts(splits)
         return Emission([[parts], [last]],
                         [("tmp0", prod(c.batch) * splits * c.n * self.item)])
 
-    def _sum_parts(self, splits: int) -> Kernel:
+    def _sum_parts(self, splits: int) -> KernelDraft:
         """The kernel that adds up the partial rows, in order, and has the epilogue."""
         c, lanes, vector = self.c, self.lanes, self.vector
         nb = min(c.n, 1024)
@@ -215,8 +216,8 @@ class _Thin:
         self._finish(fn, n0, cols, pc, nb, batch)
         fn.finish()
         self.module.light = self.epilogue is None
-        return Kernel(self.name, roles_of(("tmp0", "tmp0"), self.epilogue),
-                      prod(c.batch) * tiles, self.module, 0.1)
+        return KernelDraft(self.name, roles_of(("tmp0", "tmp0"), self.epilogue),
+                           prod(c.batch) * tiles, self.module, 0.1)
 
     def _along(self, fn: Fn, cols: Any, step: Any) -> None:
         """`step(j, how many lanes)` for all vectors of a tile that is `cols` wide.

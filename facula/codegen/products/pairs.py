@@ -15,7 +15,7 @@ from math import prod
 from typing import Any
 
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.products.brgemm import Place, Vector
+from facula.codegen.products.brgemm import OperandPlace, Vector
 from facula.codegen.products.contraction import Contraction, Epilogue
 from facula.codegen.products.microkernel import multiply_pairs
 from facula.codegen.products.pack import Source
@@ -53,7 +53,7 @@ class Pairs(Vector):
     def _multiply_add(self, fn: Fn, x: str, y: str, total: str, into: str) -> None:
         multiply_pairs(fn, self.lanes, x, y, total, into)
 
-    def _packed(self, which: int, source: Source, width: int) -> Place:
+    def _packed(self, which: int, source: Source, width: int) -> OperandPlace:
         """A copy in panels of pairs."""
         pairs = as_pairs(source)
         if pairs is not None:
@@ -82,11 +82,11 @@ class Pairs(Vector):
         line = 64 // self.item
         return (-(-pairs // line) | 1) * line
 
-    def _in_place(self, pairs: Source) -> Place:
-        return Place(self.roles[0], pairs.batch_strides, pairs.j_stride, 1, pairs.j_stride,
-                     pairs.offset)
+    def _in_place(self, pairs: Source) -> OperandPlace:
+        return OperandPlace(self.roles[0], pairs.batch_strides, pairs.j_stride, 1, pairs.j_stride,
+                            pairs.offset)
 
-    def _place_a(self) -> Place:
+    def _place_a(self) -> OperandPlace:
         source = self._source_a()
         pairs = as_pairs(source)
         if pairs is None:
@@ -95,11 +95,11 @@ class Pairs(Vector):
             return self._pack(0, pairs, self.mr, self._apart(pairs.k))
         return self._in_place(pairs)
 
-    def _place_b(self) -> Place:
+    def _place_b(self) -> OperandPlace:
         if self.within:
             self.source = self._source_b()
-            return Place(self.roles[1], self.source.batch_strides, 0, self.nr, 1,
-                         self.source.offset, "i16")
+            return OperandPlace(self.roles[1], self.source.batch_strides, 0, self.nr, 1,
+                                self.source.offset, "i16")
         return self._packed(1, self._source_b(), self.nr)
 
     def _columns(self, fn: Fn, pb: str, panel: str, j: Any, k0: Any, cols: int) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
-from facula.codegen.products.contraction import Contraction, Emission, Epilogue, Kernel
+from facula.codegen.products.contraction import Contraction, Emission, Epilogue
 from facula.codegen.products.pack import Source, emit_pack
 from facula.codegen.products.tiles import (
     PARAMS,
@@ -42,7 +43,7 @@ def scalars(module: Module, name: str, c: Contraction, epilogue: Epilogue | None
     *ab, am, ak = c.a_strides
     *bb, bk, bn = c.b_strides
     b_role, b_offset, panel = "b", c.b_offset, nb * bn
-    phases: list[list[Kernel]] = []
+    phases: list[list[KernelDraft]] = []
     temporaries: list[tuple[str, int]] = []
     if bn != 1 and min(c.n, c.m) > 3 and c.k and c.dtype not in ("float16", "bfloat16"):
         # columns side by side, so that the inner loop runs along memory
@@ -55,7 +56,7 @@ def scalars(module: Module, name: str, c: Contraction, epilogue: Epilogue | None
             bb.insert(0, step if size > 1 else 0)
             step *= size
         temporaries.append(("tmp0", step * item))
-        phases.append([Kernel(f"{name}_pack1", ("b", "tmp0"), ntiles, packing, 10.0 / c.m)])
+        phases.append([KernelDraft(f"{name}_pack1", ("b", "tmp0"), ntiles, packing, 10.0 / c.m)])
         b_role, b_offset, panel, bk, bn = "tmp0", 0, nb * c.k, nb, 1
     fn = Fn(module, name, PARAMS, attrs=t.attributes)
     pa, pb = operand(fn, 0), operand(fn, 1)
@@ -88,7 +89,7 @@ def scalars(module: Module, name: str, c: Contraction, epilogue: Epilogue | None
     epilogue.emit(fn, m0, n0, rows, cols, scratch, nb, tuple(batch))
     fn.finish()
     roles = roles_of(("a", b_role), epilogue)
-    last = Kernel(name, roles, prod(c.batch) * m_tiles * n_tiles, module, 3.0)
+    last = KernelDraft(name, roles, prod(c.batch) * m_tiles * n_tiles, module, 3.0)
     return Emission([*phases, [last]], temporaries)
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from facula.codegen.elements import half
+from facula.codegen.kernel import Role
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module
-from facula.codegen.products.contraction import Contraction, Epilogue, Role
+from facula.codegen.products.contraction import Contraction, Epilogue
 from facula.dtype import DTYPES
 
 __all__ = ["PARAMS", "Store", "batch_offset", "convert", "mask_literal", "masked_load",

@@ -15,12 +15,13 @@ from math import prod
 from typing import Any
 
 from facula.codegen.convolutions.blocks import transforms
-from facula.codegen.convolutions.blocks.forward import Blocks, Direct
+from facula.codegen.convolutions.blocks.convolution import Blocks
+from facula.codegen.convolutions.blocks.forward import Direct
 from facula.codegen.convolutions.blocks.squares import chain_of
 from facula.codegen.convolutions.finite import Watch
 from facula.codegen.convolutions.walks import Block
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn
-from facula.codegen.products.contraction import Kernel
 from facula.codegen.products.tiles import PARAMS, operand, smin
 from facula.codegen.target import Target
 
@@ -79,7 +80,7 @@ class Adjoint:
             + total * (f.reds * spread + width * back)
         return float(-(-tiles // 2) * one + tiles * 2000)
 
-    def emit(self) -> Kernel:
+    def emit(self) -> KernelDraft:
         c, f = self.c, self.f
         block, scalar = self.block, self.tiles.scalar
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
@@ -100,8 +101,8 @@ class Adjoint:
             if f.o_blocks * width != blocks else width
         self.finish.blocks(fn, block, starts, counts, first, here, sums, plane)
         fn.finish()
-        return Kernel("KERNEL", ("a", "b", "c", *self.finish.roles()),
-                      prod(block.blocks) * f.o_blocks, self.module, 1.0)
+        return KernelDraft("KERNEL", ("a", "b", "c", *self.finish.roles()),
+                           prod(block.blocks) * f.o_blocks, self.module, 1.0)
 
     def _sum(self, fn: Fn, source: str, packed: str, ob: Any, starts: list[Any],
              counts: list[Any], sums: str, plane: int) -> str:

@@ -16,12 +16,13 @@ from math import prod
 from typing import Any
 
 from facula.codegen.convolutions.blocks import transforms
-from facula.codegen.convolutions.blocks.forward import Blocks, Direct, copy_blocks
-from facula.codegen.convolutions.direct import Tiles
+from facula.codegen.convolutions.blocks.convolution import Blocks
+from facula.codegen.convolutions.blocks.forward import Direct, copy_blocks
+from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.finite import Watch
 from facula.codegen.convolutions.walks import Block
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn
-from facula.codegen.products.contraction import Kernel
 from facula.codegen.products.tiles import PARAMS, operand, smin
 from facula.codegen.target import Target
 
@@ -97,7 +98,7 @@ class Squares:
             + total * (f.reds * forth + width * back)
         return float(-(-tiles // 2) * one + tiles * 2000)
 
-    def emit(self) -> Kernel:
+    def emit(self) -> KernelDraft:
         c, f = self.c, self.f
         block, scalar = self.block, self.tiles.scalar
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
@@ -119,8 +120,8 @@ class Squares:
             if f.o_blocks * width != blocks else width
         self.finish.blocks(fn, block, starts, counts, first, here, sums, plane)
         fn.finish()
-        return Kernel("KERNEL", ("a", "b", "c", *self.finish.roles()),
-                      prod(block.blocks) * f.o_blocks, self.module, 1.0)
+        return KernelDraft("KERNEL", ("a", "b", "c", *self.finish.roles()),
+                           prod(block.blocks) * f.o_blocks, self.module, 1.0)
 
     def _sum(self, fn: Fn, source: str, packed: str, ob: Any, starts: list[Any],
              counts: list[Any], sums: str, plane: int) -> str:
@@ -208,7 +209,7 @@ class Squares:
         return watch.wrong()
 
 
-def forth(tiles: Tiles, fn: Fn, even: Block, squares: tuple[int, ...], lines: str, to: str,
+def forth(tiles: TileWriter, fn: Fn, even: Block, squares: tuple[int, ...], lines: str, to: str,
           valid: list[Any], far: int, side: int = 2) -> None:
     """The squares of one block of channels, transformed: to[product][square]."""
     scalar, lanes = tiles.scalar, tiles.lanes

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from facula.codegen.convolutions.direct import Tiles
+from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.finite import Watch
 from facula.codegen.llvm import Fn
 
@@ -47,7 +47,7 @@ _OUTPUTS: dict[int, _Parts] = {2: ((0, 1),), 4: ((0, 2), (1, 3))}
 class _Sums:
     """The maps along one axis; `some` are those of the values that are wanted."""
 
-    def __init__(self, tiles: Tiles, fn: Fn):
+    def __init__(self, tiles: TileWriter, fn: Fn):
         self.tiles, self.fn = tiles, fn
 
     def op(self, name: str, a: str, b: str) -> str:
@@ -162,12 +162,12 @@ def _squared(way: _Map, size: int, wanted: int, parts: _Parts, load: Callable[[i
                 store(i, j, value)
 
 
-def _function(tiles: Tiles, name: str, *more: tuple[str, str]) -> Fn:
+def _function(tiles: TileWriter, name: str, *more: tuple[str, str]) -> Fn:
     return Fn(tiles.module, name, (("ptr", "from"), ("ptr", "to"), *more),
               attrs=f"noinline {tiles.t.attributes}", inner=True)
 
 
-def forth(tiles: Tiles, line: int, far: int, side: int) -> str:
+def forth(tiles: TileWriter, line: int, far: int, side: int) -> str:
     """The function (from, to) of `inputs`: lines of its source are `line` vectors, what it makes
     is `far` elements apart."""
     name = "KERNEL_forth"
@@ -182,7 +182,7 @@ def forth(tiles: Tiles, line: int, far: int, side: int) -> str:
     return name
 
 
-def back(tiles: Tiles, far: int, line: int, side: int, beyond: Sequence[int]) -> str:
+def back(tiles: TileWriter, far: int, line: int, side: int, beyond: Sequence[int]) -> str:
     """The function (from, to, watch, down, along) of `outputs`, of products that are `far` apart.
 
     Unless %down what is from beyond[0] on is nowhere, unless %along what is from beyond[1] on.
@@ -209,7 +209,8 @@ def back(tiles: Tiles, far: int, line: int, side: int, beyond: Sequence[int]) ->
     return name
 
 
-def spread(tiles: Tiles, steps: Sequence[int], far: int, side: int, edges: Sequence[bool]) -> str:
+def spread(tiles: TileWriter, steps: Sequence[int], far: int, side: int,
+           edges: Sequence[bool]) -> str:
     """The function (from, to, down, along) of `gradients`; places are `steps` elements apart.
 
     Along an axis with an edge there are only %down, or %along, places; zeros follow.
@@ -238,7 +239,7 @@ def spread(tiles: Tiles, steps: Sequence[int], far: int, side: int, edges: Seque
     return name
 
 
-def scatter(tiles: Tiles, far: int, line: int, side: int, beyond: Sequence[int]) -> str:
+def scatter(tiles: TileWriter, far: int, line: int, side: int, beyond: Sequence[int]) -> str:
     """The function (from, to, watch, down, along) of `sources`, of products that are `far` apart;
     they are added to what is there.
 
@@ -267,7 +268,7 @@ def scatter(tiles: Tiles, far: int, line: int, side: int, beyond: Sequence[int])
     return name
 
 
-def weight_back(tiles: Tiles, far: int, apart: int, side: int) -> str:
+def weight_back(tiles: TileWriter, far: int, apart: int, side: int) -> str:
     """The function (from, to, watch) of `taps`: products are `far` apart, taps `apart`."""
     name = "KERNEL_weight_back"
     fn = _function(tiles, name, ("ptr", "watch"))

@@ -19,13 +19,14 @@ from typing import Any
 
 from facula import config
 from facula.codegen.convolutions.blocks import transforms
-from facula.codegen.convolutions.blocks.forward import LONGEST, OnBlocks, apart, copy_blocks
+from facula.codegen.convolutions.blocks.convolution import LONGEST, OnBlocks
+from facula.codegen.convolutions.blocks.forward import apart, copy_blocks
 from facula.codegen.convolutions.blocks.squares import forth, shared
-from facula.codegen.convolutions.direct import Tiles
+from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.finite import Watch
 from facula.codegen.convolutions.walks import Block, Walk, grow
+from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn, Module
-from facula.codegen.products.contraction import Kernel
 from facula.codegen.products.tiles import PARAMS, operand, smin, unravel
 from facula.codegen.target import Target
 
@@ -81,7 +82,7 @@ class WeightKernel:
     def __init__(self, c: BlocksWeight, t: Target, finish: Any):
         self.c, self.t, self.finish = c, t, finish
         self.module = Module()
-        self.tiles = tiles = Tiles(self.module, c.dtype, t)
+        self.tiles = tiles = TileWriter(self.module, c.dtype, t)
         lanes = tiles.lanes
         self.walks = tuple(Walk(out, k, -p, s, d, n) for n, out, k, s, p, d in zip(
             c.x[2:], c.y[2:], c.w[2:], c.stride, c.low, c.dilation, strict=True))
@@ -144,7 +145,7 @@ class WeightKernel:
     def _block(self, size: list[int]) -> Block:
         return Block(self.walks, self.counts, tuple(size), tuple(size))
 
-    def emit(self) -> Kernel:
+    def emit(self) -> KernelDraft:
         c, tiles = self.c, self.tiles
         scalar, lanes = tiles.scalar, tiles.lanes
         fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
@@ -183,8 +184,8 @@ class WeightKernel:
         self.finish.taps(fn, part, o0, channels, fn.mul(fn.mul(u0, self.unit), self.taps),
                          fn.mul(here, self.taps), turned, ld)
         fn.finish()
-        return Kernel("KERNEL", ("a", "b", *self.finish.roles()),
-                      parts * self.c_tiles * self.o_tiles, self.module, 1.0)
+        return KernelDraft("KERNEL", ("a", "b", *self.finish.roles()),
+                           parts * self.c_tiles * self.o_tiles, self.module, 1.0)
 
     def begun(self, fn: Fn, n: Any, b: Any, low: Any) -> str:
         """Whether these are the first places of a tile (an i1)."""

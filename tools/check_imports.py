@@ -7,8 +7,8 @@ The rules, over the real imports of every file under facula/:
 
 1. A module may import, when it is loaded, what stands in its own layer or a lower one (`LAYERS`).
 2. What users write against (tensors, operations, autograd, modules, ...) does not load the
-   compiler: `schedule`, `codegen` and the native half of `runtime` are reached when a graph is
-   flushed, and so not before the first one (`COMPILER`, `DRIVERS`).
+   compiler: `schedule`, `codegen`, what both need (`groups`) and the native half of `runtime` are
+   reached when a graph is flushed, and so not before the first one (`COMPILER`, `DRIVERS`).
 3. An import inside a function may go up only where `UPWARD` lists it with the reason.
 4. No module imports itself by way of others while it is loaded.
 5. Nothing imports a peer (`PEERS`).
@@ -36,7 +36,12 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("primitives", ("ops.primitive", "ops.table")),
     ("graph", ("graph",)),
     ("reference", ("reference",)),
-    ("loops", ("schedule", "codegen")),
+    ("groups", ("groups",)),
+    ("text", ("codegen",)),
+    ("elements", ("codegen.elements",)),
+    ("products", ("codegen.products",)),
+    ("kernels", ("codegen.convolutions", "codegen.attention", "codegen.recurrence")),
+    ("schedule", ("schedule",)),
     ("runtime", ("runtime",)),
     ("programs", ("schedule.executable", "schedule.stored")),    # a plan with its machine code
     ("flush", ("graph.flush",)),
@@ -56,9 +61,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("tools", ("viz", "profiler", "testing", "cli", "__main__")),
 )
 
-COMPILER = ("schedule", "codegen", "reference", "runtime")
-DRIVERS = ("schedule", "codegen", "reference", "runtime", "graph.flush", "compiler", "jit", "viz",
-           "profiler", "testing", "cli", "__main__")
+COMPILER = ("schedule", "groups", "codegen", "reference", "runtime")
+DRIVERS = ("schedule", "groups", "codegen", "reference", "runtime", "graph.flush", "compiler",
+           "jit", "viz", "profiler", "testing", "cli", "__main__")
 # Memory, its layout, and who writes to it now: every tensor holds some.
 LIGHT = ("runtime.flight", "runtime.interrupts", "runtime.pages", "runtime.allocator",
          "runtime.plan")

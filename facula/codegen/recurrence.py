@@ -24,8 +24,8 @@ from facula.codegen.products.pack import Source, emit_pack
 from facula.codegen.products.tiles import PARAMS, operand, sums_over_k
 from facula.codegen.target import target, tiling
 from facula.graph.spec import Step
+from facula.groups.index import Index, const, loop_var
 from facula.ops.primitive.recurrent import CELLS, RECURRENT, coefficients
-from facula.schedule.index import Index, const, loop_var
 
 __all__ = ["emit_recurrence"]
 

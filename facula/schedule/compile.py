@@ -19,14 +19,13 @@ from facula.codegen.kernel import KernelText, Storage, View
 from facula.codegen.products.epilogue import Product, emit_product
 from facula.codegen.recurrence import emit_recurrence
 from facula.graph.spec import Step
+from facula.groups.group import Group, Item, squeeze
+from facula.groups.index import row_major
+from facula.groups.kinds import CONVOLUTIONS, RESULTS
 from facula.runtime.plan import KernelPlan, PhasePlan, ProgramPlan
-from facula.schedule.groups import Group, Item, squeeze
-from facula.schedule.index import row_major
 from facula.schedule.memory import Interval, place
 from facula.schedule.places import Places
 from facula.schedule.products import (
-    CONVOLUTIONS,
-    RESULTS,
     attention_of,
     contraction_of,
     convolution_of,

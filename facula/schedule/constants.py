@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from facula import config
-from facula.codegen.elements.lower import MOVEMENT
 from facula.graph.spec import Step
+from facula.groups.kinds import MOVEMENT, PRODUCTS
 from facula.runtime.allocator import Buffer, forget, stamped
-from facula.schedule.products import PRODUCTS
 
 __all__ = ["Kept", "Split", "fixed_steps", "pair_weights", "split"]
 

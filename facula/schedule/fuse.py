@@ -11,20 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
 
-from facula.codegen.elements.lower import Place, accesses
 from facula.graph.spec import Step
-from facula.schedule.groups import (
-    Group,
-    Item,
-    item_index,
-    item_space,
-    item_start,
-    spread,
-    squeeze,
-)
-from facula.schedule.kinds import REDUCE, SCAN, UPDATE
-from facula.schedule.products import ATTENTION, PRODUCTS
-from facula.schedule.recurrences import LOOPED, written_beside
+from facula.groups.group import Group, Item, item_index, item_space, item_start, spread, squeeze
+from facula.groups.kinds import ATTENTION, LOOPED, PRODUCTS, REDUCE, SCAN, UPDATE
+from facula.groups.reads import Place, accesses
+from facula.schedule.recurrences import written_beside
 from facula.schedule.roots import rearranged
 
 __all__ = ["group_items", "memory_behind"]

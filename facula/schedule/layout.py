@@ -27,10 +27,10 @@ from typing import Any
 from facula import config
 from facula.codegen.convolutions.blocks.convolution import Blocks, squares_suit, vectors_of
 from facula.codegen.convolutions.blocks.transforms import FAR, NEAR
-from facula.codegen.elements.expr import ELEMENTWISE
 from facula.codegen.target import target
 from facula.dtype import DType
 from facula.graph.spec import Spec, Step, spec
+from facula.groups.kinds import ELEMENTWISE
 from facula.schedule.constants import fixed_steps
 
 __all__ = ["LEAST", "Rewrite", "fits", "in_blocks", "work"]

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from facula.codegen.elements.lower import Place, accesses
 from facula.codegen.kernel import Storage
 from facula.codegen.products.contraction import crowded
 from facula.graph.spec import Step
+from facula.groups.group import Group, Item, item_index, item_start
+from facula.groups.index import row_major
+from facula.groups.kinds import CONVOLUTIONS, REDUCE, RESULTS, SCAN, UPDATE, WHOLE
+from facula.groups.reads import Place, accesses
 from facula.ops.primitive.recurrent import RECURRENT
 from facula.runtime.plan import STATUS_SLOT
 from facula.schedule.fuse import group_items, memory_behind
-from facula.schedule.groups import Group, Item, item_index, item_start
-from facula.schedule.index import row_major
-from facula.schedule.kinds import REDUCE, SCAN, UPDATE
 from facula.schedule.products import (
-    CONVOLUTIONS,
-    RESULTS,
-    WHOLE,
     contraction_of,
     has_strides,
     leaf_strides,

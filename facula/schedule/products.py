@@ -8,36 +8,21 @@ copied first.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 
 from facula.codegen.attention.attention import Attention
 from facula.codegen.convolutions.blocks.convolution import Blocks
 from facula.codegen.convolutions.blocks.weight import BlocksWeight
 from facula.codegen.convolutions.convolution import Convolution
-from facula.codegen.elements.lower import MOVEMENT, Place, operands
 from facula.codegen.kernel import View
 from facula.codegen.products.contraction import Contraction
 from facula.graph.spec import Step
+from facula.groups.index import Index, flatten, loop_var, row_major, unflatten
+from facula.groups.kinds import ATTENTION, MOVEMENT, ON_BLOCKS, RESULTS, WHOLE
+from facula.groups.reads import Place, operands
 from facula.ops.primitive.recurrent import RECURRENT
-from facula.ops.table import PRIMS
-from facula.schedule.index import Index, flatten, loop_var, row_major, unflatten
 
-__all__ = ["ATTENTION", "CONVOLUTIONS", "PRODUCTS", "WHOLE", "attention_of", "contraction_of",
-           "convolution_of", "has_strides", "leaf_strides", "operand_behind", "operand_of",
-           "order_in", "stored_operands", "terms"]
-
-_ON_BLOCKS = frozenset(["conv_blocks", "conv_weight_blocks"])
-CONVOLUTIONS = _ON_BLOCKS | {"conv", "conv_input", "conv_weight"}
-PRODUCTS = CONVOLUTIONS | {"matmul"}
-"""Operations that have kernels of their own, with what follows them as the end of their tiles."""
-
-ATTENTION = {"attention": "qkv", "attention_lse": "qk", "attention_dq": "qkvgld",
-             "attention_dk": "qkvgld", "attention_dv": "qkgl"}
-"""Operations whose kernels make several of them at once, and the letters of their operands as
-`facula.codegen.attention.kernels` calls them; a mask may follow."""
-
-WHOLE = PRODUCTS | set(ATTENTION)
-"""Operations that find all of their operands in memory, with strides."""
+__all__ = ["attention_of", "contraction_of", "convolution_of", "has_strides", "leaf_strides",
+           "operand_behind", "operand_of", "order_in", "stored_operands"]
 
 Strides = tuple[int, ...]
 
@@ -127,7 +112,7 @@ def has_strides(steps: Sequence[Step], number: int, which: int, stop: Callable[[
     """Whether a product finds operand `which` in memory of these strides without a copy."""
     find = _operand if steps[number].op == "matmul" else _whole
     found = find(steps, number, which, stop, lambda n: strides)[1]
-    return found is not None and (steps[number].op not in _ON_BLOCKS
+    return found is not None and (steps[number].op not in ON_BLOCKS
                                   or _side_by_side(steps[number], which, found[0]))
 
 
@@ -156,25 +141,13 @@ def _whole(steps: Sequence[Step], number: int, which: int, stop: Callable[[int],
     return source, _affine(at, variables)
 
 
-def terms(steps: Sequence[Step], number: int) -> int:
-    """Of how many products an element of a contraction is the sum."""
-    step = steps[number]
-    if step.op == "conv_blocks":
-        return prod(step.attrs[1][1:])
-    if step.op == "conv_weight_blocks":
-        return prod(step.attrs[2]) // step.attrs[2][1]
-    found = PRIMS[step.op].terms
-    assert found is not None
-    return found([steps[i].spec for i in step.inputs], step.attrs, step.spec)
-
-
 def source_behind(steps: Sequence[Step], number: int, which: int,
                   stop: Callable[[int], bool]) -> int:
     """The step that has to be in memory for operand `which` of a convolution."""
     source, found = _whole(steps, number, which, stop)
     step = steps[number]
     if found is None or steps[source].op == "scalar" or (
-            step.op in _ON_BLOCKS and not _side_by_side(step, which, found[0])):
+            step.op in ON_BLOCKS and not _side_by_side(step, which, found[0])):
         return steps[number].inputs[which]
     return source
 
@@ -261,8 +234,3 @@ def attention_of(steps: Sequence[Step], numbers: Sequence[int], in_memory: Calla
     scale, causal, _ = first.attrs
     return Attention(steps[first.inputs[0]].spec.dtype.name, tuple(batch), rows,
                      shapes["k"][-2], width, deep, scale, causal, mask, views), places
-
-
-RESULTS = {"attention": "o", "attention_lse": "L", "attention_dq": "dq", "attention_dk": "dk",
-           "attention_dv": "dv"}
-"""The letters of what attention steps compute."""

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from facula.codegen.elements.lower import accesses
 from facula.codegen.target import tiling
 from facula.graph.spec import Spec, Step, spec
+from facula.groups.index import loop_var
+from facula.groups.reads import accesses
 from facula.ops.primitive.recurrent import CELLS, RECURRENT
-from facula.schedule.index import loop_var
 
-__all__ = ["LOOPED", "gates_apart", "kept_gates", "parts_read", "partial_sums", "read_in_place",
+__all__ = ["gates_apart", "kept_gates", "parts_read", "partial_sums", "read_in_place",
            "written_beside"]
-
-LOOPED = frozenset([*RECURRENT, "recur_sums"])
-"""What loops over time compute.  `recur_sums`, which only schedules have, is the sum of the rows
-of an adjoint's gates [T N, G H], one sum for each tile of the loop: [tiles, G H]."""
 
 Add = Callable[[str, tuple[object, ...], tuple[int, ...], Spec, "str | None"], int]
 

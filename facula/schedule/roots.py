@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from facula.codegen.elements.lower import INLINE, MOVEMENT
 from facula.graph.spec import Step
-from facula.schedule.kinds import FREE, REDUCE, SCAN, UPDATE, op_cost
-from facula.schedule.products import WHOLE, operand_behind, stored_operands
-from facula.schedule.recurrences import LOOPED
+from facula.groups.kinds import FREE, INLINE, LOOPED, MOVEMENT, REDUCE, SCAN, UPDATE, WHOLE, op_cost
+from facula.schedule.products import operand_behind, stored_operands
 from facula.schedule.traffic import Traffic
 
 __all__ = ["choose_roots", "in_parts", "rearranged"]

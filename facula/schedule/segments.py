@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from facula.graph.spec import Step
-from facula.schedule.kinds import lowered
+from facula.groups.kinds import INLINE, LOOPED, MOVEMENT, REDUCE, SCAN, UPDATE, WHOLE
 
 __all__ = ["Segment", "segments"]
 
@@ -37,7 +37,7 @@ class Segment:
 def segments(steps: Sequence[Step], outputs: Sequence[int]) -> list[Segment]:
     """The parts of a program, in the order in which they run."""
     level = [0] * len(steps)
-    hosted = [not lowered(step, steps) for step in steps]
+    hosted = [not _lowered(step, steps) for step in steps]
     for i, step in enumerate(steps):
         level[i] = max([level[j] + hosted[j] for j in step.inputs], default=0)
     count = max([level[i] + hosted[i] for i in range(len(steps))], default=0) + 1
@@ -77,3 +77,37 @@ def _segment(steps: Sequence[Step], outputs: Sequence[int], level: list[int],
             part.outputs.append(number[i])
             part.names.append(i)
     return part
+
+
+def _lowered(step: Step, steps: Sequence[Step]) -> bool:
+    """Whether the loop generator can write this step (else NumPy computes it)."""
+    op = step.op
+    if op in ("leaf", "scalar"):
+        return True
+    if step.spec.dtype.is_compact or any([steps[i].spec.dtype.is_compact for i in step.inputs]):
+        return False
+    if op in WHOLE or op in UPDATE or op in LOOPED:
+        return True
+    if op in SCAN:
+        return step.spec.dtype.kind != "c" or op in ("cumsum", "cumprod")
+    if op in REDUCE:
+        source = steps[step.inputs[0]].spec.dtype
+        return source.kind != "c" or op in ("sum", "prod", "any", "all")
+    if op not in INLINE:
+        return False
+    kinds = {steps[i].spec.dtype.kind for i in step.inputs}
+    if "c" in kinds:
+        from facula.codegen.elements.complex_expr import COMPLEX_OPS
+        return op in COMPLEX_OPS or op not in _ELEMENTWISE
+    if op == "bitcast":
+        return steps[step.inputs[0]].spec.dtype.itemsize == step.spec.dtype.itemsize and \
+            step.spec.dtype.kind != "c"
+    return not (kinds and kinds <= set("bui") and op in _FLOAT_ONLY) and not (
+        op == "sign" and "b" in kinds)
+
+
+_ELEMENTWISE = INLINE - MOVEMENT - {"full", "iota", "philox", "pad", "cat", "slice_update",
+                                    "take", "gather", "window_place"}
+_FLOAT_ONLY = frozenset("""exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan
+asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid atan2 hypot logaddexp
+copysign div""".split())

@@ -376,7 +376,7 @@ def _convolution(b: _Builder, op: str, attrs: tuple[Any, ...], inputs: tuple[int
 
 @functools.lru_cache(maxsize=None)
 def _foldable() -> frozenset[str]:
-    from facula.codegen.elements.expr import ELEMENTWISE
+    from facula.groups.kinds import ELEMENTWISE
     return ELEMENTWISE - {"bitcast"}
 
 

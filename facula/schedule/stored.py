@@ -43,7 +43,7 @@ def _compiler() -> str | None:
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parents[1]
     try:
-        for folder in ("schedule", "codegen", "ops/primitive"):
+        for folder in ("schedule", "groups", "codegen", "ops/primitive"):
             for path in sorted((root / folder).rglob("*.py")):
                 digest.update(f"{path.relative_to(root)}:".encode())
                 digest.update(path.read_bytes())

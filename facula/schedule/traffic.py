@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from facula.codegen.elements.lower import INLINE, MOVEMENT
 from facula.codegen.target import target
 from facula.graph.spec import Step
-from facula.schedule.products import PRODUCTS, WHOLE
-from facula.schedule.recurrences import LOOPED
+from facula.groups.kinds import INLINE, LOOPED, MOVEMENT, PRODUCTS, WHOLE
 
 __all__ = ["Traffic"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import facula
 import facula.nn.functional as F
 from facula.graph.spec import Step, spec
-from facula.schedule.index import row_major
+from facula.groups.index import row_major
 from facula.schedule.places import Places
 from facula.schedule.roots import choose_roots
 

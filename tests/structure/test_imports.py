@@ -66,8 +66,9 @@ def _after_import(statement: str, question: str) -> str:
 
 
 HEAVY = ("llvmlite", "ml_dtypes", "safetensors", "PIL", "scipy", "torch", "jax", "matplotlib",
-         "multiprocessing", "IPython", "facula.codegen", "facula.schedule", "facula.reference",
-         "facula.runtime.jit", "facula.runtime.threads", "facula.cli", "facula.vision")
+         "multiprocessing", "IPython", "facula.codegen", "facula.groups", "facula.schedule",
+         "facula.reference", "facula.runtime.jit",
+         "facula.runtime.threads", "facula.cli", "facula.vision")
 
 
 @pytest.mark.parametrize("statement", [

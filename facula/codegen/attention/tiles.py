@@ -12,14 +12,7 @@ from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module, float_literal
 from facula.codegen.products.microkernel import multiply_pairs, register_tile
 from facula.codegen.products.pack import Source, pack_panel
-from facula.codegen.products.tiles import (
-    PARAMS,
-    batch_offset,
-    convert,
-    memory_type,
-    operand,
-    smin,
-)
+from facula.codegen.products.tiles import PARAMS, batch_offset, convert, memory_type, operand, smin
 from facula.codegen.target import target
 from facula.dtype import DTYPES
 

@@ -16,7 +16,6 @@ from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.walks import Block
 from facula.codegen.elements import expr
 from facula.codegen.elements.loops import point_cost
-from facula.codegen.elements.lower import accesses
 from facula.codegen.elements.writer import KernelWriter
 from facula.codegen.kernel import KernelText, Role, Storage, named
 from facula.codegen.llvm import LLVM_TYPES, Fn
@@ -24,8 +23,9 @@ from facula.codegen.products.epilogue import NS_PER_FLOP, GroupEpilogue, Product
 from facula.codegen.products.tiles import batch_offset
 from facula.codegen.target import target
 from facula.graph.spec import Step
-from facula.schedule.groups import Group, item_start, spread
-from facula.schedule.index import Index, flatten, loop_var, unflatten
+from facula.groups.group import Group, item_start, spread
+from facula.groups.index import Index, flatten, loop_var, unflatten
+from facula.groups.reads import accesses
 
 __all__ = ["emit_convolution_group"]
 

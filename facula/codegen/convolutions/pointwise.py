@@ -16,7 +16,7 @@ from facula.codegen.llvm import Fn
 from facula.codegen.products.contraction import Contraction
 from facula.codegen.products.epilogue import GroupEpilogue, bind
 from facula.codegen.target import target
-from facula.schedule.index import Index, loop_var, unflatten
+from facula.groups.index import Index, loop_var, unflatten
 
 __all__ = ["Pointwise", "product_of"]
 

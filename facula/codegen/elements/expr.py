@@ -13,15 +13,11 @@ from typing import Any
 from facula.codegen.elements import half
 from facula.codegen.llvm import Fn, float_literal
 from facula.dtype import DType, bool_, float32, float64
-from facula.ops.table import PRIMS
 
-__all__ = ["ELEMENTWISE", "register_type", "load_value", "store_value", "constant", "emit_op",
+__all__ = ["register_type", "load_value", "store_value", "constant", "emit_op",
            "emit_cast", "select", "widen", "narrow", "compute_dtype", "memory_type"]
 
 Value = Any     # a name or literal; (real, imaginary) for a complex number
-
-ELEMENTWISE = frozenset(name for name, record in PRIMS.items() if record.kind == "elementwise")
-"""Every primitive that `emit_op` can write."""
 
 _INT = {1: "i8", 2: "i16", 4: "i32", 8: "i64"}
 _FP = {"float16": "half", "float32": "float", "float64": "double"}

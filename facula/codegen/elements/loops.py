@@ -37,9 +37,9 @@ from facula.codegen.elements.stretches import emit_stretches
 from facula.codegen.elements.writer import KernelWriter
 from facula.codegen.kernel import KernelText, Storage
 from facula.graph.spec import Step
-from facula.schedule.groups import Group, Item, squeeze
-from facula.schedule.index import Index, loop_var, row_major, unflatten, variables
-from facula.schedule.kinds import REDUCE, SCAN, op_cost
+from facula.groups.group import Group, Item, squeeze
+from facula.groups.index import Index, loop_var, row_major, unflatten, variables
+from facula.groups.kinds import REDUCE, SCAN, op_cost
 
 __all__ = ["emit_group", "point_cost"]
 

@@ -1,8 +1,7 @@
-"""From steps to instructions: which elements a step reads, and the code of one element.
+"""From steps to instructions: the code of one element.
 
-`operands` says, for one element of a step's result, which elements of its inputs it is made of.
-Analysis (fusion, strides, memory) and emission both follow it, so they cannot disagree.
-`Emitter` writes the code of one element, recursively through everything that is not in memory.
+`Emitter` writes it, recursively through everything that is not in memory; which elements that is
+made of is said by `facula.groups.reads`.
 """
 
 from __future__ import annotations
@@ -16,141 +15,14 @@ from facula.codegen.elements.mathlib.trigonometric import NEAR
 from facula.codegen.llvm import Fn
 from facula.dtype import DType, float64, int32, int64, uint64
 from facula.graph.spec import Step
-from facula.schedule.index import (
-    Index,
-    Var,
-    const,
-    flatten,
-    quotient,
-    remainder,
-    row_major,
-    unflatten,
-)
+from facula.groups.index import Index, Var, flatten, quotient, remainder, row_major
+from facula.groups.kinds import ELEMENTWISE, MOVEMENT
+from facula.groups.reads import Place, clamp, operands, update_window
 
-__all__ = ["operands", "accesses", "Emitter", "INLINE", "MOVEMENT", "Place"]
-
-MOVEMENT = frozenset(["reshape", "permute", "expand", "slice", "as_strided", "alias"])
-"""Operations that only rearrange elements of one input."""
-
-INLINE = expr.ELEMENTWISE | MOVEMENT | {"full", "iota", "philox", "pad", "cat", "slice_update",
-                                        "take", "gather", "scalar", "window_place"}
-"""Operations whose elements can be computed wherever they are needed."""
+__all__ = ["Emitter"]
 
 FIXED = ", !invariant.load !EMPTY"
 """Of what no kernel writes to: LLVM need not ask, in a loop, whether a store has changed it."""
-
-Place = tuple[int, tuple[Index, ...]]
-
-
-def _clamp(index: Index, n: int) -> Index:
-    """`index` where it is in [0, n), and something in that range elsewhere."""
-    low, high = index.bounds()
-    if low >= 0 and high < n:
-        return index
-    return Index(((Var("clamp", (index, n), max(n, 1), 60), 1),), 0)
-
-
-def _update_window(index: Sequence[Index], starts: Sequence[int], steps: Sequence[int],
-                   shape: Sequence[int]) -> tuple[list[Index], list[tuple[Index, int, int]]]:
-    """Where an element of a base lies in the value written through a slice.
-
-    Returns the index into the value, and tests (i, n, step): 0 <= i < n*step and i % step == 0.
-    """
-    place, tests = [], []
-    for i, start, step, n in zip(index, starts, steps, shape, strict=True):
-        distance = (i + (-start)) if step > 0 else (i * -1 + start)
-        width = abs(step)
-        span = (n - 1) * width + 1 if n else 0
-        low, high = distance.bounds()
-        if low < 0 or high >= span or width > 1:
-            tests.append((distance, span, width))
-        place.append(quotient(_clamp(distance, span), width))
-    return place, tests
-
-
-def _looked_up(steps: Sequence[Step], source: int, index: tuple[Index, ...], n: int) -> Index:
-    """The index that is element `index` of the int64 step `source`, checked against n."""
-    return Index(((Var("load", (source, index, n), max(n, 1), 70), 1),), 0)
-
-
-def operands(steps: Sequence[Step], number: int, index: tuple[Index, ...]) -> list[Place]:
-    """The (input step, index) pairs that element `index` of step `number` is computed from."""
-    step = steps[number]
-    op, inputs = step.op, step.inputs
-    if op in expr.ELEMENTWISE or op == "window_place":
-        return [(i, index) for i in inputs]
-    if op in ("full", "iota", "leaf", "scalar"):
-        return []
-    if op == "philox":
-        return [(i, ()) for i in inputs]
-    shape = steps[inputs[0]].spec.shape
-    if op == "reshape":
-        position = flatten(index, row_major(step.spec.shape))
-        return [(inputs[0], unflatten(position, shape))]
-    if op == "permute":
-        place: list[Index] = [const(0)] * len(index)
-        for i, axis in zip(index, step.attrs[0], strict=True):
-            place[axis] = i
-        return [(inputs[0], tuple(place))]
-    if op == "expand":
-        return [(inputs[0], tuple(const(0) if n == 1 else i
-                                  for i, n in zip(index, shape, strict=True)))]
-    if op == "slice":
-        starts, strides = step.attrs
-        return [(inputs[0], tuple(i * stride + start for i, start, stride
-                                  in zip(index, starts, strides, strict=True)))]
-    if op == "as_strided":
-        strides, offset = step.attrs
-        return [(inputs[0], unflatten(flatten(index, strides, offset), shape))]
-    if op == "pad":
-        low = step.attrs[0]
-        return [(inputs[0], tuple(_clamp(i + (-lo), n)
-                                  for i, lo, n in zip(index, low, shape, strict=True)))]
-    if op == "slice_update":
-        starts, strides = step.attrs
-        window, _ = _update_window(index, starts, strides, steps[inputs[1]].spec.shape)
-        return [(inputs[0], index), (inputs[1], tuple(window))]
-    if op == "cat":
-        axis = step.attrs[0]
-        found: list[Place] = []
-        start = 0
-        for number in inputs:
-            n = steps[number].spec.shape[axis]
-            if n:
-                inner = _clamp(index[axis] + (-start), n)
-                found.append((number, (*index[:axis], inner, *index[axis + 1:])))
-            start += n
-        return found
-    if op == "take":
-        axis = step.attrs[0]
-        wide = len(steps[inputs[1]].spec.shape)
-        middle = index[axis:axis + wide]
-        picked = _looked_up(steps, inputs[1], middle, shape[axis])
-        return [(inputs[0], (*index[:axis], picked, *index[axis + wide:])), (inputs[1], middle)]
-    if op == "gather":
-        axis = step.attrs[0]
-        picked = _looked_up(steps, inputs[1], index, shape[axis])
-        return [(inputs[0], (*index[:axis], picked, *index[axis + 1:])), (inputs[1], index)]
-    raise KeyError(op)
-
-
-def accesses(steps: Sequence[Step], start: Sequence[Place],
-             in_memory: Callable[[int], bool]) -> list[Place]:
-    """Every element in memory that the elements `start` are computed from, each once."""
-    seen: set[Place] = set()
-    out: list[Place] = []
-    stack = list(reversed(start))
-    while stack:
-        place = stack.pop()
-        if place in seen:
-            continue
-        seen.add(place)
-        if in_memory(place[0]):
-            out.append(place)
-        else:
-            stack.extend(reversed(operands(steps, *place)))
-    return out
-
 
 def _range(steps: Sequence[Step], number: int, index: tuple[Index, ...], left: int = 16
            ) -> tuple[int, int] | None:
@@ -308,7 +180,7 @@ class Emitter:
         op, dtype = step.op, step.spec.dtype
         if op in MOVEMENT:
             return self.value(*operands(self.steps, number, index)[0])
-        if op in expr.ELEMENTWISE:
+        if op in ELEMENTWISE:
             if op in ("minimum", "maximum") and dtype is int64:
                 known = self._decided(step, index)
                 if known is not None:
@@ -352,7 +224,7 @@ class Emitter:
             if 0 in shape:
                 return base
             starts, strides = step.attrs
-            _, tests = _update_window(index, starts, strides, shape)
+            _, tests = update_window(index, starts, strides, shape)
             return self._guarded(tests, places[1], base, dtype)
         if op == "cat":
             return self._cat(number, index, places)
@@ -381,7 +253,7 @@ class Emitter:
             if low < 0 or high >= span:
                 checks.append(fn.val(f"icmp ult i64 {self.index(index)}, {span}"))
             if step > 1:
-                rest = self.index(remainder(_clamp(index, span), step))
+                rest = self.index(remainder(clamp(index, span), step))
                 checks.append(fn.val(f"icmp eq i64 {rest}, 0"))
             for check in checks:
                 condition = fn.val(f"and i1 {condition}, {check}") if condition else check

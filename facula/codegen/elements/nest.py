@@ -9,16 +9,16 @@ from math import prod
 from typing import Any
 
 from facula.codegen.elements import expr
-from facula.codegen.elements.lower import accesses
 from facula.codegen.elements.reductions import Accumulator
 from facula.codegen.elements.writer import KernelWriter
 from facula.codegen.kernel import Storage
 from facula.codegen.llvm import Fn
 from facula.dtype import DType
 from facula.graph.spec import Step
-from facula.schedule.groups import Group, Item, item_index, item_start, spread
-from facula.schedule.index import Index, Var, const, flatten, variables
-from facula.schedule.kinds import REDUCE, SCAN
+from facula.groups.group import Group, Item, item_index, item_start, spread
+from facula.groups.index import Index, Var, const, flatten, variables
+from facula.groups.kinds import REDUCE, SCAN
+from facula.groups.reads import accesses
 
 __all__ = ["FEW_LANES", "SHORT", "WRITTEN_OUT", "Nest", "affine", "bounds", "column_loops",
            "local_array", "looked_up", "offsets", "picks", "rows_per_tile", "written_out"]

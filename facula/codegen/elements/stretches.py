@@ -33,8 +33,8 @@ from facula.codegen.elements.writer import KernelWriter
 from facula.codegen.kernel import KernelText, Storage
 from facula.codegen.target import target
 from facula.graph.spec import Step
-from facula.schedule.groups import Group
-from facula.schedule.index import Index, Var, loop_var, unflatten, variables
+from facula.groups.group import Group
+from facula.groups.index import Index, Var, loop_var, unflatten, variables
 
 __all__ = ["emit_stretches"]
 

@@ -18,7 +18,7 @@ from facula.codegen.elements.reductions import combine
 from facula.codegen.elements.writer import KernelWriter
 from facula.codegen.kernel import KernelText, Storage
 from facula.graph.spec import Step
-from facula.schedule.index import Index, Var, const, flatten, loop_var, row_major, unflatten
+from facula.groups.index import Index, Var, const, flatten, loop_var, row_major, unflatten
 
 __all__ = ["emit_copy", "emit_update"]
 

@@ -12,8 +12,8 @@ from facula.codegen.kernel import ATTRS, KernelText, Storage, named
 from facula.codegen.llvm import Fn, Module
 from facula.codegen.target import target
 from facula.graph.spec import Step
+from facula.groups.index import Index, flatten
 from facula.runtime.plan import STATUS_SLOT
-from facula.schedule.index import Index, flatten
 
 __all__ = ["KernelWriter"]
 

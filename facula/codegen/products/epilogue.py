@@ -12,7 +12,7 @@ from typing import Any
 
 from facula.codegen.elements import expr
 from facula.codegen.elements.loops import point_cost
-from facula.codegen.elements.lower import Emitter, accesses
+from facula.codegen.elements.lower import Emitter
 from facula.codegen.elements.writer import KernelWriter
 from facula.codegen.kernel import KernelText, Storage, named
 from facula.codegen.llvm import LLVM_TYPES, Fn, Module
@@ -21,8 +21,9 @@ from facula.codegen.products.contraction import Contraction
 from facula.codegen.target import target
 from facula.dtype import DTYPES
 from facula.graph.spec import Step
-from facula.schedule.groups import Group, item_start, spread
-from facula.schedule.index import Index, flatten
+from facula.groups.group import Group, item_start, spread
+from facula.groups.index import Index, flatten
+from facula.groups.reads import accesses
 
 __all__ = ["GroupEpilogue", "NS_PER_FLOP", "Product", "Rounded", "bind", "emit_product"]
 

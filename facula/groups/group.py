@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
-from facula.codegen.elements.lower import Place, operands
 from facula.graph.spec import Step
-from facula.schedule.index import Index, const, loop_var
-from facula.schedule.kinds import REDUCE, SCAN
-from facula.schedule.products import CONVOLUTIONS, PRODUCTS, WHOLE, terms
+from facula.groups.index import Index, const, loop_var
+from facula.groups.kinds import CONVOLUTIONS, PRODUCTS, REDUCE, SCAN, WHOLE
+from facula.groups.reads import Place, operands
+from facula.ops.table import PRIMS
 
 __all__ = ["Group", "Item", "item_index", "item_space", "item_start", "spread", "squeeze"]
 
@@ -76,6 +77,18 @@ def spread(shape: Sequence[int], values: Sequence[Index]) -> tuple[Index, ...]:
     left = iter(values)
     zero = Index((), 0)
     return tuple(zero if n == 1 else next(left) for n in shape)
+
+
+def terms(steps: Sequence[Step], number: int) -> int:
+    """Of how many products an element of a contraction is the sum."""
+    step = steps[number]
+    if step.op == "conv_blocks":
+        return prod(step.attrs[1][1:])
+    if step.op == "conv_weight_blocks":
+        return prod(step.attrs[2]) // step.attrs[2][1]
+    found = PRIMS[step.op].terms
+    assert found is not None
+    return found([steps[i].spec for i in step.inputs], step.attrs, step.spec)
 
 
 def item_space(steps: Sequence[Step], number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

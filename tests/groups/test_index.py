@@ -5,16 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
-from facula.schedule.index import (
-    Index,
-    Var,
-    const,
-    flatten,
-    loop_var,
-    quotient,
-    remainder,
-    unflatten,
-)
+from facula.groups.index import Index, Var, const, flatten, loop_var, quotient, remainder, unflatten
 
 
 def _at(index: Index, point: dict[str, int]) -> int:

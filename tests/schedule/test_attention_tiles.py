@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import facula
+import facula.nn
 from facula import dtypes as d
 from facula.dtype import DType
 from facula.schedule.compile import build
@@ -124,3 +126,24 @@ def test_memory_is_linear_in_the_context(dtype: DType) -> None:
     small, large = arena(512), arena(2048)
     assert large <= 4 * small + 4096
     assert large < 4 * 2048 * 2048          # not even a byte for each score
+
+
+@pytest.mark.parametrize("rows", [17, 25, 33])
+def test_queries_that_end_in_the_middle_of_a_pair(
+        rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that no query sees have no gradient, whatever lay in the kernel's memory before."""
+    monkeypatch.setattr(facula.config.flag, "INTERPRET", 0)
+
+    def gradients(*data: np.ndarray) -> list[np.ndarray]:
+        q, k, v, g = (facula.tensor(x).bfloat16().requires_grad_(i < 3)
+                      for i, x in enumerate(data))
+        out = facula.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out.backward(g)
+        return [x.grad.float().numpy() for x in (q, k, v)]      # type: ignore[union-attr]
+
+    make = maker(d.float32, seed=4)
+    gradients(*[np.full((3, 128, 64), np.nan, np.float32)] * 4)
+    for got in gradients(make(3, rows, 8), make(3, 150, 8), make(3, 150, 48), make(3, rows, 48)):
+        assert np.isfinite(got).all()
+        if got.shape[1] == 150:
+            assert not got[:, rows:].any() and got[:, :rows].any()

@@ -309,7 +309,11 @@ class Direction:
             x, y = fn.mul(i, a.inner), j
             low, high = sums.terms(i, count, terms) if sums is not None else (0, terms)
             if self.paired:
-                low, high = fn.val(f"lshr i64 {low}, 1") if low != 0 else 0, self.pairs(high)
+                if low != 0:
+                    # a pair of which one counts is taken whole; where none counts there is none
+                    none = fn.val(f"zext i1 {fn.val(f'icmp sge i64 {low}, {high}')} to i64")
+                    low = fn.val(f"lshr i64 {fn.add(low, none)}, 1")
+                high = self.pairs(high)
             if low != 0:
                 x = fn.add(x, fn.mul(low, a.k_step))
                 y = fn.add(j, fn.mul(low, b.k_step))    # type: ignore[assignment]

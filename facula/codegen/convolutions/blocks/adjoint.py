@@ -10,35 +10,26 @@ is its own.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
 from typing import Any
 
 from facula.codegen.convolutions.blocks import transforms
 from facula.codegen.convolutions.blocks.convolution import Blocks
-from facula.codegen.convolutions.blocks.forward import Direct
-from facula.codegen.convolutions.blocks.squares import chain_of
+from facula.codegen.convolutions.blocks.filtering import ROOM, Filtered
 from facula.codegen.convolutions.finite import Watch
 from facula.codegen.convolutions.walks import Block
-from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn
-from facula.codegen.products.tiles import PARAMS, operand, smin
 from facula.codegen.target import Target
 
 __all__ = ["Adjoint"]
 
-_ROOM = 384 << 10           # bytes of the products of a tile, and of what they are made of
 
-
-class Adjoint:
+class Adjoint(Filtered):
     """The kernel of a gradient `c`, as the convolution of the result's that it is."""
 
     def __init__(self, c: Blocks, t: Target, finish: Any):
-        self.c, self.t, self.finish = c, t, finish
-        self.side = side = c.squares
-        self.products = (side + 2) ** 2
-        self.f = f = Direct(replace(c, squares=0, adjoint=False), t, finish)
-        self.module, self.tiles = f.module, f.tiles
+        super().__init__(c, t, finish)
+        side, f = self.side, self.f
         self.lines = tuple(-(-n // side) for n in c.x[2:])
         most = t.tile(f.nv)
         best = None
@@ -62,7 +53,7 @@ class Adjoint:
         chunks = -(-total // most)
         self.rows = -(-total // chunks)
         self.pitch = chunks * self.rows
-        deepest = max(_ROOM // (self.products * self.pitch * 4 * c.lanes), 1)
+        deepest = max(ROOM // (self.products * self.pitch * 4 * c.lanes), 1)
         self.depth = -(-f.reds // -(-f.reds // min(deepest, f.reds)))
 
     def _cost(self, each: int, nb: int, most: int) -> float | None:
@@ -72,7 +63,7 @@ class Adjoint:
         rows = -(-total // -(-total // most))
         padded = -(-total // rows) * rows
         width = each * f.nv
-        if products * padded * width * c.lanes * 4 > _ROOM and (each, nb) != (1, 1):
+        if products * padded * width * c.lanes * 4 > ROOM and (each, nb) != (1, 1):
             return None
         tiles = -(-c.x[0] // nb) * (f.panels // each)
         spread, back = (60, 120) if self.side == 2 else (200, 320)
@@ -80,82 +71,15 @@ class Adjoint:
             + total * (f.reds * spread + width * back)
         return float(-(-tiles // 2) * one + tiles * 2000)
 
-    def emit(self) -> KernelDraft:
-        c, f = self.c, self.f
-        block, scalar = self.block, self.tiles.scalar
-        fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
-        fn.written = True
-        source, packed, weight = (operand(fn, k) for k in range(3))
-        starts, ob = f.order(fn)
-        counts = block.valid(fn, starts)
-        width, plane = f.each * f.nv, block.points * c.lanes
-        sums = fn.alloca(scalar, width * plane)
-        source = fn.gep(scalar, source, c.a.offset)
-        wrong = self._sum(fn, source, fn.gep(scalar, packed, c.b.offset), ob, starts, counts, sums,
-                          plane)
-        with fn.when(wrong):
-            f.again(fn, source, weight, ob, starts, counts, sums, plane)
-        first = fn.mul(ob, width)
-        blocks = -(-c.w[0] // c.lanes)
-        here = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), width) \
-            if f.o_blocks * width != blocks else width
-        self.finish.blocks(fn, block, starts, counts, first, here, sums, plane)
-        fn.finish()
-        return KernelDraft("KERNEL", ("a", "b", "c", *self.finish.roles()),
-                           prod(block.blocks) * f.o_blocks, self.module, 1.0)
+    def _count(self, fn: Fn, counts: list[Any]) -> Any:
+        return fn.mul(counts[0], prod(self.lines))
 
-    def _sum(self, fn: Fn, source: str, packed: str, ob: Any, starts: list[Any],
-             counts: list[Any], sums: str, plane: int) -> str:
-        """Fill sums[block of channels, place, lane]; whether any is not finite (an i1)."""
-        c, f, tiles = self.c, self.f, self.tiles
-        scalar, lanes, products = tiles.scalar, c.lanes, self.products
-        nr, width = f.nv * lanes, f.each * f.nv
-        pitch = self.pitch * lanes
-        far = self.depth * pitch                # from one of the products to the next
-        turned = fn.alloca(scalar, products * far)
-        made = fn.alloca(scalar, products * width * pitch)
-        table = tiles.table("KERNEL_channels", [b * pitch + lane for b in range(self.depth)
-                                                for lane in range(lanes)])
-        each = f.reds * lanes * nr              # of the weight: for one product, one panel
-        packed = fn.gep(scalar, packed, fn.mul(fn.mul(ob, f.each), products * each))
-        total = fn.mul(counts[0], prod(self.lines))
-        line = 4 * nr
-        ahead = -(-line * self.rows // self.pitch)      # of the next weight, with each k
-        name = tiles.micro("KERNEL_squares", [i * lanes for i in range(self.rows)], f.nv,
-                           [i * lanes for i in range(self.rows)], table, nr, False, pitch, ahead)
-
-        chain = chain_of(f.reds, self.side)
-
-        def some(c0: Any, count: Any, first: str) -> None:
-            with fn.loop(0, count, hint="c") as k:
-                self._spread(fn, fn.gep(scalar, source, fn.mul(fn.add(c0, k), f.strides[1])),
-                             starts, counts, fn.gep(scalar, turned, fn.mul(k, pitch)), far)
-            kc = fn.mul(count, lanes)
-            weight = fn.gep(scalar, packed, fn.mul(c0, lanes * nr))
-            with fn.loop(0, f.each, hint="p") as p, fn.loop(0, products, hint="m") as m:
-                v = fn.gep(scalar, weight, fn.mul(fn.add(fn.mul(p, products), m), each))
-                x = fn.gep(scalar, turned, fn.mul(m, far))
-                z = fn.gep(scalar, made, fn.mul(fn.add(fn.mul(m, width), fn.mul(p, f.nv)), pitch))
-                with fn.loop(0, total, self.rows, "q") as q:
-                    at = fn.mul(q, lanes)
-                    part = fn.val(f"sdiv i64 {fn.mul(fn.mul(q, line), kc)}, {self.pitch}")
-                    on = fn.gep("i8", fn.gep(scalar, v, each), part)
-                    with fn.loop(0, count, chain, "b") as b:
-                        begun = fn.val(f"and i1 {first}, {fn.val(f'icmp eq i64 {b}, 0')}")
-                        some_k = fn.mul(smin(fn, fn.val(f"sub i64 {count}, {b}"), chain), lanes)
-                        fn.do(f"call void @{name}("
-                              f"ptr {fn.gep(scalar, x, fn.add(at, fn.mul(b, pitch)))}, "
-                              f"ptr {fn.gep(scalar, v, fn.mul(b, lanes * nr))}, "
-                              f"ptr {fn.gep(scalar, z, at)}, i64 {some_k}, "
-                              f"i1 {begun}, ptr {fn.gep('i8', on, fn.mul(b, lanes * ahead))})")
-
-        if self.depth == f.reds:
-            some(0, f.reds, "true")
-        else:
-            with fn.loop(0, f.reds, self.depth, "c0") as c0:
-                count = smin(fn, fn.val(f"sub i64 {f.reds}, {c0}"), self.depth)
-                some(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
-        return self._back(fn, made, sums, counts[0], width, pitch, plane)
+    def _forth(self, fn: Fn, source: str, c0: Any, count: Any, starts: list[Any],
+               counts: list[Any], turned: str, pitch: int, far: int) -> None:
+        f, scalar = self.f, self.tiles.scalar
+        with fn.loop(0, count, hint="c") as k:
+            self._spread(fn, fn.gep(scalar, source, fn.mul(fn.add(c0, k), f.strides[1])),
+                         starts, counts, fn.gep(scalar, turned, fn.mul(k, pitch)), far)
 
     def _spread(self, fn: Fn, source: str, starts: list[Any], counts: list[Any], to: str,
                 far: int) -> None:
@@ -176,7 +100,7 @@ class Adjoint:
                   f"ptr {fn.gep(scalar, to, fn.mul(square, lanes))}, i64 {left[0]}, "
                   f"i64 {left[1]})")
 
-    def _back(self, fn: Fn, made: str, sums: str, images: Any, width: int, pitch: int,
+    def _back(self, fn: Fn, made: str, sums: str, counts: list[Any], width: int, pitch: int,
               plane: int) -> str:
         """Places of the input's gradient from the products."""
         tiles, side, lanes = self.tiles, self.side, self.c.lanes
@@ -186,7 +110,7 @@ class Adjoint:
         watch = Watch(tiles, fn)
         beyond = [n - side * (k - 1) for n, k in zip(self.block.size[1:], self.lines, strict=True)]
         name = transforms.scatter(tiles, width * pitch, line, side, beyond)
-        with fn.loop(0, width, hint="b") as b, fn.loop(0, images, hint="n") as n:
+        with fn.loop(0, width, hint="b") as b, fn.loop(0, counts[0], hint="n") as n:
             one = fn.gep(scalar, sums, fn.add(fn.mul(b, plane), fn.mul(n, image * lanes)))
             with fn.loop(0, image, hint="i") as i:
                 fn.store(vector, "zeroinitializer", fn.gep(scalar, one, fn.mul(i, lanes)), 4)

@@ -11,44 +11,28 @@ in `blocks.transforms`.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
 from typing import Any
 
 from facula.codegen.convolutions.blocks import transforms
 from facula.codegen.convolutions.blocks.convolution import Blocks
-from facula.codegen.convolutions.blocks.forward import Direct, copy_blocks
+from facula.codegen.convolutions.blocks.filtering import ROOM, Filtered
+from facula.codegen.convolutions.blocks.forward import copy_blocks
 from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.finite import Watch
 from facula.codegen.convolutions.walks import Block
-from facula.codegen.kernel import KernelDraft
 from facula.codegen.llvm import Fn
-from facula.codegen.products.tiles import PARAMS, operand, smin
 from facula.codegen.target import Target
 
-__all__ = ["Squares", "chain_of", "forth", "shared"]
-
-_ROOM = 384 << 10           # bytes of the products of a tile, and of what they are made of
+__all__ = ["Squares", "forth", "shared"]
 
 
-def chain_of(reds: int, side: int) -> int:
-    """Blocks of channels that are summed in one chain.
-
-    The errors of a chain grow with its length, and larger squares multiply them: of many channels
-    there are as many sums of pieces as pieces are long.
-    """
-    return reds if side == 2 else min(2 if reds >= 8 else 1, reds)
-
-
-class Squares:
+class Squares(Filtered):
     """The kernel of a convolution `c` that `squares_suit`s."""
 
     def __init__(self, c: Blocks, t: Target, finish: Any):
-        self.c, self.t, self.finish = c, t, finish
-        self.side = side = c.squares
-        self.products = (side + 2) ** 2
-        self.f = f = Direct(replace(c, squares=0), t, finish)
-        self.module, self.tiles = f.module, f.tiles
+        super().__init__(c, t, finish)
+        side, f = self.side, self.f
         self.rows_most = t.tile(f.nv)
         images, lines, line = f.counts
         best = None
@@ -74,7 +58,7 @@ class Squares:
         chunks = -(-total // self.rows_most)
         self.rows = -(-total // chunks)
         self.pitch = chunks * self.rows
-        most = max(_ROOM // (self.products * self.pitch * 4 * c.lanes), 1)
+        most = max(ROOM // (self.products * self.pitch * 4 * c.lanes), 1)
         self.depth = -(-f.reds // -(-f.reds // min(most, f.reds)))
 
     def _cost(self, each: int, nb: int, sy: int) -> float | None:
@@ -87,7 +71,7 @@ class Squares:
         rows = -(-total // -(-total // self.rows_most))
         padded = -(-total // rows) * rows
         width = each * f.nv
-        if products * padded * width * c.lanes * 4 > _ROOM and total > -(-line // side):
+        if products * padded * width * c.lanes * 4 > ROOM and total > -(-line // side):
             return None
         pairs = -(-lines // side)
         tiles = -(-images // nb) * -(-pairs // sy) * (f.panels // each)
@@ -98,96 +82,33 @@ class Squares:
             + total * (f.reds * forth + width * back)
         return float(-(-tiles // 2) * one + tiles * 2000)
 
-    def emit(self) -> KernelDraft:
-        c, f = self.c, self.f
-        block, scalar = self.block, self.tiles.scalar
-        fn = Fn(self.module, "KERNEL", PARAMS, attrs=self.t.attributes)
-        fn.written = True
-        source, packed, weight = (operand(fn, k) for k in range(3))
-        starts, ob = f.order(fn)
-        counts = block.valid(fn, starts)
-        width = f.each * f.nv
-        plane = block.points * c.lanes
-        sums = fn.alloca(scalar, width * plane)
-        source = fn.gep(scalar, source, c.a.offset)
-        wrong = self._sum(fn, source, fn.gep(scalar, packed, c.b.offset), ob, starts, counts, sums,
-                          plane)
-        with fn.when(wrong):
-            f.again(fn, source, weight, ob, starts, counts, sums, plane)
-        first = fn.mul(ob, width)
-        blocks = -(-c.w[0] // c.lanes)
-        here = smin(fn, fn.val(f"sub i64 {blocks}, {first}"), width) \
-            if f.o_blocks * width != blocks else width
-        self.finish.blocks(fn, block, starts, counts, first, here, sums, plane)
-        fn.finish()
-        return KernelDraft("KERNEL", ("a", "b", "c", *self.finish.roles()),
-                           prod(block.blocks) * f.o_blocks, self.module, 1.0)
+    def _rooms(self, fn: Fn) -> None:
+        self.extents = prod(self.even.extents) * self.c.lanes
+        self.cache = fn.alloca(self.tiles.scalar, self.depth * self.extents)
 
-    def _sum(self, fn: Fn, source: str, packed: str, ob: Any, starts: list[Any],
-             counts: list[Any], sums: str, plane: int) -> str:
-        """Fill sums[block of channels, place, lane]; whether any is not finite (an i1)."""
-        c, f, tiles = self.c, self.f, self.tiles
-        scalar, lanes = tiles.scalar, c.lanes
-        nr, width = f.nv * lanes, f.each * f.nv
-        pitch = self.pitch * lanes
-        products = self.products
-        far = self.depth * pitch                # from one of the products to the next
-        extents = prod(self.even.extents) * lanes
-        cache = fn.alloca(scalar, self.depth * extents)
-        turned = fn.alloca(scalar, products * far)
-        made = fn.alloca(scalar, products * width * pitch)
-        table = tiles.table("KERNEL_channels", [b * pitch + lane for b in range(self.depth)
-                                                for lane in range(lanes)])
-        each = f.reds * lanes * nr              # of the weight: for one product, one panel
-        packed = fn.gep(scalar, packed, fn.mul(fn.mul(ob, f.each), products * each))
-        valid = [counts[0], *(shared(fn, n, self.side) for n in counts[1:])]
-        total: Any = valid[0]
-        for all_, n in zip(self.squares[1:], valid[1:], strict=True):
+    def _count(self, fn: Fn, counts: list[Any]) -> Any:
+        self.valid = [counts[0], *(shared(fn, n, self.side) for n in counts[1:])]
+        total: Any = self.valid[0]
+        for all_, n in zip(self.squares[1:], self.valid[1:], strict=True):
             # squares are numbered in whole lines
             total = fn.mul(total, n if all_ != self.squares[2] else all_)
-        line = 4 * nr
-        ahead = -(-line * self.rows // self.pitch)      # of the next weight, with each k
-        name = tiles.micro("KERNEL_squares", [i * lanes for i in range(self.rows)], f.nv,
-                           [i * lanes for i in range(self.rows)], table, nr, False, pitch, ahead)
+        return total
 
-        chain = chain_of(f.reds, self.side)
+    def _forth(self, fn: Fn, source: str, c0: Any, count: Any, starts: list[Any],
+               counts: list[Any], turned: str, pitch: int, far: int) -> None:
+        f, tiles = self.f, self.tiles
+        scalar = tiles.scalar
+        copy_blocks(tiles, fn, self.even, fn.gep(scalar, source, fn.mul(c0, f.strides[1])),
+                    f.strides, count, starts, counts[0], self.cache)
+        with fn.loop(0, count, hint="c") as k:
+            forth(tiles, fn, self.even, self.squares,
+                  fn.gep(scalar, self.cache, fn.mul(k, self.extents)),
+                  fn.gep(scalar, turned, fn.mul(k, pitch)), self.valid, far, self.side)
 
-        def some(c0: Any, count: Any, first: str) -> None:
-            copy_blocks(tiles, fn, self.even, fn.gep(scalar, source, fn.mul(c0, f.strides[1])),
-                        f.strides, count, starts, counts[0], cache)
-            with fn.loop(0, count, hint="c") as k:
-                forth(tiles, fn, self.even, self.squares, fn.gep(scalar, cache, fn.mul(k, extents)),
-                      fn.gep(scalar, turned, fn.mul(k, pitch)), valid, far, self.side)
-            kc = fn.mul(count, lanes)
-            weight = fn.gep(scalar, packed, fn.mul(c0, lanes * nr))
-            with fn.loop(0, f.each, hint="p") as p, fn.loop(0, products, hint="m") as m:
-                v = fn.gep(scalar, weight, fn.mul(fn.add(fn.mul(p, products), m), each))
-                x = fn.gep(scalar, turned, fn.mul(m, far))
-                z = fn.gep(scalar, made, fn.mul(fn.add(fn.mul(m, width), fn.mul(p, f.nv)), pitch))
-                with fn.loop(0, total, self.rows, "q") as q:
-                    at = fn.mul(q, lanes)
-                    part = fn.val(f"sdiv i64 {fn.mul(fn.mul(q, line), kc)}, {self.pitch}")
-                    on = fn.gep("i8", fn.gep(scalar, v, each), part)
-                    with fn.loop(0, count, chain, "b") as b:
-                        begun = fn.val(f"and i1 {first}, {fn.val(f'icmp eq i64 {b}, 0')}")
-                        some_k = fn.mul(smin(fn, fn.val(f"sub i64 {count}, {b}"), chain), lanes)
-                        fn.do(f"call void @{name}("
-                              f"ptr {fn.gep(scalar, x, fn.add(at, fn.mul(b, pitch)))}, "
-                              f"ptr {fn.gep(scalar, v, fn.mul(b, lanes * nr))}, "
-                              f"ptr {fn.gep(scalar, z, at)}, i64 {some_k}, "
-                              f"i1 {begun}, ptr {fn.gep('i8', on, fn.mul(b, lanes * ahead))})")
-
-        if self.depth == f.reds:
-            some(0, f.reds, "true")
-        else:
-            with fn.loop(0, f.reds, self.depth, "c0") as c0:
-                count = smin(fn, fn.val(f"sub i64 {f.reds}, {c0}"), self.depth)
-                some(c0, count, fn.val(f"icmp eq i64 {c0}, 0"))
-        return self._back(fn, made, sums, valid, width, pitch, plane)
-
-    def _back(self, fn: Fn, made: str, sums: str, valid: list[Any], width: int, pitch: int,
+    def _back(self, fn: Fn, made: str, sums: str, counts: list[Any], width: int, pitch: int,
               plane: int) -> str:
         """Squares of outputs from their products."""
+        valid = self.valid
         tiles, lanes, side = self.tiles, self.c.lanes, self.side
         scalar = tiles.scalar
         _, down, along = self.squares

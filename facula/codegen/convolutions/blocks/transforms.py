@@ -24,6 +24,8 @@ second belongs to it, and read again for the next part.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from facula.codegen.convolutions.direct import TileWriter
 from facula.codegen.convolutions.finite import Watch
@@ -188,25 +190,8 @@ def back(tiles: TileWriter, far: int, line: int, side: int, beyond: Sequence[int
     Unless %down what is from beyond[0] on is nowhere, unless %along what is from beyond[1] on.
     The vector at %watch is not a number where an output is not finite.
     """
-    name = "KERNEL_back"
-    fn = _function(tiles, name, ("ptr", "watch"), ("i1", "down"), ("i1", "along"))
-    scalar, vector, lanes, n = tiles.scalar, tiles.vector, tiles.lanes, side + 2
-    sink = fn.alloca(vector, 1)
-    watch = Watch(tiles, fn, "%watch")
-
-    def store(r: int, k: int, value: str) -> None:
-        to = fn.gep(scalar, "%to", (r * line + k) * lanes)
-        for there, i, end in (("%down", r, beyond[0]), ("%along", k, beyond[1])):
-            if i >= end:
-                to = fn.val(f"select i1 {there}, ptr {to}, ptr {sink}")
-        fn.store(vector, value, to, 4)
-        watch.see(value)
-
-    with watch.together():
-        _squared(_Sums(tiles, fn).outputs, n, side, _OUTPUTS[side],
-                 lambda r, k: fn.load(vector, fn.gep(scalar, "%from", (n * r + k) * far), 4), store)
-    fn.finish()
-    return name
+    return _written(tiles, "KERNEL_back", _Sums.outputs, _OUTPUTS[side], far, line, side, beyond,
+                    False)
 
 
 def spread(tiles: TileWriter, steps: Sequence[int], far: int, side: int,
@@ -245,11 +230,18 @@ def scatter(tiles: TileWriter, far: int, line: int, side: int, beyond: Sequence[
 
     Otherwise as `back` has it.
     """
-    name = "KERNEL_scatter"
+    return _written(tiles, "KERNEL_scatter", _Sums.sources, _SOURCES[side], far, line, side,
+                    beyond, True)
+
+
+def _written(tiles: TileWriter, name: str, sums: Any, parts: Any, far: int, line: int, side: int,
+             beyond: Sequence[int], added: bool) -> str:
+    """What a square of products comes to, stored or added where it is not beyond the last place."""
     fn = _function(tiles, name, ("ptr", "watch"), ("i1", "down"), ("i1", "along"))
     scalar, vector, lanes, n = tiles.scalar, tiles.vector, tiles.lanes, side + 2
     sink = fn.alloca(vector, 1)
-    fn.store(vector, "zeroinitializer", sink, 64)
+    if added:
+        fn.store(vector, "zeroinitializer", sink, 64)
     watch = Watch(tiles, fn, "%watch")
 
     def store(r: int, k: int, value: str) -> None:
@@ -257,12 +249,13 @@ def scatter(tiles: TileWriter, far: int, line: int, side: int, beyond: Sequence[
         for there, i, end in (("%down", r, beyond[0]), ("%along", k, beyond[1])):
             if i >= end:
                 to = fn.val(f"select i1 {there}, ptr {to}, ptr {sink}")
-        value = fn.val(f"fadd {vector} {fn.load(vector, to, 4)}, {value}")
+        if added:
+            value = fn.val(f"fadd {vector} {fn.load(vector, to, 4)}, {value}")
         fn.store(vector, value, to, 4)
         watch.see(value)
 
     with watch.together():
-        _squared(_Sums(tiles, fn).sources, n, n, _SOURCES[side],
+        _squared(partial(sums, _Sums(tiles, fn)), n, n if added else side, parts,
                  lambda r, k: fn.load(vector, fn.gep(scalar, "%from", (n * r + k) * far), 4), store)
     fn.finish()
     return name
